@@ -1,0 +1,18 @@
+"""Policy optimisation as pure functions: VPG, NPG, TRPO and PPO in one compiled training loop."""
+
+from jaxrl_po.algorithms import PPOConfig, VPGConfig, config_from_dict
+from jaxrl_po.evaluate import Evaluation, evaluate
+from jaxrl_po.train import make_step, make_train
+from jaxrl_po.types import TrainResult, TrainState
+
+__all__ = [
+    "Evaluation",
+    "PPOConfig",
+    "TrainResult",
+    "TrainState",
+    "VPGConfig",
+    "config_from_dict",
+    "evaluate",
+    "make_step",
+    "make_train",
+]

@@ -1,0 +1,231 @@
+"""Configs: frozen dataclasses whose floats are data and whose everything else is structure."""
+
+import dataclasses
+import difflib
+import numbers
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self, TypeVar
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values a number may take, for checks and for error messages."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    open_low: bool = False  # the bound itself is not allowed
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and value <= self.high
+
+    def __str__(self) -> str:
+        lower = f"{'>' if self.open_low else '>='} {self.low:g}" if self.low > -np.inf else ""
+        upper = f"<= {self.high:g}" if self.high < np.inf else ""
+        return " and ".join(filter(None, [lower, upper])) or "any number"
+
+
+POSITIVE = Range(0.0, open_low=True)
+NON_NEGATIVE = Range(0.0)
+FRACTION = Range(0.0, 1.0)
+COUNT = Range(1)
+ANY = Range()
+
+
+def setting(default: Any, allowed: Range | tuple[str, ...] = ANY) -> Any:
+    """A config field with its default and the values it may take."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed})
+
+
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """The tail of an error message on an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return (f"did you mean {nearest[0]!r}? " if nearest else "") + f"known: {', '.join(known)}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Fields that every algorithm has.
+
+    A config is a pytree. Its `float` fields and the values of `env_params` are leaves: they can be
+    traced, vmapped and changed without recompiling. All other fields are static: they shape the
+    program. Values are checked on construction and by `replace`; traced leaves cannot be.
+    """
+
+    algorithm: ClassVar[str]
+
+    env_id: str = "CartPole-v1"
+    # overrides of the environment's parameters, by name (data)
+    env_params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # N, environments stepped side by side
+    num_envs: int = setting(4, COUNT)
+    # T, steps of each environment in a rollout
+    num_steps: int = setting(128, COUNT)
+    # budget in environment steps over all environments; never exceeded
+    total_timesteps: int = setting(500_000, Range(1, 2**32 - 1))
+    # discount γ
+    gamma: float = setting(0.99, FRACTION)
+    # λ of generalised advantage estimation
+    gae_lambda: float = setting(0.95, FRACTION)
+    learning_rate: float = setting(3e-4, NON_NEGATIVE)
+    # anneal learning rates linearly to 0 over the run
+    anneal_lr: bool = False
+    # bound on the global norm of the gradient; inf for none
+    max_grad_norm: float = setting(0.5, POSITIVE)
+    # widths of the hidden dense layers
+    hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
+    activation: str = setting("tanh", ("tanh", "relu", "swish", "elu", "gelu"))
+    # "cnn" puts a convolution on grid observations before the dense layers
+    network: str = setting("mlp", ("mlp", "cnn"))
+    # one network with a policy head and a value head
+    shared_torso: bool = False
+    # initial log standard deviation of a Gaussian policy, in half-ranges of the action
+    log_std_init: float = setting(0.0, ANY)
+    # bound continuous actions by tanh instead of clipping them
+    squash_actions: bool = False
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse unknown fields by name, before dataclass's own terser error."""
+        cls._check_names(kwargs)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _checked(self, field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self.validate()
+
+    def validate(self) -> None:
+        """Check fields against each other; subclasses add their own rules."""
+        per_iteration = self.num_envs * self.num_steps
+        if self.total_timesteps < per_iteration:
+            raise ValueError(
+                f"total_timesteps={self.total_timesteps} is less than one iteration of "
+                f"num_envs * num_steps = {per_iteration} steps"
+            )
+
+    @property
+    def num_iterations(self) -> int:
+        """I, the whole iterations that fit in `total_timesteps`."""
+        return self.total_timesteps // (self.num_envs * self.num_steps)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, checked like a new config."""
+        self._check_names(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict that `config_from_dict` reads back, with the algorithm's name."""
+        fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"algorithm": self.algorithm, **fields}
+
+    @classmethod
+    def _check_names(cls, names: Mapping[str, Any]) -> None:
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{cls.__name__} has no field {name!r}: {suggestion(name, known)}")
+
+
+ConfigClass = TypeVar("ConfigClass", bound=type[Config])
+
+
+def data_fields(cls: type[Config]) -> tuple[str, ...]:
+    """Names of the fields that are data: the floats, and the mapping of environment parameters."""
+    hints = typing.get_type_hints(cls)
+    return tuple(
+        f.name for f in dataclasses.fields(cls) if f.name == "env_params" or hints[f.name] is float
+    )
+
+
+def pytree(cls: ConfigClass) -> ConfigClass:
+    """Class decorator: register a config as a pytree whose leaves are its data fields."""
+    data = data_fields(cls)
+    static = tuple(f.name for f in dataclasses.fields(cls) if f.name not in data)
+
+    def flatten_with_keys(config: Config) -> tuple[Any, Any]:
+        children = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in data]
+        return children, tuple(getattr(config, name) for name in static)
+
+    def unflatten(aux: Any, children: Any) -> Config:
+        # Past the checks: JAX also builds trees of placeholders that are not numbers.
+        config = object.__new__(cls)
+        for name, value in (*zip(data, children, strict=True), *zip(static, aux, strict=True)):
+            object.__setattr__(config, name, value)
+        return config
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    return cls
+
+
+def _checked(config: Config, name: str, value: Any) -> Any:
+    """The value in its canonical type, or an error that names the field and what it may be."""
+    field = next(f for f in dataclasses.fields(config) if f.name == name)
+    hint = typing.get_type_hints(type(config))[name]
+    allowed = field.metadata.get("allowed", ANY)
+    label = f"{type(config).__name__}.{name}"
+    if name == "env_params":
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{label} must map parameter names to values, not {value!r}")
+        return dict(value)
+    if hint is float:
+        return _checked_float(label, value, allowed)
+    if hint is bool:
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{label} must be True or False, not {value!r}")
+        return bool(value)
+    if hint is int:
+        return _checked_int(label, value, allowed)
+    if hint is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{label} must be a string, not {value!r}")
+        if isinstance(allowed, tuple) and value not in allowed:
+            raise ValueError(f"{label}={value!r}: {suggestion(value, allowed)}")
+        return value
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{label} must be a tuple of integers, not {value!r}")
+    return tuple(_checked_int(label, item, allowed) for item in value)
+
+
+def _checked_int(label: str, value: Any, allowed: Range) -> int:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{label} must be an integer ({allowed}), not {value!r}")
+    if value not in allowed:
+        raise ValueError(f"{label}={value} is out of range: it must be {allowed}")
+    return int(value)
+
+
+def _checked_float(label: str, value: Any, allowed: Range) -> Any:
+    if isinstance(value, jax.core.Tracer):
+        return value
+    if isinstance(value, bool | str) or not (
+        isinstance(value, numbers.Real) or hasattr(value, "dtype")
+    ):
+        raise ValueError(f"{label} must be a number ({allowed}), not {value!r}")
+    if not all(float(item) in allowed for item in np.asarray(value).flat):
+        raise ValueError(f"{label}={value} is out of range: it must be {allowed}")
+    return value if hasattr(value, "shape") and np.ndim(value) else _as_scalar(value)
+
+
+def _as_scalar(value: Any) -> Any:
+    """Python numbers stay Python floats; device scalars stay arrays."""
+    return value if isinstance(value, jax.Array) else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """JSON-ready form of a field's value."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    if hasattr(value, "dtype") and not isinstance(value, jax.core.Tracer):
+        return np.asarray(value).tolist()
+    return value

@@ -1,0 +1,130 @@
+"""Action distributions as pytrees of their parameters, on distrax's densities.
+
+distrax distributions cannot leave `jit` or `vmap`; these can, and they sample from noise drawn
+beforehand. A tangent or cotangent of a distribution is again one, which is what makes the
+Fisher-vector product a one-liner: Jᵀ M J v with M the `fisher_product` below.
+"""
+
+import dataclasses
+from typing import Any
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_po.types import Array
+
+# Nodes for E[f(x)], x ~ Normal, used for the entropy of a squashed Gaussian.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """Categorical over A actions."""
+
+    logits: Array  # [..., A]
+
+    @property
+    def _distrax(self) -> Any:
+        return distrax.Categorical(logits=self.logits)
+
+    def noise(self, key: Array, leading: tuple[int, ...] = ()) -> Array:
+        """Standard Gumbel noise [*leading, ..., A]."""
+        return jax.random.gumbel(key, (*leading, *self.logits.shape), self.logits.dtype)
+
+    def sample(self, noise: Array) -> Array:
+        """argmax(logits + Gumbel noise): an exact draw (Gumbel-max trick)."""
+        return jnp.argmax(self.logits + noise, axis=-1)
+
+    def mode(self) -> Array:
+        return jnp.argmax(self.logits, axis=-1)
+
+    def log_prob(self, action: Array) -> Array:
+        return self._distrax.log_prob(action)
+
+    def entropy(self) -> Array:
+        return self._distrax.entropy()
+
+    def kl(self, other: "Categorical") -> Array:
+        return self._distrax.kl_divergence(other._distrax)
+
+    def fisher_product(self, tangent: "Categorical") -> "Categorical":
+        """M u = p ⊙ u - p (pᵀu) in the logits."""
+        p, u = jax.nn.softmax(self.logits), tangent.logits
+        return Categorical(p * (u - (p * u).sum(-1, keepdims=True)))
+
+    def to_env(self, action: Array) -> Array:
+        return action
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """Gaussian over D independent action coordinates."""
+
+    mean: Array  # [..., D]
+    log_std: Array  # [..., D]
+
+    @property
+    def _distrax(self) -> Any:
+        return distrax.Normal(self.mean, jnp.exp(self.log_std))
+
+    def noise(self, key: Array, leading: tuple[int, ...] = ()) -> Array:
+        """Standard normal noise [*leading, ..., D]."""
+        return jax.random.normal(key, (*leading, *self.mean.shape), self.mean.dtype)
+
+    def sample(self, noise: Array) -> Array:
+        return self.mean + jnp.exp(self.log_std) * noise
+
+    def mode(self) -> Array:
+        return self.mean
+
+    def log_prob(self, action: Array) -> Array:
+        return self._distrax.log_prob(action).sum(-1)
+
+    def entropy(self) -> Array:
+        return self._distrax.entropy().sum(-1)
+
+    def kl(self, other: "Gaussian") -> Array:
+        return self._distrax.kl_divergence(other._distrax).sum(-1)
+
+    def fisher_product(self, tangent: "Gaussian") -> "Gaussian":
+        """M u = (u_μ / σ², 2 u_s) in the mean and the log standard deviation."""
+        return type(self)(tangent.mean * jnp.exp(-2 * self.log_std), 2 * tangent.log_std)
+
+    def to_env(self, action: Array) -> Array:
+        """As sampled: the environment clips it to its bounds."""
+        return action
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TanhGaussian(Gaussian):
+    """The law of tanh(x), x ~ Gaussian. Samples are x, before the squash.
+
+    tanh is a bijection, so KL and Fisher matrix are the Gaussian's own, and so is every ratio of
+    densities; `log_prob` and `entropy` are those of tanh(x).
+    """
+
+    def log_prob(self, action: Array) -> Array:
+        return super().log_prob(action) - _log_tanh_slope(action).sum(-1)
+
+    def entropy(self) -> Array:
+        """H[x] + E[log |d tanh(x)/dx|], the expectation by Gauss-Hermite quadrature."""
+        nodes = jnp.asarray(_NODES, self.mean.dtype).reshape(-1, *[1] * self.mean.ndim)
+        points = self.mean[None] + jnp.exp(self.log_std)[None] * nodes
+        slope = jnp.tensordot(
+            jnp.asarray(_WEIGHTS, self.mean.dtype), _log_tanh_slope(points), axes=1
+        )
+        return super().entropy() + slope.sum(-1)
+
+    def to_env(self, action: Array) -> Array:
+        return jnp.tanh(action)
+
+
+def _log_tanh_slope(x: Array) -> Array:
+    """log(1 - tanh²(x)), stable for large |x|."""
+    return 2 * (np.log(2.0) - x - jax.nn.softplus(-2 * x))

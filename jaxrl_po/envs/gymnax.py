@@ -1,0 +1,129 @@
+"""Adapter to gymnax 1.x: its environments, and any object with the same interface."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_po.config import suggestion
+from jaxrl_po.envs.environment import Box, Discrete, Environment
+from jaxrl_po.types import Array, PyTree
+
+REFUSED = {"MNISTBandit-bsuite": "it downloads MNIST when it is made"}
+
+
+@functools.cache  # gymnax objects hash by identity: one object for each name
+def _make(env_id: str) -> Any:
+    import gymnax  # imports matplotlib, pandas and seaborn: seconds, so only when needed
+
+    if env_id in REFUSED:
+        raise ValueError(f"env_id={env_id!r} is not supported: {REFUSED[env_id]}")
+    if env_id not in gymnax.registered_envs:
+        raise ValueError(f"env_id={env_id!r}: {suggestion(env_id, gymnax.registered_envs)}")
+    return gymnax.make(env_id)[0]
+
+
+def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
+    """The environment that a gymnax name stands for, or that a gymnax-like object is.
+
+    Args:
+        env: a registered name, or an object with gymnax's `reset_env`, `step_env`,
+            `is_truncated`, `observation_space`, `action_space` and `default_params`.
+        env_params: overrides of its parameters, by name.
+
+    Raises:
+        ValueError: naming the environment, the parameter or the space that does not fit.
+    """
+    env = _make(env) if isinstance(env, str) else env
+    required = ("reset_env", "step_env", "is_truncated", "observation_space", "action_space")
+    missing = [name for name in required if not hasattr(env, name)]
+    if missing:
+        raise ValueError(f"env: a gymnax environment has {', '.join(missing)}; {env!r} does not")
+    params = _override(env.default_params, env_params)
+    float_dtype = jnp.zeros(()).dtype
+
+    observation_space = env.observation_space(env.default_params)
+    categories = getattr(observation_space, "n", None)  # a Discrete observation is one-hot coded
+    shape = getattr(observation_space, "shape", None)
+    if categories is None and shape is None:
+        raise ValueError(
+            f"env: observations must be a Box or Discrete space, not {observation_space!r}"
+        )
+    action_space = _action_space(env.action_space(env.default_params))
+
+    def observe(observation: Array) -> Array:
+        if categories is not None:
+            return jax.nn.one_hot(observation, categories, dtype=float_dtype)
+        return jnp.asarray(observation, float_dtype)
+
+    def reset(key: Array, params: PyTree) -> tuple[Array, PyTree]:
+        observation, state = env.reset_env(key, params)
+        return observe(observation), _strong(state)
+
+    def step(
+        key: Array, state: PyTree, action: Array, params: PyTree
+    ) -> tuple[Array, PyTree, Array, Array, Array]:
+        if isinstance(action_space, Box):
+            action = _to_bounds(action, action_space).reshape(action_shape)
+        observation, next_state, reward, terminated, *_ = env.step_env(key, state, action, params)
+        truncated = env.is_truncated(next_state, params)
+        # The state keeps the types it had at the reset, so that the loop can carry it.
+        next_state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), next_state, state)
+        return (
+            observe(observation),
+            next_state,
+            jnp.asarray(reward, float_dtype),
+            jnp.asarray(terminated, bool),
+            jnp.asarray(truncated, bool),
+        )
+
+    action_shape = getattr(env.action_space(env.default_params), "shape", ())
+    return Environment(
+        reset=reset,
+        step=step,
+        params=params,
+        observation_shape=(categories,) if categories is not None else tuple(shape),
+        action_space=action_space,
+        max_steps=getattr(params, "max_steps_in_episode", None),
+    )
+
+
+def _override(params: Any, changes: Mapping[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(params)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"env_params: no parameter {name!r}: {suggestion(name, known)}")
+    return params.replace(**changes) if changes else params
+
+
+def _action_space(space: Any) -> Discrete | Box:
+    if getattr(space, "n", None) is not None:
+        return Discrete(int(space.n))
+    if hasattr(space, "low") and hasattr(space, "high"):
+        size = math.prod(space.shape)
+        low, high = (
+            np.broadcast_to(np.asarray(bound, float), space.shape).reshape(size)
+            for bound in (space.low, space.high)
+        )
+        return Box(low, high)
+    raise ValueError(f"env: actions must be a Discrete or Box space, not {space!r}")
+
+
+def _to_bounds(action: Array, space: Box) -> Array:
+    """From half-ranges to the environment's units; unbounded coordinates pass as they are."""
+    bounded = np.isfinite(space.low) & np.isfinite(space.high)
+    low, high = (np.where(bounded, bound, 0.0) for bound in space)
+    centre, half_range = (low + high) / 2, np.where(bounded, (high - low) / 2, 1.0)
+    scaled = action * half_range.astype(action.dtype) + centre.astype(action.dtype)
+    # Clipped in the environment's units, so that a bound is met exactly.
+    return jnp.clip(scaled, space.low.astype(action.dtype), space.high.astype(action.dtype))
+
+
+def _strong(state: PyTree) -> PyTree:
+    """Leaves as arrays of definite type: a Python 0 would make the loop's carry change type."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), state)

@@ -1,0 +1,48 @@
+"""Advantage estimation."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.types import Array
+
+
+def gae(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    *,
+    gamma: float | Array,
+    gae_lambda: float | Array,
+) -> Array:
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
+
+        δ_t = r_{t+1} + γ (1 - terminated_t) V(s_{t+1}) - V(s_t)
+        Â_t = δ_t + γ λ (1 - terminated_t) (1 - truncated_t) Â_{t+1}
+
+    An episode that ended has no value left; one that a time limit cut off has, and keeps its
+    bootstrap. Both end the trace: what follows belongs to another episode.
+
+    Args:
+        reward: r_{t+1} [T, N].
+        value: V(s_t) [T, N].
+        next_value: V(s_{t+1}) [T, N] of the true next state, before any reset.
+        terminated: whether the episode ended in s_{t+1} [T, N].
+        truncated: whether a time limit cut it off in s_{t+1} [T, N].
+        gamma: discount γ.
+        gae_lambda: trace decay λ.
+
+    Returns:
+        The advantages Â_t [T, N]; Â_t + V(s_t) are the λ-returns.
+    """
+    delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
+    decay = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda).astype(delta.dtype)
+
+    def backward(advantage: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta_t, decay_t = inputs
+        advantage = delta_t + decay_t * advantage
+        return advantage, advantage
+
+    start = jnp.zeros_like(delta[0])
+    return jax.lax.scan(backward, start, (delta, decay), reverse=True)[1]

@@ -1,0 +1,83 @@
+"""Running statistics, and the two normalisations built on them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.types import Array
+
+EPSILON = 1e-8
+CLIP = 10.0  # bound on whatever is normalised, in standard deviations
+
+
+class RunningStatistics(NamedTuple):
+    """Mean and variance of all samples seen so far; of shape [...], that of one sample."""
+
+    mean: Array  # [...]
+    variance: Array  # [...]
+    count: Array  # [] samples seen
+
+
+def init_statistics(shape: tuple[int, ...], dtype: jnp.dtype) -> RunningStatistics:
+    """Statistics of no samples: mean 0, variance 1, so that normalising changes nothing."""
+    return RunningStatistics(jnp.zeros(shape, dtype), jnp.ones(shape, dtype), jnp.zeros((), dtype))
+
+
+def update_statistics(statistics: RunningStatistics, samples: Array) -> RunningStatistics:
+    """Merge a batch of samples [..., *shape] into the statistics.
+
+    The pairwise form of Welford's update (Chan, Golub & LeVeque 1979): with n and m samples and
+    the difference d of their means,
+        mean = mean_n + d m / (n + m)
+        (n + m) variance = n variance_n + m variance_m + d² n m / (n + m)
+    """
+    mean, variance, count = statistics
+    axes = tuple(range(samples.ndim - mean.ndim))
+    batch_count = jnp.asarray(samples.size // mean.size, count.dtype)
+    total = count + batch_count
+    weight = batch_count / total
+    difference = samples.mean(axes) - mean
+    return RunningStatistics(
+        mean=mean + difference * weight,
+        variance=(1 - weight) * variance
+        + weight * samples.var(axes)
+        + jnp.square(difference) * weight * (1 - weight),
+        count=total,
+    )
+
+
+def normalize(statistics: RunningStatistics, samples: Array) -> Array:
+    """(x - mean) / std of samples [..., *shape], clipped to ±10."""
+    mean = jnp.broadcast_to(statistics.mean, samples.shape)
+    scale = jnp.broadcast_to(jax.lax.rsqrt(statistics.variance + EPSILON), samples.shape)
+    return jnp.clip((samples - mean) * scale, -CLIP, CLIP)
+
+
+def scale_rewards(statistics: RunningStatistics, reward: Array) -> Array:
+    """r / std of the discounted returns, clipped to ±10; the mean stays, so signs do too."""
+    return jnp.clip(reward * jax.lax.rsqrt(statistics.variance + EPSILON), -CLIP, CLIP)
+
+
+def discounted_returns(
+    reward: Array, done: Array, start: Array, gamma: float | Array
+) -> tuple[Array, Array]:
+    """Running discounted sums R_t = γ R_{t-1} + r_t, set to 0 only after the last reward counted.
+
+    Args:
+        reward: r [T, N].
+        done: whether the episode ended with that reward [T, N].
+        start: R before the first step [N].
+        gamma: discount γ.
+
+    Returns:
+        R_t [T, N], and the sum to go on from [N].
+    """
+
+    def forward(running: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        reward_t, done_t = inputs
+        total = gamma * running + reward_t
+        return jnp.where(done_t, 0.0, total), total
+
+    last, returns = jax.lax.scan(forward, start, (reward, done))
+    return returns, last

@@ -1,0 +1,127 @@
+"""The only scan over environments."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.envs import Environment
+from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
+
+START_STATE_BYTES = 64 * 2**20  # bound on the start states drawn for one rollout
+
+
+class EpisodeSums(NamedTuple):
+    """Totals over the episodes that finished in a rollout."""
+
+    episode_return: Array  # []
+    episode_length: Array  # []
+    num_episodes: Array  # []
+
+
+def init_rollout(env: Environment, network: Network, num_envs: int, key: Array) -> RolloutState:
+    """All environments at the start of an episode."""
+    keys = jax.random.split(key, num_envs)
+    observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env.params)
+    return RolloutState(
+        env_state=env_state,
+        observation=observation,
+        memory=network.initial_memory(num_envs),
+        episode_return=jnp.zeros(num_envs),
+        episode_length=jnp.zeros(num_envs, jnp.int32),
+    )
+
+
+def rollout(
+    env: Environment,
+    policy: Callable[[Array, PyTree], tuple[Any, PyTree]],
+    initial_memory: PyTree,
+    state: RolloutState,
+    key: Array,
+    num_steps: int,
+) -> tuple[RolloutState, Transition, EpisodeSums]:
+    """Let the policy act for `num_steps` steps; episodes that end go on from a fresh start state.
+
+    All randomness is drawn before the scan: action noise, environment keys, and start states for
+    the episodes that will end. An environment whose episode ends at step t starts anew from start
+    state t of its own; where T of them would exceed `START_STATE_BYTES`, fewer are drawn and
+    step t takes number t mod that many.
+
+    Args:
+        env: the environment.
+        policy: raw observation [N, ...], memory -> π(·|o) [N], next memory.
+        initial_memory: memory at the start of an episode [N, ...].
+        state: where the environments stand.
+        key: all randomness of the rollout.
+        num_steps: T.
+
+    Returns:
+        Where the environments stand now, the T transitions, and the episodes that finished.
+    """
+    num_envs = state.episode_return.shape[0]
+    action_key, env_key, start_key = jax.random.split(key, 3)
+    abstract, _ = jax.eval_shape(policy, state.observation, state.memory)
+    noise = abstract.noise(action_key, leading=(num_steps,))
+    env_keys = jax.random.split(env_key, (num_steps, num_envs))
+    num_starts = _num_starts((state.observation, state.env_state), num_steps)
+    start_keys = jax.random.split(start_key, (num_starts, num_envs))
+    starts = jax.vmap(jax.vmap(lambda k: env.reset(k, env.params)))(start_keys)
+
+    def step(carry: Any, inputs: Any) -> tuple[Any, Transition]:
+        (env_state, observation, memory, episode_return, episode_length), sums = carry
+        t, noise_t, keys_t = inputs
+
+        distribution, next_memory = policy(observation, memory)
+        action = distribution.sample(noise_t)
+        next_observation, env_state, reward, terminated, truncated = jax.vmap(
+            env.step, in_axes=(0, 0, 0, None)
+        )(keys_t, env_state, distribution.to_env(action), env.params)
+        done = terminated | truncated
+
+        transition = Transition(
+            observation=observation,
+            memory=memory,
+            distribution=distribution,
+            action=action,
+            reward=reward,
+            next_observation=next_observation,
+            next_memory=next_memory,
+            terminated=terminated,
+            truncated=truncated,
+        )
+        episode_return = episode_return + reward
+        episode_length = episode_length + 1
+        sums = EpisodeSums(
+            sums.episode_return + jnp.where(done, episode_return, 0).sum(),
+            sums.episode_length + jnp.where(done, episode_length, 0).sum(),
+            sums.num_episodes + done.sum(dtype=jnp.int32),
+        )
+        start_observation, start_state = jax.tree.map(lambda x: x[t % num_starts], starts)
+        fresh = RolloutState(
+            env_state=start_state,
+            observation=start_observation,
+            memory=initial_memory,
+            episode_return=jnp.zeros_like(episode_return),
+            episode_length=jnp.zeros_like(episode_length),
+        )
+        ongoing = RolloutState(
+            env_state, next_observation, next_memory, episode_return, episode_length
+        )
+        return (jax.tree.map(lambda f, o: _where(done, f, o), fresh, ongoing), sums), transition
+
+    no_sums = EpisodeSums(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    inputs = jnp.arange(num_steps), noise, env_keys
+    (state, sums), transitions = jax.lax.scan(step, (state, no_sums), inputs)
+    return state, transitions, sums
+
+
+def _num_starts(start: PyTree, num_steps: int) -> int:
+    """How many start states for each environment fit in the bound: at least 1, at most T."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(start))
+    return max(1, min(num_steps, START_STATE_BYTES // max(1, size)))
+
+
+def _where(done: Array, fresh: Array, ongoing: Array) -> Array:
+    """Choose between two leaves [N, ...] by a mask [N]."""
+    return jnp.where(done.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, ongoing)

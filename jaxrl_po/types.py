@@ -1,0 +1,122 @@
+"""Records that travel between the parts of the loop. Shapes: T steps, N environments, I iterations.
+
+Every record is a pytree of arrays, or (for replaceable parts) a NamedTuple of pure functions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+
+
+class Distribution(Protocol):
+    """A batch of action distributions π(·|s): a pytree whose leaves are its parameters.
+
+    `jaxrl_po.distributions` has the implementations.
+    """
+
+    def noise(self, key: Array, leading: tuple[int, ...] = ()) -> Array:
+        """Everything random that `sample` needs, with `leading` axes in front of the batch."""
+
+    def sample(self, noise: Array) -> Array:
+        """The action that this noise draws."""
+
+    def mode(self) -> Array:
+        """The most likely action."""
+
+    def log_prob(self, action: Array) -> Array:
+        """log π(a|s)."""
+
+    def entropy(self) -> Array:
+        """H[π(·|s)], in nats."""
+
+    def kl(self, other: Any) -> Array:
+        """KL[self ‖ other], in nats."""
+
+    def fisher_product(self, tangent: Any) -> Any:
+        """M·u, with M the Fisher matrix of the distribution in its own parameters."""
+
+    def to_env(self, action: Array) -> Array:
+        """The action as the environment takes it."""
+
+
+class Network(NamedTuple):
+    """An actor-critic as pure functions. Observations are [..., *observation_shape].
+
+    `params` is a dict: "policy" and "value", and "torso" where the two share one.
+    """
+
+    init: Callable[[Array], PyTree]  # key -> params
+    policy: Callable[[PyTree, Array, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
+    value: Callable[[PyTree, Array, PyTree], Array]  # -> V(s)
+    policy_and_value: Callable[[PyTree, Array, PyTree], tuple[Any, Array]]  # one pass for both
+    initial_memory: Callable[[int], PyTree]  # number of environments -> memory
+
+
+class Transition(NamedTuple):
+    """One rollout, time-major."""
+
+    observation: Array  # [T, N, ...] o_t, raw
+    memory: PyTree  # [T, N, ...] m_t, what the network remembered when it saw o_t
+    distribution: Any  # [T, N, ...] π(·|o_t)
+    action: Array  # [T, N, ...] a_t, as sampled: before any clipping or squashing
+    reward: Array  # [T, N] r_{t+1}, raw
+    next_observation: Array  # [T, N, ...] o_{t+1}, before any reset
+    next_memory: PyTree  # [T, N, ...] m_{t+1}, before any reset
+    terminated: Array  # [T, N] the episode ended in s_{t+1}
+    truncated: Array  # [T, N] a time limit cut it off in s_{t+1}
+
+
+class Batch(NamedTuple):
+    """What an update learns from."""
+
+    observation: Array  # [T, N, ...] o_t, normalised if the config says so
+    memory: PyTree  # [T, N, ...] m_t
+    distribution: Any  # [T, N, ...] π_old(·|o_t)
+    action: Array  # [T, N, ...] a_t
+    log_prob: Array  # [T, N] log π_old(a_t|o_t)
+    value: Array  # [T, N] V_old(o_t)
+    advantage: Array  # [T, N] Â_t
+    target: Array  # [T, N] Â_t + V_old(o_t), the λ-return
+
+
+class RolloutState(NamedTuple):
+    """Where the environments stand between two rollouts."""
+
+    env_state: PyTree  # [N, ...]
+    observation: Array  # [N, ...] o_t, raw
+    memory: PyTree  # [N, ...] m_t
+    episode_return: Array  # [N] undiscounted reward of the running episode
+    episode_length: Array  # [N] its steps
+
+
+class TrainState(NamedTuple):
+    """Everything a run is: saved and loaded, it continues to the bit."""
+
+    params: PyTree  # the network's
+    algorithm: PyTree  # the algorithm's own: optimiser state, coefficients
+    rollout: RolloutState
+    normalizer: PyTree  # running statistics
+    key: Array  # randomness of all that is to come
+    iteration: Array  # [] iterations done
+
+
+class TrainResult(NamedTuple):
+    """What `train(key)` returns."""
+
+    state: TrainState
+    metrics: dict[str, Array]  # [I] each
+
+
+class Algorithm(NamedTuple):
+    """A method of policy optimisation: its state's start and its update."""
+
+    init: Callable[[PyTree], PyTree]  # params -> algorithm state
+    # key, params, algorithm state, batch, factor on learning rates
+    #   -> params, algorithm state, metrics (each [])
+    update: Callable[
+        [Array, PyTree, PyTree, Batch, Array], tuple[PyTree, PyTree, dict[str, Array]]
+    ]
