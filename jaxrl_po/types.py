@@ -117,6 +117,4 @@ class Algorithm(NamedTuple):
     init: Callable[[PyTree], PyTree]  # params -> algorithm state
     # key, params, algorithm state, batch, factor on learning rates
     #   -> params, algorithm state, metrics (each [])
-    update: Callable[
-        [Array, PyTree, PyTree, Batch, Array], tuple[PyTree, PyTree, dict[str, Array]]
-    ]
+    update: Callable[[Array, PyTree, PyTree, Batch, Array], tuple[PyTree, PyTree, dict[str, Array]]]
