@@ -1,13 +1,23 @@
 """Policy optimisation as pure functions: VPG, NPG, TRPO and PPO in one compiled training loop."""
 
-from jaxrl_po.algorithms import PPOConfig, VPGConfig, config_from_dict
+from jaxrl_po.algorithms import (
+    NPGConfig,
+    PPOConfig,
+    PPOPenaltyConfig,
+    TRPOConfig,
+    VPGConfig,
+    config_from_dict,
+)
 from jaxrl_po.evaluate import Evaluation, evaluate
 from jaxrl_po.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
 
 __all__ = [
     "Evaluation",
+    "NPGConfig",
     "PPOConfig",
+    "PPOPenaltyConfig",
+    "TRPOConfig",
     "TrainResult",
     "TrainState",
     "VPGConfig",

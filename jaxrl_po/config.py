@@ -139,8 +139,11 @@ ConfigClass = TypeVar("ConfigClass", bound=type[Config])
 
 
 def data_fields(cls: type[Config]) -> tuple[str, ...]:
-    """Names of the fields that are data: the floats, and the mapping of environment parameters."""
-    hints = typing.get_type_hints(cls)
+    """Names of the fields that are data: the floats, and the mapping of environment parameters.
+
+    A float that must shape the program is annotated `Annotated[float, "static"]`.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
     return tuple(
         f.name for f in dataclasses.fields(cls) if f.name == "env_params" or hints[f.name] is float
     )
@@ -198,7 +201,7 @@ def _checked(config: Config, name: str, value: Any) -> Any:
 def _checked_int(label: str, value: Any, allowed: Range) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{label} must be an integer ({allowed}), not {value!r}")
-    if value not in allowed:
+    if int(value) not in allowed:
         raise ValueError(f"{label}={value} is out of range: it must be {allowed}")
     return int(value)
 

@@ -11,11 +11,11 @@ from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Environment, make_environment
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import (
-    RunningStatistics,
     discounted_returns,
     explained_variance,
     gae,
     init_statistics,
+    mean_kl,
     normalize,
     normalize_advantage,
     scale_rewards,
@@ -30,8 +30,8 @@ Metrics = dict[str, Array]
 class Normalizer(NamedTuple):
     """Running statistics; both fields are empty where the config does not ask for them."""
 
-    observation: RunningStatistics | tuple[()]
-    reward: tuple[RunningStatistics, Array] | tuple[()]  # of discounted returns; running sums [N]
+    observation: Any  # RunningStatistics, or ()
+    reward: Any  # (RunningStatistics of discounted returns, their running sums [N]), or ()
 
 
 def make_train(
@@ -106,12 +106,13 @@ def make_step(
         params, algorithm_state, metrics = algorithm.update(
             update_key, state.params, state.algorithm, batch, jnp.asarray(anneal)
         )
+        new_distribution, _ = network.policy(params, batch.observation, batch.memory)
         iteration = state.iteration + 1
         metrics = {
             "timesteps": iteration * (N * T),
             **episode_means(episodes),
             **metrics,
-            "kl": mean_kl(network, params, batch),
+            "kl": mean_kl(batch.distribution, new_distribution),
             "explained_variance": explained_variance(batch.value, batch.target),
             "learning_rate": jnp.asarray(config.learning_rate * anneal),
         }
@@ -229,12 +230,6 @@ def episode_means(episodes: EpisodeSums) -> Metrics:
         "episode_length": episodes.episode_length / count,
         "num_episodes": count,
     }
-
-
-def mean_kl(network: Network, params: PyTree, batch: Batch) -> Array:
-    """E[KL(π_old ‖ π)] over the rollout, after the update."""
-    distribution, _ = network.policy(params, batch.observation, batch.memory)
-    return batch.distribution.kl(distribution).mean()
 
 
 def _named_leaves(config: Config) -> list[tuple[str, Any]]:

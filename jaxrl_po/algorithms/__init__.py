@@ -3,14 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxrl_po.algorithms.ppo import PPOConfig, ppo
+from jaxrl_po.algorithms.ppo import PPOConfig, PPOPenaltyConfig, ppo, ppo_penalty
+from jaxrl_po.algorithms.trpo import NPGConfig, TRPOConfig, npg, trpo
 from jaxrl_po.algorithms.vpg import VPGConfig, vpg
 from jaxrl_po.config import Config, suggestion
 from jaxrl_po.types import Algorithm, Network
 
 ALGORITHMS: dict[str, tuple[type[Config], Callable[[Any, Network], Algorithm]]] = {
-    config_class.algorithm: (config_class, update)
-    for config_class, update in [(PPOConfig, ppo), (VPGConfig, vpg)]
+    "vpg": (VPGConfig, vpg),
+    "npg": (NPGConfig, npg),
+    "trpo": (TRPOConfig, trpo),
+    "ppo": (PPOConfig, ppo),
+    "ppo_penalty": (PPOPenaltyConfig, ppo_penalty),
 }
 
 
@@ -34,7 +38,10 @@ def make_algorithm(config: Config, network: Network) -> Algorithm:
 
 __all__ = [
     "ALGORITHMS",
+    "NPGConfig",
     "PPOConfig",
+    "PPOPenaltyConfig",
+    "TRPOConfig",
     "VPGConfig",
     "config_from_dict",
     "make_algorithm",

@@ -7,15 +7,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.ops import value_loss
-from jaxrl_po.types import Array, Batch, Network, PyTree
+from jaxrl_po.config import Config
+from jaxrl_po.types import Array, Batch, PyTree
 
 
-def adam(learning_rate: Array, max_grad_norm: Array | float) -> optax.GradientTransformation:
+def adam(
+    learning_rate: Array | float, max_grad_norm: Array | float
+) -> optax.GradientTransformation:
     """Adam behind a bound on the gradient's global norm, built where its numbers are traced."""
     return optax.chain(
         optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5)
     )
+
+
+def check_minibatches(config: Config, field: str) -> None:
+    """Raise unless the named number of minibatches divides the rollout."""
+    size, count = config.num_envs * config.num_steps, getattr(config, field)
+    if size % count:
+        raise ValueError(f"{field}={count} does not divide num_envs * num_steps = {size}")
 
 
 def flatten(batch: PyTree) -> PyTree:
@@ -56,37 +65,3 @@ def minibatch_epochs(
         return step(carry, jax.tree.map(lambda x: x[index], samples))
 
     return jax.lax.scan(take, carry, order)
-
-
-def fit_value(
-    key: Array,
-    network: Network,
-    params: PyTree,
-    opt_state: PyTree,
-    batch: Batch,
-    optimizer: optax.GradientTransformation,
-    num_epochs: int,
-    num_minibatches: int,
-) -> tuple[PyTree, PyTree, Array]:
-    """Regress V on the λ-returns, leaving the policy alone: minimise ½ E[(V(s) - target)²].
-
-    Returns:
-        Params with a new "value", its optimiser state, and the mean loss over the last epoch.
-    """
-
-    def loss(value_params: PyTree, minibatch: Batch) -> Array:
-        value = network.value(
-            {**params, "value": value_params}, minibatch.observation, minibatch.memory
-        )
-        return value_loss(value, minibatch.target)
-
-    def step(carry: Any, minibatch: Batch) -> tuple[Any, Array]:
-        value_params, opt_state = carry
-        error, gradient = jax.value_and_grad(loss)(value_params, minibatch)
-        updates, opt_state = optimizer.update(gradient, opt_state, value_params)
-        return (optax.apply_updates(value_params, updates), opt_state), error
-
-    (value_params, opt_state), errors = minibatch_epochs(
-        key, step, (params["value"], opt_state), batch, num_epochs, num_minibatches
-    )
-    return {**params, "value": value_params}, opt_state, errors[-num_minibatches:].mean()

@@ -1,47 +1,44 @@
-"""Proximal policy optimisation with the clipped surrogate (arXiv:1707.06347)."""
+"""Proximal policy optimisation (arXiv:1707.06347): clipped surrogate, or KL penalty."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.algorithms.minibatch import adam, minibatch_epochs
+from jaxrl_po.algorithms.minibatch import adam, check_minibatches, minibatch_epochs
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
     clipped_surrogate_loss,
     clipped_value_loss,
+    mean_kl,
     normalize_advantage,
+    surrogate_loss,
     value_loss,
 )
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 
+KL_COEF_BOUNDS = 1e-6, 1e6
 
-@pytree
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPOConfig(Config):
-    """PPO-clip: several epochs of minibatch Adam on a clipped surrogate and the value error."""
-
-    algorithm: ClassVar[str] = "ppo"
+class ProximalConfig(Config):
+    """Fields of both PPOs: several epochs of minibatch Adam on a joint policy and value loss."""
 
     advantage_normalization: str = setting("minibatch", ("batch", "minibatch", "none"))
     # passes over each rollout
     update_epochs: int = setting(4, COUNT)
     # minibatches of a pass; they divide num_envs * num_steps
     num_minibatches: int = setting(4, COUNT)
-    # ε, how far a ratio may leave 1 and still gain
-    clip_eps: float = setting(0.2, POSITIVE)
     # hold the value within value_clip_eps of the old one in the value loss
     clip_value: bool = False
     value_clip_eps: float = setting(0.2, POSITIVE)
-    # weight of the value loss
+    # weight c₁ of the value loss
     vf_coef: float = setting(0.5, NON_NEGATIVE)
-    # weight of the entropy bonus
+    # weight c₂ of the entropy bonus
     ent_coef: float = setting(0.0, NON_NEGATIVE)
-    # stop updating on a rollout once a minibatch's KL exceeds 1.5 target_kl
-    early_stop_kl: bool = False
-    target_kl: float = setting(0.01, POSITIVE)
 
     def validate(self) -> None:
         """Check that the minibatches divide the rollout."""
@@ -49,70 +46,176 @@ class PPOConfig(Config):
         check_minibatches(self, "num_minibatches")
 
 
-def check_minibatches(config: Config, field: str) -> None:
-    """Raise unless the named number of minibatches divides the rollout."""
-    size, count = config.num_envs * config.num_steps, getattr(config, field)
-    if size % count:
-        raise ValueError(f"{field}={count} does not divide num_envs * num_steps = {size}")
+@pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOConfig(ProximalConfig):
+    """PPO-clip: a ratio that has left [1-ε, 1+ε] gains nothing by going further."""
+
+    algorithm: ClassVar[str] = "ppo"
+
+    # ε
+    clip_eps: float = setting(0.2, POSITIVE)
+    # leave a rollout alone once a minibatch's KL(old‖new) exceeds 1.5 target_kl
+    early_stop_kl: bool = False
+    target_kl: float = setting(0.01, POSITIVE)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOPenaltyConfig(ProximalConfig):
+    """PPO-penalty: the surrogate less β KL(old‖new), with β adapted to a target KL."""
+
+    algorithm: ClassVar[str] = "ppo_penalty"
+
+    # β, or its first value when it adapts
+    kl_coef: float = setting(1.0, NON_NEGATIVE)
+    # after each update halve β below target_kl / 1.5, double it above 1.5 target_kl
+    adaptive_kl: bool = True
+    target_kl: float = setting(0.01, POSITIVE)
 
 
 class PPOState(NamedTuple):
-    """What PPO keeps between iterations."""
+    """What PPO-clip keeps between iterations."""
 
     opt_state: PyTree
 
 
-def ppo(config: PPOConfig, network: Network) -> Algorithm:
-    """PPO-clip as an update: maximise E[min(r Â, clip(r) Â)] - c₁ value loss + c₂ entropy (eq. 9)."""
+class PPOPenaltyState(NamedTuple):
+    """What PPO-penalty keeps between iterations."""
 
-    def loss(params: PyTree, batch: Batch) -> tuple[Array, dict[str, Array]]:
-        distribution, value = network.policy_and_value(params, batch.observation, batch.memory)
-        ratio = jnp.exp(distribution.log_prob(batch.action) - batch.log_prob)
-        advantage = batch.advantage
-        if config.advantage_normalization == "minibatch":
-            advantage = normalize_advantage(advantage)
-        policy_loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps)
-        if config.clip_value:
-            error = clipped_value_loss(value, batch.value, batch.target, config.value_clip_eps)
-        else:
-            error = value_loss(value, batch.target)
-        entropy = distribution.entropy().mean()
-        metrics = {
-            "policy_loss": policy_loss,
-            "value_loss": error,
-            "entropy": entropy,
-            "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip_eps).mean(dtype=ratio.dtype),
-            "ratio_first_minibatch": ratio[jnp.argmax(jnp.abs(ratio - 1.0))],
-        }
-        if config.early_stop_kl:
-            metrics["minibatch_kl"] = batch.distribution.kl(distribution).mean()
-        return policy_loss + config.vf_coef * error - config.ent_coef * entropy, metrics
+    opt_state: PyTree
+    kl_coef: Array  # [] β
+
+
+def ppo(config: PPOConfig, network: Network) -> Algorithm:
+    """PPO-clip as an update (eq. 7 and 9)."""
+
+    def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict[str, Array]]:
+        outside = jnp.abs(ratio - 1.0) > config.clip_eps
+        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps)
+        return loss, {"clip_fraction": outside.mean(dtype=ratio.dtype)}
 
     def init(params: PyTree) -> PPOState:
-        return PPOState(adam(config.learning_rate, config.max_grad_norm).init(params))
+        return PPOState(init_optimizer(config, params))
 
     def update(
         key: Array, params: PyTree, state: PPOState, batch: Batch, anneal: Array
     ) -> tuple[PyTree, PPOState, dict[str, Array]]:
-        optimizer = adam(config.learning_rate * anneal, config.max_grad_norm)
-
-        def step(carry: Any, minibatch: Batch) -> tuple[Any, dict[str, Array]]:
-            params, opt_state, stop = carry
-            gradient, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
-            updates, new_opt_state = optimizer.update(gradient, opt_state, params)
-            new = optax.apply_updates(params, updates), new_opt_state
-            if config.early_stop_kl:
-                stop |= metrics.pop("minibatch_kl") > 1.5 * config.target_kl
-                old = params, opt_state
-                new = jax.tree.map(lambda n, o: jnp.where(stop, o, n), new, old)
-            return (*new, stop), {**metrics, "grad_norm": optax.tree.norm(gradient)}
-
-        carry = (params, state.opt_state, jnp.zeros((), bool))
-        (params, opt_state, _), metrics = minibatch_epochs(
-            key, step, carry, batch, config.update_epochs, config.num_minibatches
+        max_kl = 1.5 * config.target_kl if config.early_stop_kl else None
+        params, opt_state, metrics = proximal_epochs(
+            config, network, policy_loss, key, params, state.opt_state, batch, anneal, max_kl
         )
-        first_ratio = metrics.pop("ratio_first_minibatch")[0]
-        means = {name: value.mean() for name, value in metrics.items()}
-        return params, PPOState(opt_state), {**means, "ratio_first_minibatch": first_ratio}
+        return params, PPOState(opt_state), metrics
 
     return Algorithm(init, update)
+
+
+def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
+    """PPO-penalty as an update: maximise E[r Â] - β KL(π_old ‖ π) (eq. 8), adapt β (sec. 4)."""
+
+    def init(params: PyTree) -> PPOPenaltyState:
+        return PPOPenaltyState(init_optimizer(config, params), jnp.asarray(config.kl_coef))
+
+    def update(
+        key: Array, params: PyTree, state: PPOPenaltyState, batch: Batch, anneal: Array
+    ) -> tuple[PyTree, PPOPenaltyState, dict[str, Array]]:
+        beta = state.kl_coef
+
+        def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict]:
+            return surrogate_loss(ratio, advantage) + beta * kl, {}
+
+        params, opt_state, metrics = proximal_epochs(
+            config, network, policy_loss, key, params, state.opt_state, batch, anneal
+        )
+        if config.adaptive_kl:
+            distribution, _ = network.policy(params, batch.observation, batch.memory)
+            beta = adapt_kl_coef(beta, mean_kl(batch.distribution, distribution), config.target_kl)
+        return params, PPOPenaltyState(opt_state, beta), {**metrics, "kl_coef": state.kl_coef}
+
+    return Algorithm(init, update)
+
+
+def adapt_kl_coef(kl_coef: Array, kl: Array, target_kl: Array | float) -> Array:
+    """β/2 if KL < target/1.5, 2β if KL > 1.5 target, else β (arXiv:1707.06347, sec. 4).
+
+    Kept within `KL_COEF_BOUNDS`: from an underflow to 0 doubling would never come back.
+    """
+    factor = jnp.where(kl < target_kl / 1.5, 0.5, jnp.where(kl > 1.5 * target_kl, 2.0, 1.0))
+    return jnp.clip(kl_coef * factor.astype(kl_coef.dtype), *KL_COEF_BOUNDS)
+
+
+def init_optimizer(config: ProximalConfig, params: PyTree) -> PyTree:
+    """Adam's first state."""
+    return adam(config.learning_rate, config.max_grad_norm).init(params)
+
+
+def proximal_epochs(
+    config: ProximalConfig,
+    network: Network,
+    policy_loss: Callable[[Array, Array, Array], tuple[Array, dict[str, Array]]],
+    key: Array,
+    params: PyTree,
+    opt_state: PyTree,
+    batch: Batch,
+    anneal: Array,
+    max_kl: Array | float | None = None,
+) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    """Epochs of minibatch Adam on policy loss + c₁ value loss - c₂ entropy (eq. 9).
+
+    Args:
+        policy_loss: ratio [b], advantage [b], KL(old‖new) [] -> loss [], metrics.
+        max_kl: once a minibatch's KL exceeds it, no further step is taken on this rollout.
+
+    Returns:
+        Params, optimiser state, and means of the metrics over all minibatches.
+    """
+    optimizer = adam(config.learning_rate * anneal, config.max_grad_norm)
+
+    def loss(params: PyTree, minibatch: Batch) -> tuple[Array, Any]:
+        distribution, value = network.policy_and_value(
+            params, minibatch.observation, minibatch.memory
+        )
+        ratio = jnp.exp(distribution.log_prob(minibatch.action) - minibatch.log_prob)
+        kl = mean_kl(minibatch.distribution, distribution)
+        advantage = minibatch.advantage
+        if config.advantage_normalization == "minibatch":
+            advantage = normalize_advantage(advantage)
+        policy_error, metrics = policy_loss(ratio, advantage, kl)
+        if config.clip_value:
+            value_error = clipped_value_loss(
+                value, minibatch.value, minibatch.target, config.value_clip_eps
+            )
+        else:
+            value_error = value_loss(value, minibatch.target)
+        entropy = distribution.entropy().mean()
+        metrics |= {
+            "policy_loss": policy_error,
+            "value_loss": value_error,
+            "entropy": entropy,
+            "ratio_first_minibatch": ratio[jnp.argmax(jnp.abs(ratio - 1.0))],
+        }
+        total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
+        return total, (metrics, kl)
+
+    def step(carry: Any, minibatch: Batch) -> tuple[Any, dict[str, Array]]:
+        params, opt_state, stop = carry
+        gradient, (metrics, kl) = jax.grad(loss, has_aux=True)(params, minibatch)
+        updates, new_opt_state = optimizer.update(gradient, opt_state, params)
+        new = optax.apply_updates(params, updates), new_opt_state
+        if max_kl is not None:
+            stop |= kl > max_kl
+            new = jax.tree.map(lambda n, o: jnp.where(stop, o, n), new, (params, opt_state))
+        return (*new, stop), {**metrics, "grad_norm": optax.tree.norm(gradient)}
+
+    (params, opt_state, _), metrics = minibatch_epochs(
+        key,
+        step,
+        (params, opt_state, jnp.zeros((), bool)),
+        batch,
+        config.update_epochs,
+        config.num_minibatches,
+    )
+    # At the first minibatch policy and old policy are one: the ratio farthest from 1 shows it.
+    first_ratio = metrics.pop("ratio_first_minibatch")[0]
+    means = {name: value.mean() for name, value in metrics.items()}
+    return params, opt_state, {**means, "ratio_first_minibatch": first_ratio}

@@ -6,16 +6,16 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import optax
 
-from jaxrl_po.algorithms.minibatch import adam, fit_value, minibatch_epochs
-from jaxrl_po.algorithms.ppo import check_minibatches
-from jaxrl_po.config import COUNT, NON_NEGATIVE, Config, pytree, setting
+from jaxrl_po.algorithms.critic import CriticConfig, fit_value
+from jaxrl_po.algorithms.minibatch import adam, check_minibatches, minibatch_epochs
+from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
 from jaxrl_po.ops import normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 
 
 @pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VPGConfig(Config):
+class VPGConfig(CriticConfig):
     """VPG: an Adam step along the policy gradient, then a regression of the critic.
 
     The textbook method is the default: one step on the whole rollout.
@@ -29,26 +29,13 @@ class VPGConfig(Config):
     num_minibatches: int = setting(1, COUNT)
     # weight of the entropy bonus
     ent_coef: float = setting(0.0, NON_NEGATIVE)
-    # the critic's Adam
+    # the critic's Adam; `learning_rate` is the policy's
     critic_learning_rate: float = setting(1e-3, NON_NEGATIVE)
-    critic_epochs: int = setting(10, COUNT)
-    critic_minibatches: int = setting(4, COUNT)
 
     def validate(self) -> None:
-        """Check the minibatches, and that policy and critic are apart."""
+        """Check that the minibatches divide the rollout."""
         super().validate()
         check_minibatches(self, "num_minibatches")
-        check_minibatches(self, "critic_minibatches")
-        check_separate(self)
-
-
-def check_separate(config: Config) -> None:
-    """Raise on a shared torso: a critic that is fitted by itself would move the policy."""
-    if config.shared_torso:
-        raise ValueError(
-            f"shared_torso=True does not go with {config.algorithm}: its critic is fitted apart "
-            "from the policy, so the two cannot share a torso (use ppo)"
-        )
 
 
 class VPGState(NamedTuple):
@@ -108,8 +95,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
             state.value_opt_state,
             batch,
             critic_optimizer,
-            config.critic_epochs,
-            config.critic_minibatches,
+            config,
         )
         means = {name: value.mean() for name, value in metrics.items()}
         return params, VPGState(policy_opt_state, value_opt_state), {**means, "value_loss": error}

@@ -1,7 +1,7 @@
 """What the loop asks of an environment: pure functions of one environment, vmapped by the loop."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 

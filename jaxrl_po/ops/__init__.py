@@ -10,6 +10,14 @@ from jaxrl_po.ops.losses import (
     surrogate_loss,
     value_loss,
 )
+from jaxrl_po.ops.natural_gradient import (
+    backtracking_line_search,
+    conjugate_gradient,
+    fisher_vector_product,
+    mean_kl,
+    natural_gradient,
+    trust_region_scale,
+)
 from jaxrl_po.ops.normalization import (
     RunningStatistics,
     discounted_returns,
@@ -21,17 +29,23 @@ from jaxrl_po.ops.normalization import (
 
 __all__ = [
     "RunningStatistics",
+    "backtracking_line_search",
     "clipped_surrogate_loss",
     "clipped_value_loss",
+    "conjugate_gradient",
     "discounted_returns",
     "explained_variance",
+    "fisher_vector_product",
     "gae",
     "init_statistics",
+    "mean_kl",
+    "natural_gradient",
     "normalize",
     "normalize_advantage",
     "policy_gradient_loss",
     "scale_rewards",
     "surrogate_loss",
+    "trust_region_scale",
     "update_statistics",
     "value_loss",
 ]

@@ -16,7 +16,7 @@ class RunningStatistics(NamedTuple):
 
     mean: Array  # [...]
     variance: Array  # [...]
-    count: Array  # [] samples seen
+    num_samples: Array  # [] seen so far
 
 
 def init_statistics(shape: tuple[int, ...], dtype: jnp.dtype) -> RunningStatistics:
@@ -32,10 +32,10 @@ def update_statistics(statistics: RunningStatistics, samples: Array) -> RunningS
         mean = mean_n + d m / (n + m)
         (n + m) variance = n variance_n + m variance_m + d² n m / (n + m)
     """
-    mean, variance, count = statistics
+    mean, variance, num_samples = statistics
     axes = tuple(range(samples.ndim - mean.ndim))
-    batch_count = jnp.asarray(samples.size // mean.size, count.dtype)
-    total = count + batch_count
+    batch_count = jnp.asarray(samples.size // mean.size, num_samples.dtype)
+    total = num_samples + batch_count
     weight = batch_count / total
     difference = samples.mean(axes) - mean
     return RunningStatistics(
@@ -43,7 +43,7 @@ def update_statistics(statistics: RunningStatistics, samples: Array) -> RunningS
         variance=(1 - weight) * variance
         + weight * samples.var(axes)
         + jnp.square(difference) * weight * (1 - weight),
-        count=total,
+        num_samples=total,
     )
 
 

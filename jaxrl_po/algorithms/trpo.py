@@ -1,0 +1,194 @@
+"""Trust-region policy optimisation (arXiv:1502.05477) and natural policy gradient (Kakade 2001)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxrl_po.algorithms.critic import CriticConfig, fit_value
+from jaxrl_po.algorithms.minibatch import adam, flatten
+from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
+from jaxrl_po.ops import (
+    backtracking_line_search,
+    mean_kl,
+    natural_gradient,
+    surrogate_loss,
+    trust_region_scale,
+)
+from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NaturalGradientConfig(CriticConfig):
+    """Fields of TRPO and NPG. `learning_rate` is the critic's: the policy has no Adam."""
+
+    learning_rate: float = setting(1e-3, NON_NEGATIVE)
+    # a natural gradient takes the whole rollout at once: there are no minibatches
+    advantage_normalization: str = setting("batch", ("batch", "none"))
+    # δ, radius of the trust region: nats of mean KL(old‖new)
+    max_kl: float = setting(0.01, POSITIVE)
+    # iterations of conjugate gradient
+    cg_iters: int = setting(10, COUNT)
+    # λ added to the Fisher matrix's diagonal
+    cg_damping: float = setting(0.1, NON_NEGATIVE)
+    # part of the rollout that the Fisher matrix is averaged over (static: it sets array shapes)
+    fisher_fraction: Annotated[float, "static"] = setting(1.0, Range(0.0, 1.0, open_low=True))
+
+
+@pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TRPOConfig(NaturalGradientConfig):
+    """TRPO: the natural gradient scaled to the trust region, shrunk until it holds up there."""
+
+    algorithm: ClassVar[str] = "trpo"
+
+    # how often the full step may be shrunk before it is given up
+    max_backtracks: int = setting(10, Range(0))
+    # factor of each shrinking
+    backtrack_coeff: float = setting(0.8, Range(0.0, 1.0, open_low=True))
+
+
+@pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NPGConfig(NaturalGradientConfig):
+    """NPG: the same step without the search, scaled to the trust region or by a fixed factor."""
+
+    algorithm: ClassVar[str] = "npg"
+
+    # "trust_region": √(2δ/xᵀAx)·x, as in truncated NPG; "fixed": step_size·x, Kakade's own
+    step_rule: str = setting("trust_region", ("trust_region", "fixed"))
+    step_size: float = setting(0.1, POSITIVE)
+
+
+class NaturalGradientState(NamedTuple):
+    """What TRPO and NPG keep between iterations: the critic's optimiser."""
+
+    value_opt_state: PyTree
+
+
+class PolicyStep(NamedTuple):
+    """A step of the policy's parameters."""
+
+    params: PyTree
+    accepted: Array  # []
+    scale: Array  # [] of the natural gradient; 0 when no step was taken
+    num_tried: Array  # [] candidates of the line search
+    improvement: Array  # [] of the surrogate
+
+
+def trpo(config: TRPOConfig, network: Network) -> Algorithm:
+    """TRPO as an update: maximise E[r Â] subject to E[KL(π_old ‖ π)] ≤ δ (eq. 14)."""
+
+    def take_step(policy: PyTree, natural: Any, objective: Any, baseline: Array) -> PolicyStep:
+        scale = trust_region_scale(natural.damped_curvature, config.max_kl)
+        search = backtracking_line_search(
+            objective,
+            policy,
+            optax.tree.scale(scale, natural.direction),
+            baseline,
+            max_kl=config.max_kl,
+            backtrack_coeff=config.backtrack_coeff,
+            max_backtracks=config.max_backtracks,
+        )
+        return PolicyStep(
+            search.params,
+            search.accepted,
+            scale * search.fraction,
+            search.num_tried,
+            search.improvement,
+        )
+
+    return _natural_gradient_algorithm(config, network, take_step)
+
+
+def npg(config: NPGConfig, network: Network) -> Algorithm:
+    """NPG as an update: a step along F⁻¹g."""
+
+    def take_step(policy: PyTree, natural: Any, objective: Any, baseline: Array) -> PolicyStep:
+        if config.step_rule == "fixed":
+            scale = jnp.where(natural.damped_curvature > 0, config.step_size, 0.0)
+        else:
+            scale = trust_region_scale(natural.damped_curvature, config.max_kl)
+        params = optax.tree.add_scale(policy, scale, natural.direction)
+        surrogate, _ = objective(params)
+        return PolicyStep(params, scale > 0, scale, jnp.zeros((), jnp.int32), surrogate - baseline)
+
+    return _natural_gradient_algorithm(config, network, take_step)
+
+
+def _natural_gradient_algorithm(
+    config: NaturalGradientConfig,
+    network: Network,
+    take_step: Callable[[PyTree, Any, Any, Array], PolicyStep],
+) -> Algorithm:
+    """The update that TRPO and NPG share: natural gradient, a step along it, critic."""
+
+    def init(params: PyTree) -> NaturalGradientState:
+        return NaturalGradientState(
+            adam(config.learning_rate, config.max_grad_norm).init(params["value"])
+        )
+
+    def update(
+        key: Array, params: PyTree, state: NaturalGradientState, batch: Batch, anneal: Array
+    ) -> tuple[PyTree, NaturalGradientState, dict[str, Array]]:
+        # TF32 or bfloat16 products would spoil CG and the acceptance test.
+        with jax.default_matmul_precision("float32"):
+            policy, metrics = improve_policy(params, flatten(batch))
+        params, opt_state, value_error = fit_value(
+            key,
+            network,
+            {**params, "policy": policy},
+            state.value_opt_state,
+            batch,
+            adam(config.learning_rate * anneal, config.max_grad_norm),
+            config,
+        )
+        return params, NaturalGradientState(opt_state), {**metrics, "value_loss": value_error}
+
+    def improve_policy(params: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
+        def policy_on(batch: Batch) -> Callable[[PyTree], Any]:
+            return lambda policy: network.policy(
+                {**params, "policy": policy}, batch.observation, batch.memory
+            )[0]
+
+        def objective(policy: PyTree) -> tuple[Array, Array]:
+            distribution = policy_on(batch)(policy)
+            ratio = jnp.exp(distribution.log_prob(batch.action) - batch.log_prob)
+            kl = mean_kl(batch.distribution, distribution)
+            return -surrogate_loss(ratio, batch.advantage), kl
+
+        old = params["policy"]
+        (baseline, _), gradient = jax.value_and_grad(objective, has_aux=True)(old)
+        natural = natural_gradient(
+            policy_on(_thin(batch, config.fisher_fraction)),
+            old,
+            gradient,
+            damping=config.cg_damping,
+            cg_iters=config.cg_iters,
+        )
+        step = take_step(old, natural, objective, baseline)
+        return step.params, {
+            "policy_loss": -baseline,
+            "entropy": batch.distribution.entropy().mean(),
+            "grad_norm": optax.tree.norm(gradient),
+            "step_accepted": step.accepted.astype(baseline.dtype),
+            "line_search_steps": step.num_tried,
+            "surrogate_improvement": step.improvement,
+            "predicted_improvement": step.scale * natural.slope,
+            "predicted_kl": 0.5 * step.scale**2 * natural.curvature,
+            "cg_residual": natural.cg_residual,
+        }
+
+    return Algorithm(init, update)
+
+
+def _thin(batch: Batch, fraction: float) -> Batch:
+    """Evenly spread samples, `fraction` of the batch."""
+    size = batch.log_prob.shape[0]
+    kept = max(1, round(size * fraction))
+    index = np.arange(kept) * size // kept
+    return batch if kept == size else jax.tree.map(lambda x: x[index], batch)
