@@ -9,6 +9,7 @@ from jaxrl_po.algorithms import (
     config_from_dict,
 )
 from jaxrl_po.evaluate import Evaluation, evaluate
+from jaxrl_po.host.run import RunResult, run
 from jaxrl_po.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
 
@@ -17,6 +18,7 @@ __all__ = [
     "NPGConfig",
     "PPOConfig",
     "PPOPenaltyConfig",
+    "RunResult",
     "TRPOConfig",
     "TrainResult",
     "TrainState",
@@ -25,4 +27,5 @@ __all__ = [
     "evaluate",
     "make_step",
     "make_train",
+    "run",
 ]

@@ -59,9 +59,10 @@ class Config:
 
     algorithm: ClassVar[str]
 
+    # name of a gymnax environment
     env_id: str = "CartPole-v1"
     # overrides of the environment's parameters, by name (data)
-    env_params: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
     # N, environments stepped side by side
     num_envs: int = setting(4, COUNT)
     # T, steps of each environment in a rollout
@@ -72,6 +73,7 @@ class Config:
     gamma: float = setting(0.99, FRACTION)
     # λ of generalised advantage estimation
     gae_lambda: float = setting(0.95, FRACTION)
+    # step size of Adam
     learning_rate: float = setting(3e-4, NON_NEGATIVE)
     # anneal learning rates linearly to 0 over the run
     anneal_lr: bool = False
@@ -79,6 +81,7 @@ class Config:
     max_grad_norm: float = setting(0.5, POSITIVE)
     # widths of the hidden dense layers
     hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
+    # nonlinearity of the hidden layers
     activation: str = setting("tanh", ("tanh", "relu", "swish", "elu", "gelu"))
     # "cnn" puts a convolution on grid observations before the dense layers
     network: str = setting("mlp", ("mlp", "cnn"))
@@ -88,8 +91,11 @@ class Config:
     log_std_init: float = setting(0.0, ANY)
     # bound continuous actions by tanh instead of clipping them
     squash_actions: bool = False
+    # shift and scale observations by running statistics
     normalize_observations: bool = False
+    # scale rewards by the running standard deviation of the discounted return
     normalize_rewards: bool = False
+    # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -27,6 +27,7 @@ KL_COEF_BOUNDS = 1e-6, 1e6
 class ProximalConfig(Config):
     """Fields of both PPOs: several epochs of minibatch Adam on a joint policy and value loss."""
 
+    # over what advantages are standardised
     advantage_normalization: str = setting("minibatch", ("batch", "minibatch", "none"))
     # passes over each rollout
     update_epochs: int = setting(4, COUNT)
@@ -34,6 +35,7 @@ class ProximalConfig(Config):
     num_minibatches: int = setting(4, COUNT)
     # hold the value within value_clip_eps of the old one in the value loss
     clip_value: bool = False
+    # ε of the value loss, in units of value
     value_clip_eps: float = setting(0.2, POSITIVE)
     # weight c₁ of the value loss
     vf_coef: float = setting(0.5, NON_NEGATIVE)
@@ -57,6 +59,7 @@ class PPOConfig(ProximalConfig):
     clip_eps: float = setting(0.2, POSITIVE)
     # leave a rollout alone once a minibatch's KL(old‖new) exceeds 1.5 target_kl
     early_stop_kl: bool = False
+    # nats of mean KL(old‖new)
     target_kl: float = setting(0.01, POSITIVE)
 
 
@@ -71,6 +74,7 @@ class PPOPenaltyConfig(ProximalConfig):
     kl_coef: float = setting(1.0, NON_NEGATIVE)
     # after each update halve β below target_kl / 1.5, double it above 1.5 target_kl
     adaptive_kl: bool = True
+    # nats of mean KL(old‖new)
     target_kl: float = setting(0.01, POSITIVE)
 
 

@@ -26,6 +26,7 @@ from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 class NaturalGradientConfig(CriticConfig):
     """Fields of TRPO and NPG. `learning_rate` is the critic's: the policy has no Adam."""
 
+    # step size of the critic's Adam
     learning_rate: float = setting(1e-3, NON_NEGATIVE)
     # a natural gradient takes the whole rollout at once: there are no minibatches
     advantage_normalization: str = setting("batch", ("batch", "none"))
@@ -61,6 +62,7 @@ class NPGConfig(NaturalGradientConfig):
 
     # "trust_region": √(2δ/xᵀAx)·x, as in truncated NPG; "fixed": step_size·x, Kakade's own
     step_rule: str = setting("trust_region", ("trust_region", "fixed"))
+    # factor on x under the fixed rule
     step_size: float = setting(0.1, POSITIVE)
 
 

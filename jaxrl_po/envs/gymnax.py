@@ -87,7 +87,7 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         reset=reset,
         step=step,
         params=params,
-        observation_shape=(categories,) if shape is None or categories else tuple(shape),
+        observation_shape=tuple(shape or ()) if categories is None else (categories,),
         action_space=action_space,
         max_steps=getattr(params, "max_steps_in_episode", None),
     )

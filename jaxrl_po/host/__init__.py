@@ -1,0 +1,1 @@
+"""What touches files, time and people; nothing here is traced."""
