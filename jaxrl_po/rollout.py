@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxrl_po.envs import Environment
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
 
-START_STATE_BYTES = 64 * 2**20  # bound on the start states drawn for one rollout
+START_STATE_BYTES = 16 * 2**20  # bound on the start states drawn for one rollout
 
 
 class EpisodeSums(NamedTuple):
@@ -94,7 +94,7 @@ def rollout(
         episode_length = episode_length + 1
         sums = EpisodeSums(
             sums.episode_return + jnp.where(done, episode_return, 0).sum(),
-            sums.episode_length + jnp.where(done, episode_length, 0).sum(),
+            sums.episode_length + jnp.where(done, episode_length, 0).sum(dtype=jnp.int32),
             sums.num_episodes + done.sum(dtype=jnp.int32),
         )
         start_observation, start_state = jax.tree.map(lambda x: x[t % num_starts], starts)

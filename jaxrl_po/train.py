@@ -139,12 +139,18 @@ def make_parts(
                 "to run several, vmap over the config"
             )
     if isinstance(env, Environment):
+        if config.env_params:
+            raise ValueError("env_params: an `Environment` object brings parameters of its own")
         environment = env
     else:
         environment = make_environment(config.env_id if env is None else env, config.env_params)
-    continuous = isinstance(environment.action_space, Box)
-    if not continuous and config.squash_actions:
-        raise ValueError("squash_actions=True needs continuous actions; these are discrete")
+    if not isinstance(environment.action_space, Box):
+        if config.squash_actions:
+            raise ValueError("squash_actions=True needs continuous actions; these are discrete")
+        if not isinstance(config.log_std_init, jax.core.Tracer) and config.log_std_init != 0:
+            raise ValueError(
+                f"log_std_init={config.log_std_init} needs continuous actions; these are discrete"
+            )
     if network is None:
         network = make_network(config, environment.observation_shape, environment.action_space)
     return environment, network
