@@ -49,13 +49,48 @@ def suggestion(name: str, known: typing.Iterable[str]) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Fields that every algorithm has.
+class Settings:
+    """What every config is: a frozen dataclass of checked fields, and (by `pytree`) a pytree.
 
-    A config is a pytree. Its `float` fields and the values of `env_params` are leaves: they can be
-    traced, vmapped and changed without recompiling. All other fields are static: they shape the
+    Its `float` fields are leaves: they can be traced, vmapped and changed without recompiling. So
+    are the floats of settings within settings. All other fields are static: they shape the
     program. Values are checked on construction and by `replace`; traced leaves cannot be.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse unknown fields by name, before dataclass's own terser error."""
+        cls._check_names(kwargs)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _checked(self, field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self.validate()
+
+    def validate(self) -> None:
+        """Check fields against each other; subclasses add their own rules."""
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, checked like a new config."""
+        self._check_names(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict of the fields."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def _check_names(cls, names: Mapping[str, Any]) -> None:
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{cls.__name__} has no field {name!r}: {suggestion(name, known)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """Fields that every algorithm has. The values of `env_params` are data, like the floats."""
 
     algorithm: ClassVar[str]
 
@@ -98,19 +133,9 @@ class Config:
     # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Refuse unknown fields by name, before dataclass's own terser error."""
-        cls._check_names(kwargs)
-        return super().__new__(cls)
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = _checked(self, field.name, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
-        self.validate()
-
     def validate(self) -> None:
-        """Check fields against each other; subclasses add their own rules."""
+        """Check that the budget holds one iteration; subclasses add their own rules."""
+        super().validate()
         per_iteration = self.num_envs * self.num_steps
         if self.total_timesteps < per_iteration:
             raise ValueError(
@@ -123,35 +148,24 @@ class Config:
         """I, the whole iterations that fit in `total_timesteps`."""
         return self.total_timesteps // (self.num_envs * self.num_steps)
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, checked like a new config."""
-        self._check_names(changes)
-        return dataclasses.replace(self, **changes)
-
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that `config_from_dict` reads back, with the algorithm's name."""
-        fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        return {"algorithm": self.algorithm, **fields}
-
-    @classmethod
-    def _check_names(cls, names: Mapping[str, Any]) -> None:
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in names:
-            if name not in known:
-                raise ValueError(f"{cls.__name__} has no field {name!r}: {suggestion(name, known)}")
+        return {"algorithm": self.algorithm, **super().to_dict()}
 
 
-ConfigClass = TypeVar("ConfigClass", bound=type[Config])
+ConfigClass = TypeVar("ConfigClass", bound=type[Settings])
 
 
-def data_fields(cls: type[Config]) -> tuple[str, ...]:
-    """Names of the fields that are data: the floats, and the mapping of environment parameters.
+def data_fields(cls: type[Settings]) -> tuple[str, ...]:
+    """Names of the fields that are data: floats, environment parameters, settings within settings.
 
     A float that must shape the program is annotated `Annotated[float, "static"]`.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     return tuple(
-        f.name for f in dataclasses.fields(cls) if f.name == "env_params" or hints[f.name] is float
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.name == "env_params" or hints[f.name] is float or _is_settings(hints[f.name])
     )
 
 
@@ -160,11 +174,11 @@ def pytree(cls: ConfigClass) -> ConfigClass:
     data = data_fields(cls)
     static = tuple(f.name for f in dataclasses.fields(cls) if f.name not in data)
 
-    def flatten_with_keys(config: Config) -> tuple[Any, Any]:
+    def flatten_with_keys(config: Settings) -> tuple[Any, Any]:
         children = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in data]
         return children, tuple(getattr(config, name) for name in static)
 
-    def unflatten(aux: Any, children: Any) -> Config:
+    def unflatten(aux: Any, children: Any) -> Settings:
         # Past the checks: JAX also builds trees of placeholders that are not numbers.
         config = object.__new__(cls)
         for name, value in (*zip(data, children, strict=True), *zip(static, aux, strict=True)):
@@ -175,7 +189,11 @@ def pytree(cls: ConfigClass) -> ConfigClass:
     return cls
 
 
-def _checked(config: Config, name: str, value: Any) -> Any:
+def _is_settings(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Settings)
+
+
+def _checked(config: Settings, name: str, value: Any) -> Any:
     """The value in its canonical type, or an error that names the field and what it may be."""
     field = next(f for f in dataclasses.fields(config) if f.name == name)
     hint = typing.get_type_hints(type(config))[name]
@@ -185,6 +203,10 @@ def _checked(config: Config, name: str, value: Any) -> Any:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise ValueError(f"{label} must map parameter names to values, not {value!r}")
         return dict(value)
+    if _is_settings(hint):
+        if not isinstance(value, hint):
+            raise ValueError(f"{label} must be a {hint.__name__}, not {value!r}")
+        return value
     if hint is float:
         return _checked_float(label, value, allowed)
     if hint is bool:
@@ -231,6 +253,8 @@ def _as_scalar(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """JSON-ready form of a field's value."""
+    if isinstance(value, Settings):
+        return value.to_dict()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple):

@@ -81,6 +81,7 @@ class Batch(NamedTuple):
     value: Array  # [T, N] V_old(o_t)
     advantage: Array  # [T, N] Â_t
     target: Array  # [T, N] Â_t + V_old(o_t), the λ-return
+    mask: Array | None = None  # [T, N] the slots that count; None for all of them
 
 
 class RolloutState(NamedTuple):

@@ -51,7 +51,7 @@ def fit_value(
         value = network.value(
             {**params, "value": value_params}, minibatch.observation, minibatch.memory
         )
-        return value_loss(value, minibatch.target)
+        return value_loss(value, minibatch.target, minibatch.mask)
 
     def step(carry: Any, minibatch: Batch) -> tuple[Any, Array]:
         value_params, opt_state = carry

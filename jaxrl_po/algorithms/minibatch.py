@@ -32,6 +32,28 @@ def flatten(batch: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
+def blank(batch: Batch) -> Batch:
+    """Zeros in the slots that the mask leaves out, so that no NaN there can reach a gradient.
+
+    A batch without a mask comes back as it is.
+    """
+    if batch.mask is None:
+        return batch
+    mask = batch.mask
+
+    def choose(x: Array) -> Array:
+        return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), x, 0)
+
+    return batch._replace(
+        distribution=jax.tree.map(choose, batch.distribution),
+        action=choose(batch.action),
+        log_prob=choose(batch.log_prob),
+        value=choose(batch.value),
+        advantage=choose(batch.advantage),
+        target=choose(batch.target),
+    )
+
+
 def minibatch_epochs(
     key: Array,
     step: Callable[[Any, Batch], tuple[Any, Any]],

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.algorithms.minibatch import adam, check_minibatches, minibatch_epochs
+from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, minibatch_epochs
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
     clipped_surrogate_loss,
     clipped_value_loss,
+    importance_ratio,
     mean_kl,
     normalize_advantage,
     surrogate_loss,
@@ -94,10 +95,12 @@ class PPOPenaltyState(NamedTuple):
 def ppo(config: PPOConfig, network: Network) -> Algorithm:
     """PPO-clip as an update (eq. 7 and 9)."""
 
-    def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict[str, Array]]:
+    def policy_loss(
+        ratio: Array, advantage: Array, mask: Array | None, kl: Array
+    ) -> tuple[Array, dict[str, Array]]:
         outside = jnp.abs(ratio - 1.0) > config.clip_eps
-        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps)
-        return loss, {"clip_fraction": outside.mean(dtype=ratio.dtype)}
+        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps, mask)
+        return loss, {"clip_fraction": outside.mean(dtype=ratio.dtype, where=mask)}
 
     def init(params: PyTree) -> PPOState:
         return PPOState(init_optimizer(config, params))
@@ -125,15 +128,18 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
     ) -> tuple[PyTree, PPOPenaltyState, dict[str, Array]]:
         beta = state.kl_coef
 
-        def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict]:
-            return surrogate_loss(ratio, advantage) + beta * kl, {}
+        def policy_loss(
+            ratio: Array, advantage: Array, mask: Array | None, kl: Array
+        ) -> tuple[Array, dict[str, Array]]:
+            return surrogate_loss(ratio, advantage, mask) + beta * kl, {}
 
         params, opt_state, metrics = proximal_epochs(
             config, network, policy_loss, key, params, state.opt_state, batch, anneal
         )
         if config.adaptive_kl:
             distribution, _ = network.policy(params, batch.observation, batch.memory)
-            beta = adapt_kl_coef(beta, mean_kl(batch.distribution, distribution), config.target_kl)
+            kl = mean_kl(batch.distribution, distribution, batch.mask)
+            beta = adapt_kl_coef(beta, kl, config.target_kl)
         return params, PPOPenaltyState(opt_state, beta), {**metrics, "kl_coef": state.kl_coef}
 
     return Algorithm(init, update)
@@ -156,7 +162,7 @@ def init_optimizer(config: ProximalConfig, params: PyTree) -> PyTree:
 def proximal_epochs(
     config: ProximalConfig,
     network: Network,
-    policy_loss: Callable[[Array, Array, Array], tuple[Array, dict[str, Array]]],
+    policy_loss: Callable[[Array, Array, Array | None, Array], tuple[Array, dict[str, Array]]],
     key: Array,
     params: PyTree,
     opt_state: PyTree,
@@ -167,7 +173,7 @@ def proximal_epochs(
     """Epochs of minibatch Adam on policy loss + c₁ value loss - c₂ entropy (eq. 9).
 
     Args:
-        policy_loss: ratio [b], advantage [b], KL(old‖new) [] -> loss [], metrics.
+        policy_loss: ratio [b], advantage [b], mask [b] or None, KL(old‖new) [] -> loss [], metrics.
         max_kl: once a minibatch's KL exceeds it, no further step is taken on this rollout.
 
     Returns:
@@ -179,24 +185,26 @@ def proximal_epochs(
         distribution, value = network.policy_and_value(
             params, minibatch.observation, minibatch.memory
         )
-        ratio = jnp.exp(distribution.log_prob(minibatch.action) - minibatch.log_prob)
-        kl = mean_kl(minibatch.distribution, distribution)
+        mask = minibatch.mask
+        log_prob = distribution.log_prob(minibatch.action)
+        ratio = importance_ratio(log_prob, minibatch.log_prob, mask)
+        kl = mean_kl(minibatch.distribution, distribution, mask)
         advantage = minibatch.advantage
         if config.advantage_normalization == "minibatch":
-            advantage = normalize_advantage(advantage)
-        policy_error, metrics = policy_loss(ratio, advantage, kl)
+            advantage = normalize_advantage(advantage, mask)
+        policy_error, metrics = policy_loss(ratio, advantage, mask, kl)
         if config.clip_value:
             value_error = clipped_value_loss(
-                value, minibatch.value, minibatch.target, config.value_clip_eps
+                value, minibatch.value, minibatch.target, config.value_clip_eps, mask
             )
         else:
-            value_error = value_loss(value, minibatch.target)
-        entropy = distribution.entropy().mean()
+            value_error = value_loss(value, minibatch.target, mask)
+        entropy = distribution.entropy().mean(where=mask)
         metrics |= {
             "policy_loss": policy_error,
             "value_loss": value_error,
             "entropy": entropy,
-            "ratio_first_minibatch": ratio[jnp.argmax(jnp.abs(ratio - 1.0))],
+            "ratio_first_minibatch": ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))],
         }
         total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
         return total, (metrics, kl)
@@ -215,7 +223,7 @@ def proximal_epochs(
         key,
         step,
         (params, opt_state, jnp.zeros((), bool)),
-        batch,
+        blank(batch),
         config.update_epochs,
         config.num_minibatches,
     )

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value
-from jaxrl_po.algorithms.minibatch import adam, flatten
+from jaxrl_po.algorithms.minibatch import adam, blank, flatten
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
 from jaxrl_po.ops import (
     backtracking_line_search,
+    importance_ratio,
     mean_kl,
     natural_gradient,
     surrogate_loss,
@@ -137,6 +138,7 @@ def _natural_gradient_algorithm(
     def update(
         key: Array, params: PyTree, state: NaturalGradientState, batch: Batch, anneal: Array
     ) -> tuple[PyTree, NaturalGradientState, dict[str, Array]]:
+        batch = blank(batch)
         # TF32 or bfloat16 products would spoil CG and the acceptance test.
         with jax.default_matmul_precision("float32"):
             policy, metrics = improve_policy(params, flatten(batch))
@@ -159,23 +161,26 @@ def _natural_gradient_algorithm(
 
         def objective(policy: PyTree) -> tuple[Array, Array]:
             distribution = policy_on(batch)(policy)
-            ratio = jnp.exp(distribution.log_prob(batch.action) - batch.log_prob)
-            kl = mean_kl(batch.distribution, distribution)
-            return -surrogate_loss(ratio, batch.advantage), kl
+            log_prob = distribution.log_prob(batch.action)
+            ratio = importance_ratio(log_prob, batch.log_prob, batch.mask)
+            kl = mean_kl(batch.distribution, distribution, batch.mask)
+            return -surrogate_loss(ratio, batch.advantage, batch.mask), kl
 
         old = params["policy"]
         (baseline, _), gradient = jax.value_and_grad(objective, has_aux=True)(old)
+        thinned = _thin(batch, config.fisher_fraction)
         natural = natural_gradient(
-            policy_on(_thin(batch, config.fisher_fraction)),
+            policy_on(thinned),
             old,
             gradient,
             damping=config.cg_damping,
             cg_iters=config.cg_iters,
+            mask=thinned.mask,
         )
         step = take_step(old, natural, objective, baseline)
         return step.params, {
             "policy_loss": -baseline,
-            "entropy": batch.distribution.entropy().mean(),
+            "entropy": batch.distribution.entropy().mean(where=batch.mask),
             "grad_norm": optax.tree.norm(gradient),
             "step_accepted": step.accepted.astype(baseline.dtype),
             "line_search_steps": step.num_tried,

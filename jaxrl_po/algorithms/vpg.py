@@ -7,7 +7,7 @@ import jax
 import optax
 
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value
-from jaxrl_po.algorithms.minibatch import adam, check_minibatches, minibatch_epochs
+from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, minibatch_epochs
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
 from jaxrl_po.ops import normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
@@ -54,9 +54,10 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
         )
         advantage = batch.advantage
         if config.advantage_normalization == "minibatch":
-            advantage = normalize_advantage(advantage)
-        policy_loss = policy_gradient_loss(distribution.log_prob(batch.action), advantage)
-        entropy = distribution.entropy().mean()
+            advantage = normalize_advantage(advantage, batch.mask)
+        log_prob = distribution.log_prob(batch.action)
+        policy_loss = policy_gradient_loss(log_prob, advantage, batch.mask)
+        entropy = distribution.entropy().mean(where=batch.mask)
         metrics = {"policy_loss": policy_loss, "entropy": entropy}
         return policy_loss - config.ent_coef * entropy, metrics
 
@@ -69,6 +70,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
     def update(
         key: Array, params: PyTree, state: VPGState, batch: Batch, anneal: Array
     ) -> tuple[PyTree, VPGState, dict[str, Array]]:
+        batch = blank(batch)
         policy_key, value_key = jax.random.split(key)
         optimizer = adam(config.learning_rate * anneal, config.max_grad_norm)
         critic_optimizer = adam(config.critic_learning_rate * anneal, config.max_grad_norm)

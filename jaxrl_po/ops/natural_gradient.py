@@ -13,13 +13,16 @@ from jaxrl_po.types import Array, PyTree
 TOLERANCE = 1e-10
 
 
-def mean_kl(old: Any, new: Any) -> Array:
-    """E[KL(π_old(·|s) ‖ π(·|s))] over a batch of states, in nats."""
-    return old.kl(new).mean()
+def mean_kl(old: Any, new: Any, mask: Array | None = None) -> Array:
+    """E[KL(π_old(·|s) ‖ π(·|s))] over a batch of states, or those a mask leaves, in nats."""
+    return old.kl(new).mean(where=mask)
 
 
 def fisher_vector_product(
-    policy_fn: Callable[[PyTree], Any], params: PyTree, damping: float | Array = 0.0
+    policy_fn: Callable[[PyTree], Any],
+    params: PyTree,
+    damping: float | Array = 0.0,
+    mask: Array | None = None,
 ) -> Callable[[PyTree], PyTree]:
     """The map v -> (F + damping I) v, with F the Fisher matrix averaged over a batch of states.
 
@@ -34,17 +37,24 @@ def fisher_vector_product(
         policy_fn: params -> a `Distribution` over a batch of states.
         params: where to linearise, a pytree.
         damping: λ ≥ 0 added to the diagonal.
+        mask: the states that count, shaped like the batch; all of them if None.
 
     Returns:
         A function from tangents to tangents, both like `params`.
     """
     distribution, jvp = jax.linearize(policy_fn, params)
     transpose = jax.linear_transpose(jvp, params)
-    batch_size = jax.eval_shape(lambda: distribution.entropy()).size
+    batch = jax.eval_shape(lambda: distribution.entropy())
+    batch_size = batch.size if mask is None else mask.sum()
+
+    def average(u: Array) -> Array:
+        if mask is not None:
+            u = jnp.where(mask.reshape(*mask.shape, *[1] * (u.ndim - batch.ndim)), u, 0.0)
+        return u / batch_size
 
     def product(v: PyTree) -> PyTree:
         cotangent = distribution.fisher_product(jvp(v))
-        (Fv,) = transpose(jax.tree.map(lambda u: u / batch_size, cotangent))
+        (Fv,) = transpose(jax.tree.map(average, cotangent))
         return optax.tree.add_scale(Fv, damping, v)
 
     return product
@@ -110,12 +120,13 @@ def natural_gradient(
     *,
     damping: float | Array,
     cg_iters: int,
+    mask: Array | None = None,
 ) -> NaturalGradient:
     """Solve (F + λI) x = g by conjugate gradient on Fisher-vector products.
 
     CG's residual gives the curvature for nothing: xᵀ(F + λI)x = xᵀ(g - residual).
     """
-    matvec = fisher_vector_product(policy_fn, params, damping)
+    matvec = fisher_vector_product(policy_fn, params, damping, mask)
     x, residual = _solve(matvec, gradient, cg_iters)
     damped = optax.tree.vdot(x, optax.tree.sub(gradient, residual))
     damped = jnp.where(optax.tree.vdot(x, x) > 0, damped, 0.0)  # 0, not NaN, for a bad gradient
