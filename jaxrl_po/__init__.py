@@ -10,6 +10,8 @@ from jaxrl_po.algorithms import (
 )
 from jaxrl_po.evaluate import Evaluation, evaluate
 from jaxrl_po.host.run import RunResult, run
+from jaxrl_po.host.sweep import sweep
+from jaxrl_po.host.sweep_results import SweepResult
 from jaxrl_po.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
 
@@ -19,6 +21,7 @@ __all__ = [
     "PPOConfig",
     "PPOPenaltyConfig",
     "RunResult",
+    "SweepResult",
     "TRPOConfig",
     "TrainResult",
     "TrainState",
@@ -28,4 +31,5 @@ __all__ = [
     "make_step",
     "make_train",
     "run",
+    "sweep",
 ]

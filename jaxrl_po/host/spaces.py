@@ -1,0 +1,199 @@
+"""Search spaces: which values of which config fields a sweep tries."""
+
+import itertools
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl_po.algorithms import ALGORITHMS, config_from_dict
+from jaxrl_po.config import Config, data_fields, suggestion
+
+ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
+SAMPLINGS = ("grid", "random", "sobol")
+
+Setting = dict[str, Any]  # field -> value; one point of a space
+
+
+class Interval(NamedTuple):
+    """The numbers between two bounds: `num` of them, evenly spaced, or all (to sample from)."""
+
+    low: float
+    high: float
+    num: int | None
+    logarithmic: bool
+
+    def at(self, fraction: Any) -> Any:
+        """The value at a fraction in [0, 1] of the way from low to high."""
+        if self.logarithmic:
+            value = self.low * (self.high / self.low) ** fraction
+        else:
+            value = self.low + (self.high - self.low) * fraction
+        return np.clip(value, self.low, self.high)
+
+    def points(self) -> list[float]:
+        """The `num` values of a grid."""
+        assert self.num is not None
+        return [float(value) for value in self.at(np.linspace(0.0, 1.0, self.num))]
+
+    def __str__(self) -> str:
+        kind = "log" if self.logarithmic else "linear"
+        return f"{kind}({self.low:g}, {self.high:g}{'' if self.num is None else f', {self.num}'})"
+
+
+def linear(low: float, high: float, num: int | None = None) -> Interval:
+    """`num` evenly spaced values from low to high; without `num`, a range to sample from."""
+    return Interval(low, high, num, logarithmic=False)
+
+
+def log(low: float, high: float, num: int | None = None) -> Interval:
+    """Like `linear`, evenly spaced in the logarithm."""
+    return Interval(low, high, num, logarithmic=True)
+
+
+Space = Mapping[str, Sequence[Any] | np.ndarray | Interval]
+
+
+def settings_of(
+    config: Config,
+    space: Space,
+    sampling: str = "grid",
+    num_samples: int | None = None,
+    seed: int = 0,
+) -> list[Setting]:
+    """The points of a space, each checked to make a config.
+
+    Args:
+        config: what the fields outside the space are set to.
+        space: field -> list of values, `linear(low, high, num)` or `log(low, high, num)`. Fields
+            are the config's, "algorithm", and "env_params.NAME".
+        sampling: "grid" for all combinations; "random" or "sobol" (scrambled, quasi-random) for
+            `num_samples` points, where ranges need no `num`.
+        num_samples: number of points, unless they form a grid.
+        seed: of the samples.
+
+    Raises:
+        ValueError: naming the field and what is wrong with its values.
+    """
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling={sampling!r}: {suggestion(sampling, SAMPLINGS)}")
+    if sampling == "grid" and num_samples is not None:
+        raise ValueError('num_samples: a grid takes all combinations; sample with "sobol"')
+    if sampling != "grid" and (num_samples is None or num_samples < 1):
+        raise ValueError(f"num_samples={num_samples}: sampling={sampling!r} needs at least 1")
+    values = {name: _checked_values(config, name, space[name], sampling) for name in space}
+    if num_samples is None:
+        combinations = itertools.product(*values.values())
+        settings = [dict(zip(values, point, strict=True)) for point in combinations]
+    else:
+        unit = _unit_points(sampling, num_samples, len(values), seed)
+        settings = [
+            {name: _pick(values[name], u) for name, u in zip(values, row, strict=True)}
+            for row in unit
+        ]
+    for setting in settings:
+        configure(config, setting)
+    return settings
+
+
+def configure(config: Config, setting: Setting) -> Config:
+    """The config at one point of a space.
+
+    Where the point names another algorithm, that algorithm's config takes over every field that
+    `config` changes from its default; one that it lacks is an error.
+    """
+    changes = {name: value for name, value in setting.items() if not name.startswith(ENV_PARAMS)}
+    env_params = {
+        name.removeprefix(ENV_PARAMS): value
+        for name, value in setting.items()
+        if name.startswith(ENV_PARAMS)
+    }
+    if env_params:
+        changes["env_params"] = {**config.env_params, **env_params}
+    algorithm = changes.pop("algorithm", config.algorithm)
+    if algorithm == config.algorithm:
+        return config.replace(**changes)
+    default = type(config)().to_dict()
+    changed = {name: value for name, value in config.to_dict().items() if value != default[name]}
+    return config_from_dict({**changed, **changes, "algorithm": algorithm})
+
+
+def is_data(config: Config, name: str) -> bool:
+    """Whether a field is data (a float or an environment's parameter) rather than structure."""
+    return name.startswith(ENV_PARAMS) or name in data_fields(type(config))
+
+
+def _checked_values(config: Config, name: str, values: Any, sampling: str) -> list[Any] | Interval:
+    """A field's values as a list, or as a range to sample from."""
+    known = {"algorithm"} | {
+        field for cls, _ in ALGORITHMS.values() for field in cls.__dataclass_fields__
+    }
+    known |= {f"{ENV_PARAMS}NAME"}
+    known -= {"env_params"}
+    if name not in known and not name.startswith(ENV_PARAMS):
+        raise ValueError(f"space: there is no field {name!r}: {suggestion(name, known)}")
+    if isinstance(values, Interval):
+        return _checked_interval(config, name, values, sampling)
+    if isinstance(values, jax.core.Tracer):
+        raise ValueError(f"space: {name} is traced: a sweep is planned from concrete values")
+    if isinstance(values, np.ndarray | jax.Array):
+        values = np.asarray(values).tolist()
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ValueError(
+            f"space: {name} must be a list of values, linear(low, high, num) or "
+            f"log(low, high, num), not {values!r}"
+        )
+    if not values:
+        raise ValueError(f"space: {name} has no values")
+    for i, value in enumerate(values):
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(f"space: {name} is traced: a sweep is planned from concrete values")
+        if name.startswith(ENV_PARAMS) and not isinstance(value, numbers.Real):
+            raise ValueError(f"space: {name} must be numbers, not {value!r}")
+        if value in values[:i]:
+            raise ValueError(f"space: {name} lists {value!r} twice")
+    return list(values)
+
+
+def _checked_interval(
+    config: Config, name: str, interval: Interval, sampling: str
+) -> list[Any] | Interval:
+    label = f"space: {name}={interval}"
+    if not is_data(config, name):
+        raise ValueError(f"{label}: {name} is static, it shapes the program: list its values")
+    bounds = interval.low, interval.high
+    if not all(isinstance(b, numbers.Real) and math.isfinite(b) for b in bounds):
+        raise ValueError(f"space: {name}: the bounds of a range must be finite, not {bounds}")
+    if interval.low >= interval.high:
+        raise ValueError(f"{label} is empty: low must be less than high")
+    if interval.logarithmic and interval.low <= 0:
+        raise ValueError(f"{label}: a logarithmic range must start above 0")
+    if interval.num is not None and interval.num < 2:
+        raise ValueError(f"{label}: num must be at least 2")
+    if interval.num is not None:
+        return interval.points()
+    if sampling == "grid":
+        raise ValueError(
+            f'{label}: a grid needs num, the number of values; or sample with "random" or "sobol"'
+        )
+    return interval
+
+
+def _unit_points(sampling: str, num_samples: int, dimension: int, seed: int) -> np.ndarray:
+    """Points in the unit cube [num_samples, dimension]."""
+    if sampling == "random" or not dimension:
+        return np.random.default_rng(seed).random((num_samples, dimension))
+    from scipy.stats import qmc
+
+    # The sequence is balanced over powers of 2; what is drawn beyond num_samples is left out.
+    sobol = qmc.Sobol(dimension, scramble=True, rng=seed)
+    return sobol.random_base2(math.ceil(math.log2(num_samples)))[:num_samples]
+
+
+def _pick(values: list[Any] | Interval, fraction: float) -> Any:
+    if isinstance(values, Interval):
+        return float(values.at(fraction))
+    return values[int(fraction * len(values))]

@@ -1,0 +1,135 @@
+"""A sweep: every setting of a space times every seed, as few programs, to a table."""
+
+import contextlib
+import json
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from jaxrl_po.config import Config
+from jaxrl_po.host.halving import Rung, halving_rungs, single_rung
+from jaxrl_po.host.spaces import Space, configure, settings_of
+from jaxrl_po.host.sweep_launch import Launch, make_groups
+from jaxrl_po.host.sweep_results import SweepResult, make_result, scores
+from jaxrl_po.train import as_config
+from jaxrl_po.types import Network
+
+PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
+    None: single_rung,
+    "halving": halving_rungs,
+}
+
+
+def sweep(
+    config: Config | Mapping[str, Any],
+    space: Space,
+    num_seeds: int = 10,
+    *,
+    seed: int = 0,
+    sampling: str = "grid",
+    num_samples: int | None = None,
+    prune: str | None = None,
+    directory: str | pathlib.Path | None = None,
+    chunk_size: int | None = None,
+    devices: str | None = None,
+    env: Any = None,
+    network: Network | None = None,
+    quiet: bool = False,
+) -> SweepResult:
+    """Train every setting of a space with the same seeds, and compare them.
+
+        sweep(PPOConfig(), {"learning_rate": log(1e-4, 1e-2, 7), "clip_eps": [0.1, 0.2, 0.3]})
+
+    Settings that differ in floats alone are one compiled program. A member is the agent that
+    `run(config, seed=...)` trains under its setting.
+
+    Args:
+        config: what the fields outside the space are set to.
+        space: field -> values, see `jaxrl_po.host.spaces.settings_of`.
+        num_seeds: S, members of each setting.
+        seed: the first seed; all settings have seeds seed … seed + S - 1.
+        sampling: "grid", or "random" or "sobol" for `num_samples` points of the space.
+        num_samples: number of points, unless they form a grid.
+        prune: "halving" for sequential halving: at each rung the worse half of the settings
+            stops, and the budget it leaves goes to the others. The whole costs
+            num_members * total_timesteps, as it does without.
+        directory: where each member is kept as it finishes, and the tables and figures at the
+            end. A sweep that was stopped continues there; None keeps nothing.
+        chunk_size: members in memory at a time; None for as many as fit.
+        devices: "all" shards the members over all devices.
+        env: as for `make_train`.
+        network: as for `make_train`.
+        quiet: print nothing.
+
+    Raises:
+        ValueError: naming the field that is unknown or out of range, before anything is compiled.
+    """
+    config = as_config(config)
+    if num_seeds < 1:
+        raise ValueError(f"num_seeds={num_seeds} is out of range: it must be >= 1")
+    if prune not in PRUNERS:
+        raise ValueError(f'prune={prune!r}: it must be None or "halving"')
+    settings = settings_of(config, space, sampling, num_samples, seed)
+    rungs, horizon = PRUNERS[prune](len(settings))
+    configs = [configure(config, setting) for setting in settings]
+    configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
+    groups = make_groups(configs, [rung.fraction for rung in rungs], env, network)
+    console = Console(quiet=quiet)
+    console.print(
+        f"sweep: {len(settings)} setting(s) x {num_seeds} seed(s) = "
+        f"{len(settings) * num_seeds} members in {len(groups)} compilation(s)"
+    )
+    identity = {
+        "config": config.to_dict(),
+        "settings": settings,
+        "num_seeds": num_seeds,
+        "seed": seed,
+        "prune": prune,
+        "env": None if env is None else type(env).__name__,
+    }
+    with _opened(directory, identity) as folder:
+        launch = Launch(groups, num_seeds, seed, folder, chunk_size, devices, console)
+        alive = list(range(len(settings)))
+        for r, rung in enumerate(rungs):
+            if r:
+                order = np.argsort(
+                    -scores([launch.outcomes(i, r - 1) for i in alive]), kind="stable"
+                )
+                alive = sorted(alive[i] for i in order[: rung.num_settings])
+                console.print(f"halving: {rung.num_settings} settings train on")
+            launch.run(alive, r)
+        outcomes = [launch.outcomes(i) for i in range(len(settings))]
+        result = make_result(settings, outcomes, launch.num_compilations)
+    console.print(result.summary_text(), style="bold")
+    if directory is not None:
+        result.write(pathlib.Path(directory))
+    return result
+
+
+@contextlib.contextmanager
+def _opened(
+    directory: str | pathlib.Path | None, identity: dict[str, Any]
+) -> Iterator[pathlib.Path]:
+    """The folder for the members' files: of this very sweep, new or to be continued."""
+    if directory is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield pathlib.Path(temporary)
+        return
+    path = pathlib.Path(directory) / "sweep.json"
+    text = json.dumps(identity, indent=2)
+    if path.exists():
+        for name, old in json.loads(path.read_text()).items():
+            new = json.loads(text)[name]
+            if old != new:
+                raise ValueError(
+                    f"{path} is of another sweep: its {name} is {old}, not {new}; "
+                    "choose another directory"
+                )
+    members = path.parent / "members"
+    members.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+    yield members

@@ -1,0 +1,241 @@
+"""Launching a sweep: group its settings by program, compile, estimate, run what is not done."""
+
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxrl_po.config import Config
+from jaxrl_po.host.execution import Plan, plan_members
+from jaxrl_po.host.sweep_members import (
+    Member,
+    Outcome,
+    Programs,
+    Saved,
+    aggregates,
+    curve_points,
+    known_returns,
+    load_member,
+    make_programs,
+    save_member,
+    stack_leaves,
+)
+from jaxrl_po.train import make_step
+from jaxrl_po.types import Network, PyTree
+
+NUM_REPORTS = 10  # lines of progress in a rung
+TIMED_SECONDS = 0.2  # that a job is run to estimate its time
+
+
+class Group(NamedTuple):
+    """Settings that differ in data alone, and so share a program."""
+
+    configs: dict[int, Config]  # setting -> its config
+    programs: Programs
+    last: list[int]  # iterations done at the end of each rung
+    points: np.ndarray  # [C] iterations done at each point of the curve
+    state: Any  # structure of a member's state
+
+    @property
+    def example(self) -> Config:
+        """One of the configs: its static side is that of all."""
+        return next(iter(self.configs.values()))
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """N·T."""
+        return self.example.num_envs * self.example.num_steps
+
+
+class Job(NamedTuple):
+    """The members of a group that a rung has yet to run, and their program."""
+
+    group: Group
+    plan: Plan
+    members: list[tuple[int, int]]  # setting, number of the seed
+    load: Callable[[range], PyTree]
+    first: int  # iterations that they have done
+    last: int  # iterations that they will have done
+
+    def shared(self, last: int) -> tuple[np.int32, ...]:
+        """What the program takes beside the member, to train until `last`."""
+        return (np.int32(self.first), np.int32(last)) if self.first else (np.int32(last),)
+
+
+def make_groups(
+    configs: Sequence[Config], fractions: Sequence[float], env: Any, network: Network | None
+) -> list[Group]:
+    """As few groups as there are programs; each is traced once, so that what does not fit shows.
+
+    Args:
+        configs: of each setting.
+        fractions: of the horizon that are done at the end of each rung.
+        env: as for `make_train`.
+        network: as for `make_train`.
+    """
+    by_structure: dict[Any, dict[int, Config]] = {}
+    for setting, config in enumerate(configs):
+        by_structure.setdefault(jax.tree.structure(config), {})[setting] = config
+    groups = []
+    for members in by_structure.values():
+        example = next(iter(members.values()))
+        init, _ = make_step(example, env, network)
+        last = [int(example.num_iterations * fraction) for fraction in fractions]
+        if not last[0]:
+            raise ValueError(
+                f"total_timesteps={example.total_timesteps} at most for a setting leaves the "
+                f"first rung of {len(fractions)} no iteration: prune fewer settings, or raise it"
+            )
+        groups.append(
+            Group(
+                configs=members,
+                programs=make_programs(example, env, network, keep_state=len(fractions) > 1),
+                last=last,
+                points=curve_points(example),
+                state=jax.tree.structure(jax.eval_shape(init, jax.random.key(0))),
+            )
+        )
+    return groups
+
+
+class Launch:
+    """A sweep under way. Every member is a file of its own, written when it ends a rung."""
+
+    def __init__(
+        self,
+        groups: list[Group],
+        num_seeds: int,
+        seed: int,
+        folder: pathlib.Path,
+        chunk_size: int | None,
+        devices: str | None,
+        console: Console,
+    ) -> None:
+        self.groups = groups
+        self.num_seeds = num_seeds
+        self.seed = seed
+        self.num_compilations = 0
+        self._folder = folder
+        self._chunk_size = chunk_size
+        self._devices = devices
+        self._console = console
+
+    def run(self, settings: Sequence[int], rung: int) -> None:
+        """Take these settings to the end of a rung, passing over the members that are there."""
+        jobs = [job for group in self.groups if (job := self._job(group, settings, rung))]
+        if not jobs:
+            return
+        if not self._console.quiet:
+            seconds = sum(map(self._seconds, jobs))
+            self._console.print(f"  about {seconds:,.0f} s to run", highlight=False)
+        total = sum(len(job.members) for job in jobs)
+        started, finished = time.perf_counter(), 0
+
+        def save(job: Job, members: range, output: Any, seconds: float) -> None:
+            nonlocal finished
+            record, state = output
+            for i, index in enumerate(members):
+                setting, k = job.members[index]
+                before = load_member(self._path(setting, k, rung - 1)).seconds if rung else 0.0
+                saved = Saved(
+                    jax.tree.map(lambda x, i=i: x[i], record),
+                    before + seconds,
+                    [leaf[i] for leaf in jax.tree.leaves(state)],
+                )
+                save_member(self._path(setting, k, rung), saved)
+            before_now, finished = finished, finished + len(members)
+            if finished * NUM_REPORTS // total > before_now * NUM_REPORTS // total:
+                elapsed = time.perf_counter() - started
+                self._console.print(f"  {finished}/{total} members  {elapsed:.0f} s")
+
+        for job in jobs:
+            job.plan.run(
+                len(job.members),
+                job.load,
+                lambda members, output, seconds, job=job: save(job, members, output, seconds),
+                *job.shared(job.last),
+            )
+
+    def outcomes(self, setting: int, rung: int | None = None) -> list[Outcome]:
+        """What came of a setting's members by the end of a rung, or of the last they ended."""
+        group = next(group for group in self.groups if setting in group.configs)
+        if rung is None:
+            ended = range(len(group.last))
+            rung = max(r for r in ended if self._path(setting, 0, r).exists())
+        results = []
+        for k in range(self.num_seeds):
+            saved = load_member(self._path(setting, k, rung))
+            curve = known_returns(saved.record, group.points, group.last[rung])
+            row = {
+                "seed": self.seed + k,
+                "timesteps": group.last[rung] * group.steps_per_iteration,
+                **aggregates(curve),
+                "seconds": saved.seconds,
+                "diverged": bool(saved.record.diverged),
+                "pruned": rung < len(group.last) - 1,
+            }
+            results.append(Outcome(group.points * group.steps_per_iteration, curve, row))
+        return results
+
+    def _path(self, setting: int, k: int, rung: int) -> pathlib.Path:
+        return self._folder / f"rung{rung}-setting{setting:05d}-seed{self.seed + k:05d}.npz"
+
+    def _job(self, group: Group, settings: Sequence[int], rung: int) -> Job | None:
+        """What is left to do for a group, compiled."""
+        members = [
+            (setting, k)
+            for setting in settings
+            if setting in group.configs
+            for k in range(self.num_seeds)
+            if not self._path(setting, k, rung).exists()
+        ]
+        if not members:
+            return None
+
+        def load(indices: range) -> PyTree:
+            chosen = [members[i] for i in indices]
+            seeds = [Member(group.configs[setting], self.seed + k) for setting, k in chosen]
+            batch = jax.tree.map(stack_leaves, *seeds)
+            if not rung:
+                return batch
+            saved = [load_member(self._path(setting, k, rung - 1)) for setting, k in chosen]
+            records = jax.tree.map(stack_leaves, *(s.record for s in saved))
+            leaves = map(stack_leaves, *(s.state for s in saved))
+            return batch, records, jax.tree.unflatten(group.state, leaves)
+
+        example = jax.tree.map(lambda x: x[0], load(range(1)))
+        program = group.programs.resume if rung else group.programs.start
+        first = group.last[rung - 1] if rung else 0
+        started = time.perf_counter()
+        shared = (np.int32(0), np.int32(1)) if rung else (np.int32(1),)
+        plan = plan_members(
+            program,
+            example,
+            shared,
+            len(members),
+            chunk_size=self._chunk_size,
+            devices=self._devices,
+        )
+        self.num_compilations += 1
+        self._console.print(
+            f"  {group.example.algorithm} on {group.example.env_id}: {len(members)} members, "
+            f"{plan.chunk_size} at a time in {plan.chunk_bytes / 2**20:.1f} MiB, "
+            f"compiled in {time.perf_counter() - started:.1f} s",
+            highlight=False,
+        )
+        return Job(group, plan, members, load, first, group.last[rung])
+
+    def _seconds(self, job: Job) -> float:
+        """Estimate of a job's time, from ever more iterations of its first chunk."""
+        count = min(job.plan.chunk_size, len(job.members))
+        seconds, timed, iterations = 0.0, 1, job.last - job.first
+        while seconds < TIMED_SECONDS and timed < iterations:
+            timed = min(2 * timed, iterations)
+            started = time.perf_counter()
+            job.plan.run(count, job.load, lambda *_: None, *job.shared(job.first + timed))
+            seconds = time.perf_counter() - started
+        return -(-len(job.members) // count) * seconds / timed * iterations

@@ -1,0 +1,176 @@
+"""A member of a sweep: one setting and one seed as data, its training, and what is kept of it."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_po.config import Config
+from jaxrl_po.train import make_step
+from jaxrl_po.types import Array, Network, PyTree, TrainState
+
+MAX_POINTS = 100  # of a learning curve
+FINAL_FRACTION = 0.1  # of the curve that `final_return` is the mean of
+WATCHED = ("policy_loss", "value_loss", "grad_norm")  # metrics that must be finite
+LARGEST_PARAMETER = 1e3  # networks with inputs and outputs of order 1 stay far below
+
+
+class Member(NamedTuple):
+    """What tells one member of a group from another."""
+
+    config: Config
+    seed: Any  # []
+
+
+class Record(NamedTuple):
+    """What is kept of a member, C points of its curve."""
+
+    episode_return: Any  # [C] sum over the episodes that finished
+    num_episodes: Any  # [C]
+    diverged: Any  # [] a loss, gradient or parameter was not finite, or a parameter huge
+
+
+class Programs(NamedTuple):
+    """The two functions of a member that are compiled."""
+
+    start: Callable[..., Any]  # Member, last -> Record, state or ()
+    resume: Callable[..., Any]  # (Member, Record, state), first, last -> Record, state
+
+
+def curve_points(config: Config) -> np.ndarray:
+    """Iterations done at each point of the learning curve [C]."""
+    stride = -(-config.num_iterations // MAX_POINTS)
+    return np.minimum(
+        np.arange(stride, config.num_iterations + stride, stride), config.num_iterations
+    )
+
+
+def make_programs(example: Config, env: Any, network: Network | None, keep_state: bool) -> Programs:
+    """Training of a member whose static side is `example`'s, up to an iteration given as data."""
+    points = curve_points(example)
+    stride = int(points[0])
+
+    def advance(
+        step: Callable[[TrainState], Any], record: Record, state: TrainState, first: Any, last: Any
+    ) -> tuple[Record, PyTree]:
+        def iterate(i: Array, carry: tuple[Record, TrainState]) -> tuple[Record, TrainState]:
+            record, state = carry
+            state, metrics = step(state)
+            count = metrics["num_episodes"]
+            total = jnp.where(count > 0, metrics["episode_return"] * count, 0.0)
+            finite = jnp.stack([jnp.isfinite(metrics[name]) for name in WATCHED]).all()
+            bounded = [_bounded(leaf) for leaf in jax.tree.leaves(state.params)]
+            point = i // stride
+            return Record(
+                record.episode_return.at[point].add(total),
+                record.num_episodes.at[point].add(count),
+                record.diverged | ~finite | ~jnp.stack(bounded).all(),
+            ), state
+
+        record, state = jax.lax.fori_loop(first, last, iterate, (record, state))
+        return record, _keys_as_data(state) if keep_state else ()
+
+    def start(member: Member, last: Array) -> tuple[Record, PyTree]:
+        init, step = make_step(member.config, env, network)
+        record = Record(
+            jnp.zeros(len(points)), jnp.zeros(len(points), jnp.int32), jnp.zeros((), bool)
+        )
+        return advance(step, record, init(jax.random.key(member.seed)), 0, last)
+
+    def resume(
+        member_so_far: tuple[Member, Record, PyTree], first: Array, last: Array
+    ) -> tuple[Record, PyTree]:
+        member, record, data = member_so_far
+        init, step = make_step(member.config, env, network)
+        template = jax.eval_shape(init, jax.random.key(0))
+        return advance(step, record, _data_as_keys(template, data), first, last)
+
+    return Programs(start, resume)
+
+
+def known_returns(record: Record, points: np.ndarray, iterations: int) -> np.ndarray:
+    """The learning curve [C]: mean return of the latest finished episodes at each point.
+
+    NaN before the first episode finishes, and after the iterations that were done.
+    """
+    with np.errstate(invalid="ignore"):
+        curve = record.episode_return / record.num_episodes
+    latest = np.maximum.accumulate(np.where(record.num_episodes > 0, np.arange(len(curve)), -1))
+    known = np.where(latest >= 0, curve[latest], np.nan)
+    return np.where(np.concatenate([[0], points[:-1]]) < iterations, known, np.nan)
+
+
+def aggregates(curve: np.ndarray) -> dict[str, float]:
+    """Final return, best return and normalised area of a curve; NaN if no episode finished."""
+    known = curve[np.isfinite(curve)]
+    if not known.size:
+        return dict.fromkeys(("final_return", "best_return", "area"), np.nan)
+    last = max(1, round(FINAL_FRACTION * len(known)))
+    return {
+        "final_return": float(known[-last:].mean()),
+        "best_return": float(known.max()),
+        "area": float(known.mean()),
+    }
+
+
+class Outcome(NamedTuple):
+    """A member when it stops."""
+
+    timesteps: np.ndarray  # [C] of the points of its learning curve
+    curve: np.ndarray  # [C] returns
+    row: dict[str, Any]  # of the table, beside its setting
+
+
+class Saved(NamedTuple):
+    """A member as its file has it."""
+
+    record: Record
+    seconds: float
+    state: list[np.ndarray]  # leaves, or none
+
+
+def save_member(path: pathlib.Path, saved: Saved) -> None:
+    """Write a member's file whole or not at all."""
+    arrays: dict[str, Any] = {f"state_{i}": leaf for i, leaf in enumerate(saved.state)}
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **saved.record._asdict(), seconds=saved.seconds, **arrays)
+    os.replace(temporary, path)
+
+
+def load_member(path: pathlib.Path) -> Saved:
+    """Read a member's file."""
+    with np.load(path) as file:
+        record = Record(*(file[name] for name in Record._fields))
+        count = len(file.files) - len(Record._fields) - 1
+        state = [file[f"state_{i}"] for i in range(count)]
+        return Saved(record, float(file["seconds"]), state)
+
+
+def stack_leaves(*leaves: Any) -> np.ndarray:
+    """One leaf of several members, in the precision that JAX computes in."""
+    stacked = np.stack([np.asarray(leaf) for leaf in leaves])
+    return stacked.astype(jax.dtypes.canonicalize_dtype(stacked.dtype))
+
+
+def _bounded(leaf: Array) -> Array:
+    """False for NaN too."""
+    return (jnp.abs(leaf) <= LARGEST_PARAMETER).all()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _keys_as_data(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _data_as_keys(template: PyTree, tree: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda t, x: jax.random.wrap_key_data(x) if _is_key(t) else x, template, tree
+    )
