@@ -24,16 +24,13 @@ from jaxrl_po.ops import fisher_vector_product, mean_kl
 BATCH, REPEATS, ROUNDS = 4096, 20, 15
 
 
-def repeated(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def repeated(function: Callable[[Any], Any], v: Any) -> Any:
     """Apply a function of tangents REPEATS times, each to what came before."""
 
-    def chain(v: Any) -> Any:
-        def step(v: Any, _: None) -> tuple[Any, None]:
-            return jax.tree.map(lambda x, y: x + 1e-3 * y, v, function(v)), None
+    def step(v: Any, _: None) -> tuple[Any, None]:
+        return jax.tree.map(lambda x, y: x + 1e-3 * y, v, function(v)), None
 
-        return jax.lax.scan(step, v, length=REPEATS)[0]
-
-    return chain
+    return jax.lax.scan(step, v, length=REPEATS)[0]
 
 
 def main() -> None:
@@ -41,38 +38,43 @@ def main() -> None:
     network = make_network(TRPOConfig(), (4,), Discrete(2))
     params_key, observation_key, noise_key, advantage_key = jax.random.split(jax.random.key(0), 4)
     params = network.init(params_key)
-    observation = jax.random.normal(observation_key, (BATCH, 4))
     advantage = jax.random.normal(advantage_key, (BATCH,))
 
-    def policy_fn(policy: Any) -> Any:
-        return network.policy({**params, "policy": policy}, observation, ())[0]
+    def policy_on(observation: jax.Array) -> Callable[[Any], Any]:
+        return lambda policy: network.policy({**params, "policy": policy}, observation, ())[0]
 
-    policy = params["policy"]
-    old = policy_fn(policy)
-    action = old.sample(old.noise(noise_key))
-    old_log_prob = old.log_prob(action)
+    def gradient(policy: Any, observation: jax.Array) -> Any:
+        policy_fn = policy_on(observation)
+        old = policy_fn(policy)
+        action = old.sample(old.noise(noise_key))
+        old_log_prob = old.log_prob(action)
 
-    def surrogate(policy: Any) -> jax.Array:
-        return (jnp.exp(policy_fn(policy).log_prob(action) - old_log_prob) * advantage).mean()
+        def surrogate(policy: Any) -> jax.Array:
+            return (jnp.exp(policy_fn(policy).log_prob(action) - old_log_prob) * advantage).mean()
 
-    def hessian_product(v: Any) -> Any:
-        gradient = jax.grad(lambda p: mean_kl(old, policy_fn(p)))
-        return jax.jvp(gradient, (policy,), (v,))[1]
+        return repeated(jax.grad(surrogate), policy)
 
-    programs = {
-        "gradient": repeated(jax.grad(surrogate)),
-        "JᵀMJ": lambda v: repeated(fisher_vector_product(policy_fn, policy, 0.1))(v),
-        "Hessian of the KL": repeated(hessian_product),
-    }
+    def gauss_newton(policy: Any, observation: jax.Array) -> Any:
+        return repeated(fisher_vector_product(policy_on(observation), policy, 0.1), policy)
+
+    def hessian(policy: Any, observation: jax.Array) -> Any:
+        policy_fn = policy_on(observation)
+        old = policy_fn(policy)
+        kl_gradient = jax.grad(lambda p: mean_kl(old, policy_fn(p)))
+        return repeated(lambda v: jax.jvp(kl_gradient, (policy,), (v,))[1], policy)
+
+    programs = {"gradient": gradient, "JᵀMJ": gauss_newton, "Hessian of the KL": hessian}
+    arguments = params["policy"], jax.random.normal(observation_key, (BATCH, 4))
     options: dict[str, str | bool] = {"xla_cpu_multi_thread_eigen": False}
     compiled = {
-        name: jax.jit(program).lower(policy).compile(options) for name, program in programs.items()
+        name: jax.jit(program).lower(*arguments).compile(options)
+        for name, program in programs.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in compiled}
     for _ in range(ROUNDS):
         for name, program in compiled.items():
             started = time.perf_counter()
-            jax.block_until_ready(program(policy))
+            jax.block_until_ready(program(*arguments))
             seconds[name].append((time.perf_counter() - started) / REPEATS)
     medians = {name: float(np.median(times)) for name, times in seconds.items()}
     for name, median in medians.items():
