@@ -2,10 +2,12 @@
 
 import functools
 import pathlib
+import re
 
 import jax
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from jaxrl_po.algorithms import ALGORITHMS
 
@@ -19,11 +21,7 @@ settings.register_profile("default", deadline=None, derandomize=True, max_exampl
 settings.load_profile("default")
 
 
-# One worker takes all tests of an algorithm, and so compiles each of its programs once.
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ALGORITHMS],
-)
+@pytest.fixture(scope="session", params=ALGORITHMS)
 def algorithm(request):
     """Every algorithm, by name."""
     return request.param
@@ -33,3 +31,19 @@ def algorithm(request):
 def jit():
     """`jax.jit` for tiny programs: three times as quick to compile, and slower to run."""
     return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+class ByFileAndAlgorithm(LoadScopeScheduling):
+    """One worker takes a file's tests of an algorithm, and so compiles each program once."""
+
+    def _split_scope(self, nodeid):
+        file, _, test = nodeid.partition("::")
+        if file.startswith("tests/learning"):  # long runs that share nothing
+            return nodeid
+        parameters = re.split(r"[\[\]-]", test)
+        return "::".join([file, *[name for name in parameters if name in ALGORITHMS]])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return ByFileAndAlgorithm(config, log)

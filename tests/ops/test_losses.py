@@ -1,0 +1,89 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from jaxrl_po import ops
+from tests.reference import losses as reference
+
+B, EPS = 16, 0.2
+
+
+def samples(seed, count=3):
+    """Ratios around 1 first, then anything; nowhere near the kinks, so that gradients exist."""
+    rng = np.random.default_rng(seed)
+    ratio = rng.choice([0.5, 0.7, 0.9, 1.0, 1.1, 1.3, 2.0], B) + rng.uniform(-0.05, 0.05, B)
+    return [ratio, *rng.normal(size=(count - 1, B))]
+
+
+LOSSES = {
+    "policy_gradient": (ops.policy_gradient_loss, reference.policy_gradient, 2),
+    "surrogate": (ops.surrogate_loss, reference.surrogate, 2),
+    "clipped_surrogate": (
+        functools.partial(ops.clipped_surrogate_loss, clip_eps=EPS),
+        functools.partial(reference.clipped_surrogate, eps=EPS),
+        2,
+    ),
+    "value": (ops.value_loss, reference.value, 2),
+    "clipped_value": (
+        functools.partial(ops.clipped_value_loss, clip_eps=EPS),
+        functools.partial(reference.clipped_value, eps=EPS),
+        3,
+    ),
+    "explained_variance": (ops.explained_variance, reference.explained_variance, 2),
+}
+CASES = pytest.mark.parametrize(("loss", "expected", "count"), LOSSES.values(), ids=LOSSES)
+
+
+@CASES
+@given(seed=st.integers(0, 2**32))
+def test_losses_are_their_definitions(loss, expected, count, seed):
+    arguments = samples(seed, count)
+    np.testing.assert_allclose(loss(*map(jnp.asarray, arguments)), expected(*arguments), rtol=1e-4)
+
+
+@CASES
+def test_losses_have_the_right_gradients(loss, expected, count):
+    with jax.enable_x64(True):
+        on_device = lambda *arguments: loss(*map(jnp.asarray, arguments))  # noqa: E731
+        check_grads(on_device, samples(3, count), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "gradient"),
+    [
+        (1.3, 1.0, 0.0),  # gained enough
+        (0.7, -1.0, 0.0),
+        (1.3, -1.0, 1.0),  # lost by it: the way back stays open
+        (0.7, 1.0, -1.0),
+        (1.1, 1.0, -1.0),  # within the bounds
+        (0.9, -1.0, 1.0),
+    ],
+)
+def test_no_gradient_where_ppo_clips(ratio, advantage, gradient):
+    loss = jax.grad(lambda r: ops.clipped_surrogate_loss(r, jnp.array([advantage]), EPS))
+    np.testing.assert_allclose(loss(jnp.array([ratio])), [gradient], rtol=1e-6)
+
+
+def test_value_clip_stops_the_gradient_once_the_value_moved_far_enough():
+    slope = jax.grad(lambda v: ops.clipped_value_loss(v, jnp.zeros(1), jnp.full(1, 5.0), EPS))
+    np.testing.assert_allclose(slope(jnp.array([0.3])), [0.0])
+    np.testing.assert_allclose(slope(jnp.array([0.1])), [-4.9], rtol=1e-6)
+    np.testing.assert_allclose(slope(jnp.array([-0.3])), [-5.3], rtol=1e-6)
+
+
+@given(seed=st.integers(0, 2**32), shift=st.floats(-100, 100), scale=st.floats(0.1, 100))
+def test_normalised_advantages_have_no_mean_and_unit_spread(seed, shift, scale):
+    advantage = scale * np.random.default_rng(seed).normal(size=(8, 4)) + shift
+    normalised = ops.normalize_advantage(jnp.asarray(advantage, jnp.float32))
+    np.testing.assert_allclose(normalised.mean(), 0, atol=1e-3)
+    np.testing.assert_allclose(normalised.std(), 1, rtol=1e-3)
+
+
+def test_equal_advantages_normalise_to_zero():
+    np.testing.assert_array_equal(ops.normalize_advantage(jnp.full(4, 3.0)), 0)

@@ -1,0 +1,174 @@
+import copy
+import dataclasses
+import json
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po import PPOConfig, TRPOConfig, VPGConfig, config_from_dict
+from jaxrl_po.algorithms import ALGORITHMS
+
+CONFIGS = {name: config_class for name, (config_class, _) in ALGORITHMS.items()}
+FIELDS = [
+    pytest.param(config_class, field, id=f"{name}-{field.name}")
+    for name, config_class in CONFIGS.items()
+    for field in dataclasses.fields(config_class)
+]
+
+
+def leaf_names(config):
+    paths, _ = jax.tree.flatten_with_path(config)
+    return {jax.tree_util.keystr(path) for path, _ in paths}
+
+
+@pytest.mark.parametrize(("config_class", "field"), FIELDS)
+def test_floats_are_leaves_and_all_else_is_structure(config_class, field):
+    hint = typing.get_type_hints(config_class, include_extras=True)[field.name]
+    is_leaf = f".{field.name}" in leaf_names(config_class())
+    if field.name == "env_params":
+        assert ".env_params['g']" in leaf_names(config_class(env_params={"g": 1.0}))
+    else:
+        assert is_leaf == (hint is float)
+
+
+@pytest.mark.parametrize("config_class", CONFIGS.values(), ids=CONFIGS)
+def test_a_config_survives_the_pytree(config_class):
+    config = config_class(gamma=0.5, env_params={"length": 2.0})
+    leaves, treedef = jax.tree.flatten(config)
+    assert treedef.unflatten(leaves) == config
+    assert jax.tree.map(lambda x: 2 * x, config).gamma == 1.0
+
+
+def test_floats_can_be_traced_and_vmapped():
+    config = PPOConfig()
+    double = jax.jit(lambda c: c.replace(gamma=c.gamma / 2).gamma)
+    assert double(config) == pytest.approx(config.gamma / 2)
+    assert double(config.replace(gamma=0.5)) == 0.25
+    assert double._cache_size() == 1
+    grid = jax.vmap(lambda g: config.replace(gamma=g))(jnp.array([0.1, 0.2]))
+    np.testing.assert_allclose(grid.gamma, [0.1, 0.2])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_dict_form_goes_there_and_back(name):
+    config = CONFIGS[name](hidden_sizes=(3, 5), env_params={"length": 2.0}, learning_rate=0.25)
+    plain = config.to_dict()
+    assert plain["algorithm"] == name
+    assert config_from_dict(plain) == config
+    assert config_from_dict(json.loads(json.dumps(plain))) == config
+
+
+def test_the_dict_form_takes_device_and_numpy_numbers():
+    config = PPOConfig(learning_rate=jnp.float32(0.5), gamma=np.float64(0.25), num_envs=np.int64(8))
+    assert json.loads(json.dumps(config.to_dict()))["learning_rate"] == 0.5
+    assert type(config.gamma) is float
+    assert type(config.num_envs) is int
+
+
+def test_the_callers_dict_is_left_alone():
+    settings = {"algorithm": "ppo", "env_params": {"length": 2.0}, "hidden_sizes": [8]}
+    before = copy.deepcopy(settings)
+    config = config_from_dict(settings)
+    assert settings == before
+    settings["env_params"]["length"] = 3.0
+    assert config.env_params == {"length": 2.0}
+
+
+def test_replace_makes_a_changed_copy():
+    config = PPOConfig()
+    other = config.replace(gamma=0.5, num_envs=8)
+    assert (other.gamma, other.num_envs) == (0.5, 8)
+    assert config == PPOConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.gamma = 0.5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PPOConfig(learning_rat=0.1),
+        lambda: PPOConfig().replace(learning_rat=0.1),
+        lambda: config_from_dict({"algorithm": "ppo", "learning_rat": 0.1}),
+    ],
+    ids=["constructor", "replace", "dict"],
+)
+def test_an_unknown_field_names_the_nearest(make):
+    with pytest.raises(ValueError, match=r"PPOConfig .*'learning_rat'.*'learning_rate'"):
+        make()
+
+
+@pytest.mark.parametrize("settings", [{}, {"algorithm": "pp0"}, {"algorithm": None}])
+def test_an_unknown_algorithm_names_those_that_are(settings):
+    with pytest.raises(ValueError, match=r"algorithm=.*known: .*ppo.*trpo"):
+        config_from_dict(settings)
+
+
+BAD = [
+    ("num_envs", 0, ">= 1"),
+    ("num_envs", -4, ">= 1"),
+    ("num_envs", True, "integer"),
+    ("num_envs", 2.0, "integer"),
+    ("num_envs", "4", "integer"),
+    ("num_steps", 0, ">= 1"),
+    ("total_timesteps", 2**32, "<="),
+    ("gamma", 1.5, "<= 1"),
+    ("gamma", -0.1, ">= 0"),
+    ("gamma", "0.9", "number"),
+    ("gamma", True, "number"),
+    ("gamma", None, "number"),
+    ("gae_lambda", float("nan"), "<= 1"),
+    ("learning_rate", -1e-3, ">= 0"),
+    ("max_grad_norm", 0.0, "> 0"),
+    ("hidden_sizes", 64, "tuple of integers"),
+    ("hidden_sizes", "64", "tuple of integers"),
+    ("hidden_sizes", (64, 0), ">= 1"),
+    ("hidden_sizes", (64, 2.5), "integer"),
+    ("activation", "tahn", "tanh"),
+    ("activation", None, "string"),
+    ("network", "transformer", "cnn, mlp"),
+    ("anneal_lr", 1, "True or False"),
+    ("env_id", 3, "string"),
+    ("env_params", [1], "map"),
+    ("env_params", {1: 2.0}, "map"),
+    ("advantage_normalization", "bath", "batch"),
+    ("update_epochs", 0, ">= 1"),
+    ("num_minibatches", 3, "does not divide num_envs * num_steps = 512"),
+    ("clip_eps", 0.0, "> 0"),
+    ("target_kl", -1.0, "> 0"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "allowed"), BAD)
+def test_a_bad_value_names_its_field_and_what_is_allowed(field, value, allowed):
+    for make in (
+        lambda: PPOConfig(**{field: value}),
+        lambda: PPOConfig().replace(**{field: value}),
+    ):
+        with pytest.raises(ValueError, match=field) as error:
+            make()
+        assert allowed in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "changes", "message"),
+    [
+        (VPGConfig, {"critic_minibatches": 3}, "critic_minibatches=3 does not divide"),
+        (VPGConfig, {"shared_torso": True}, "shared_torso=True does not go with vpg"),
+        (TRPOConfig, {"shared_torso": True}, "shared_torso=True does not go with trpo"),
+        (TRPOConfig, {"advantage_normalization": "minibatch"}, "advantage_normalization"),
+        (TRPOConfig, {"max_kl": 0.0}, "max_kl"),
+        (TRPOConfig, {"backtrack_coeff": 1.5}, "backtrack_coeff"),
+        (PPOConfig, {"total_timesteps": 511}, "total_timesteps=511 is less than one iteration"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(config_class, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config_class(**changes)
+
+
+@pytest.mark.parametrize(("budget", "iterations"), [(512, 1), (1023, 1), (1024, 2)])
+def test_the_budget_is_never_exceeded(budget, iterations):
+    assert PPOConfig(total_timesteps=budget).num_iterations == iterations
