@@ -50,9 +50,9 @@ class Network(NamedTuple):
     """
 
     init: Callable[[Array], PyTree]  # key -> params
-    policy: Callable[[PyTree, Array, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
-    value: Callable[[PyTree, Array, PyTree], Array]  # -> V(s)
-    policy_and_value: Callable[[PyTree, Array, PyTree], tuple[Any, Array]]  # one pass for both
+    policy: Callable[[PyTree, PyTree, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
+    value: Callable[[PyTree, PyTree, PyTree], Array]  # -> V(s)
+    policy_and_value: Callable[[PyTree, PyTree, PyTree], tuple[Any, Array]]  # one pass for both
     initial_memory: Callable[[int], PyTree]  # number of environments -> memory
 
 
@@ -73,7 +73,7 @@ class Transition(NamedTuple):
 class Batch(NamedTuple):
     """What an update learns from."""
 
-    observation: Array  # [T, N, ...] o_t, normalised if the config says so
+    observation: PyTree  # [T, N, ...] o_t, normalised if the config says so
     memory: PyTree  # [T, N, ...] m_t
     distribution: Any  # [T, N, ...] π_old(·|o_t)
     action: Array  # [T, N, ...] a_t

@@ -92,8 +92,11 @@ class PPOPenaltyState(NamedTuple):
     kl_coef: Array  # [] β
 
 
-def ppo(config: PPOConfig, network: Network) -> Algorithm:
-    """PPO-clip as an update (eq. 7 and 9)."""
+Penalty = Callable[[Any, Batch], Array]  # π(·|s) [b], minibatch -> a term of the loss []
+
+
+def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> Algorithm:
+    """PPO-clip as an update (eq. 7 and 9), with a `penalty` of one's own added to the loss."""
 
     def policy_loss(
         ratio: Array, advantage: Array, mask: Array | None, kl: Array
@@ -110,7 +113,16 @@ def ppo(config: PPOConfig, network: Network) -> Algorithm:
     ) -> tuple[PyTree, PPOState, dict[str, Array]]:
         max_kl = 1.5 * config.target_kl if config.early_stop_kl else None
         params, opt_state, metrics = proximal_epochs(
-            config, network, policy_loss, key, params, state.opt_state, batch, anneal, max_kl
+            config,
+            network,
+            policy_loss,
+            key,
+            params,
+            state.opt_state,
+            batch,
+            anneal,
+            max_kl,
+            penalty,
         )
         return params, PPOState(opt_state), metrics
 
@@ -169,12 +181,14 @@ def proximal_epochs(
     batch: Batch,
     anneal: Array,
     max_kl: Array | float | None = None,
+    penalty: Penalty | None = None,
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
     """Epochs of minibatch Adam on policy loss + c₁ value loss - c₂ entropy (eq. 9).
 
     Args:
         policy_loss: ratio [b], advantage [b], mask [b] or None, KL(old‖new) [] -> loss [], metrics.
         max_kl: once a minibatch's KL exceeds it, no further step is taken on this rollout.
+        penalty: π(·|s), minibatch -> a further term of the loss.
 
     Returns:
         Params, optimiser state, and means of the metrics over all minibatches.
@@ -207,6 +221,8 @@ def proximal_epochs(
             "ratio_first_minibatch": ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))],
         }
         total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
+        if penalty is not None:
+            total += penalty(distribution, minibatch)
         return total, (metrics, kl)
 
     def step(carry: Any, minibatch: Batch) -> tuple[Any, dict[str, Array]]:

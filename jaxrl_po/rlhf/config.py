@@ -1,0 +1,103 @@
+"""What an RLHF run is made of: a model, an update of the library, and the price of the KL."""
+
+import dataclasses
+
+import jax
+
+from jaxrl_po.algorithms import PPOConfig
+from jaxrl_po.config import NON_NEGATIVE, POSITIVE, Config, Range, Settings, pytree, setting
+from jaxrl_po.rlhf.transformer import TransformerConfig
+
+ENVIRONMENT_FIELDS = (
+    "env_id",
+    "env_params",
+    "hidden_sizes",
+    "activation",
+    "network",
+    "log_std_init",
+    "squash_actions",
+    "normalize_observations",
+    "normalize_rewards",
+)
+MINIBATCH_FIELDS = "num_minibatches", "critic_minibatches"
+
+MODEL = TransformerConfig()
+PPO = PPOConfig(
+    num_envs=64,
+    num_steps=16,
+    total_timesteps=100 * 64 * 16,
+    gamma=1.0,
+    learning_rate=1e-4,
+    max_grad_norm=1.0,
+    vf_coef=0.1,
+)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RLHFConfig(Settings):
+    """RLHF: an update acting on token sequences, with a price on the KL to a reference policy.
+
+    The update's `num_envs` is N, sequences generated side by side; its `num_steps` is T, tokens a
+    response may have; `total_timesteps` counts N · T an iteration. Its fields on environments and
+    dense networks have nothing to act on here and must be left alone.
+    """
+
+    # the transformer; a model of one's own can be given to `make_rlhf` instead
+    model: TransformerConfig = MODEL
+    # the update, and the loop's size
+    update: Config = PPO
+    # of the softmax, wherever a log-probability is taken: sampling, training, reference
+    temperature: float = setting(1.0, POSITIVE)
+    # β, reward units a nat of log π/π_ref costs; its first value when it adapts
+    kl_coef: float = setting(0.1, NON_NEGATIVE)
+    # move β towards target_kl_per_sequence
+    adaptive_kl: bool = False
+    # nats of KL(π‖π_ref), summed over a response
+    target_kl_per_sequence: float = setting(6.0, POSITIVE)
+    # sequences over which a relative error of 1 would double β
+    kl_horizon_sequences: float = setting(10_000.0, POSITIVE)
+    # estimator in the reward; k2 and k3 have the wrong gradient there
+    kl_in_reward: str = setting("k1", ("k1", "none"))
+    # estimator in the loss; k1 and k3 have the wrong gradient there
+    kl_in_loss: str = setting("none", ("none", "k2"))
+    # taken from the score of a response without EOS
+    missing_eos_penalty: float = setting(0.0, NON_NEGATIVE)
+    # token that ends a response
+    eos_id: int = setting(0, Range(0))
+    # token that fills empty slots; it may lie outside the vocabulary
+    pad_id: int = -1
+
+    def validate(self) -> None:
+        """Check that the parts fit each other."""
+        if self.pad_id == self.eos_id:
+            raise ValueError(
+                f"pad_id={self.pad_id} equals eos_id: the end of a response would be taken for "
+                "padding; give pad_id a token of its own (it may lie outside the vocabulary)"
+            )
+        if self.kl_in_loss != "none" and not isinstance(self.update, PPOConfig):
+            raise ValueError(
+                f"kl_in_loss={self.kl_in_loss!r} goes with update=PPOConfig(...), "
+                f"not with {self.update.algorithm}"
+            )
+        if self.kl_in_loss != "none" and self.kl_in_reward != "none":
+            raise ValueError(
+                f"kl_in_loss={self.kl_in_loss!r} beside kl_in_reward={self.kl_in_reward!r} would "
+                "charge for the KL twice: set one of them to 'none'"
+            )
+        for field in dataclasses.fields(self.update):
+            if field.name in ENVIRONMENT_FIELDS:
+                default = {} if field.name == "env_params" else field.default
+                value = getattr(self.update, field.name)
+                if not isinstance(value, jax.core.Tracer) and value != default:
+                    raise ValueError(
+                        f"update.{field.name}={value!r} has no meaning on token sequences: "
+                        "leave it at its default"
+                    )
+            if field.name in MINIBATCH_FIELDS:
+                size, count = self.update.num_envs, getattr(self.update, field.name)
+                if size % count:
+                    raise ValueError(
+                        f"update.{field.name}={count} does not divide the batch of "
+                        f"update.num_envs={size} sequences"
+                    )

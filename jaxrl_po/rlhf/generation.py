@@ -1,0 +1,76 @@
+"""Sampling responses inside one scan, and their log-probabilities by a single pass."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.distributions import Categorical
+from jaxrl_po.rlhf.types import Generation, LanguageModel, Tokens
+from jaxrl_po.types import Array, PyTree
+
+
+def generate(
+    model: LanguageModel,
+    params: PyTree,
+    prompt: Tokens,
+    key: Array,
+    *,
+    num_steps: int,
+    temperature: float | Array,
+    eos_id: int,
+    pad_id: int,
+) -> Generation:
+    """Let the model continue each prompt until EOS, or for `num_steps` tokens.
+
+    a_t ~ softmax(logits / temperature), with every key drawn before the scan. A response that has
+    ended goes on as empty slots that hold `pad_id`.
+
+    Args:
+        model: a language model.
+        params: its parameters.
+        prompt: tokens [N, P], padded on the left.
+        key: all randomness of the responses.
+        num_steps: T.
+        temperature: of the softmax.
+        eos_id: the token that ends a response; it belongs to the response.
+        pad_id: what stands in empty slots.
+    """
+    N, P = prompt.ids.shape
+    features, cache = model.apply(params, prompt, model.init_cache(N, P + num_steps))
+
+    def step(carry: Any, key: Array) -> tuple[Any, Any]:
+        features, cache, running = carry
+        distribution = Categorical(model.logits(params, features) / temperature)
+        action = distribution.sample(distribution.noise(key))
+        log_prob = jnp.where(running, distribution.log_prob(action), 0.0)
+        ids = jnp.where(running, action, pad_id)
+        tokens = Tokens(ids[:, None], running[:, None])
+        features, cache = model.apply(params, tokens, cache)
+        return (features[:, 0], cache, running & (ids != eos_id)), (ids, running, log_prob)
+
+    start = features[:, -1], cache, jnp.ones(N, bool)
+    _, outputs = jax.lax.scan(step, start, jax.random.split(key, num_steps))
+    ids, mask, log_prob = (x.swapaxes(0, 1) for x in outputs)
+    return Generation(prompt, Tokens(ids, mask), log_prob)
+
+
+def response_features(model: LanguageModel, params: PyTree, states: Tokens, T: int) -> Array:
+    """Features [N, T, D] of the slots where each of T response tokens is chosen.
+
+    `states` are all tokens but the last, [N, P + T - 1]: slot P - 1 + t chooses response token t.
+    """
+    features, _ = model.apply(params, states, None)
+    return features[:, -T:]
+
+
+def response_distribution(
+    model: LanguageModel,
+    params: PyTree,
+    states: Tokens,
+    T: int,
+    temperature: float | Array,
+) -> Categorical:
+    """π(·|s_t) [N, T] over the next token, at the temperature that samples it."""
+    features = response_features(model, params, states, T)
+    return Categorical(model.logits(params, features) / temperature)

@@ -1,0 +1,89 @@
+"""A language model as actor-critic: the `Network` that every update of the library acts on."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.distributions import Categorical
+from jaxrl_po.rlhf.generation import response_distribution, response_features
+from jaxrl_po.rlhf.types import LanguageModel, Tokens
+from jaxrl_po.types import Array, Network, PyTree
+
+
+def init_head(key: Array, num_features: int) -> PyTree:
+    """A scalar head with weights ~ N(0, 1/(D + 1)) (as in "Learning to summarize", 2020)."""
+    kernel = jax.random.normal(key, (num_features,)) / (num_features + 1) ** 0.5
+    return {"kernel": kernel, "bias": jnp.zeros(())}
+
+
+def zero_head(num_features: int) -> PyTree:
+    """A scalar head that says 0 of everything."""
+    return {"kernel": jnp.zeros(num_features), "bias": jnp.zeros(())}
+
+
+def apply_head(head: PyTree, features: Array) -> Array:
+    """Scalars [...] of features [..., D]."""
+    return features @ head["kernel"] + head["bias"]
+
+
+def init_actor_critic(model: LanguageModel, params: PyTree, shared_torso: bool) -> PyTree:
+    """Policy and value, both begun from a fine-tuned model; the value head begins at 0."""
+    head = zero_head(model.num_features)
+    if shared_torso:
+        return {"torso": params, "policy": {}, "value": head}
+    return {"policy": params, "value": {"torso": params, "head": head}}
+
+
+def policy_params(params: PyTree) -> PyTree:
+    """The language model in an actor-critic's parameters."""
+    return params["torso"] if "torso" in params else params["policy"]
+
+
+def token_network(model: LanguageModel, num_steps: int, temperature: float | Array) -> Network:
+    """The actor-critic of responses: an observation is all of a sequence's tokens but the last.
+
+    In the token MDP s_t is the prompt and t response tokens, and a_t the next one. One causal pass
+    sees all T states of a sequence, so a sequence is one sample: `policy` maps `Tokens`
+    [..., P + T - 1] to π(·|s_t) [..., T] and `value` to V(s_t) [..., T].
+    """
+
+    def features(params: PyTree, observation: Tokens) -> Array:
+        return response_features(model, params, observation, num_steps)
+
+    def policy(params: PyTree, observation: Any, memory: PyTree) -> tuple[Categorical, PyTree]:
+        distribution = response_distribution(
+            model, policy_params(params), _flat(observation), num_steps, temperature
+        )
+        return _unflat(distribution, observation), memory
+
+    def value(params: PyTree, observation: Any, memory: PyTree) -> Array:
+        if "torso" in params:
+            torso, head = params["torso"], params["value"]
+        else:
+            torso, head = params["value"]["torso"], params["value"]["head"]
+        return _unflat(apply_head(head, features(torso, _flat(observation))), observation)
+
+    def policy_and_value(params: PyTree, observation: Any, memory: PyTree) -> tuple[Any, Array]:
+        if "torso" not in params:
+            return policy(params, observation, memory)[0], value(params, observation, memory)
+        hidden = features(params["torso"], _flat(observation))
+        distribution = Categorical(model.logits(params["torso"], hidden) / temperature)
+        values = apply_head(params["value"], hidden)
+        return _unflat(distribution, observation), _unflat(values, observation)
+
+    def init(key: Array) -> PyTree:
+        return init_actor_critic(model, model.init(key), shared_torso=False)
+
+    return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())
+
+
+def _flat(tokens: Tokens) -> Tokens:
+    """All batch axes folded into one."""
+    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), tokens)
+
+
+def _unflat(output: PyTree, tokens: Tokens) -> PyTree:
+    """The batch axes of `tokens` back in place of one."""
+    batch = tokens.ids.shape[:-1]
+    return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), output)
