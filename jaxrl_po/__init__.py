@@ -9,7 +9,9 @@ from jaxrl_po.algorithms import (
     config_from_dict,
 )
 from jaxrl_po.evaluate import Evaluation, evaluate
-from jaxrl_po.host.run import RunResult, run
+from jaxrl_po.host.loop import RunResult
+from jaxrl_po.host.policy import load_policy, save_policy
+from jaxrl_po.host.run import load_state, resume, run
 from jaxrl_po.host.sweep import sweep
 from jaxrl_po.host.sweep_results import SweepResult
 from jaxrl_po.train import make_step, make_train
@@ -28,8 +30,12 @@ __all__ = [
     "VPGConfig",
     "config_from_dict",
     "evaluate",
+    "load_policy",
+    "load_state",
     "make_step",
     "make_train",
+    "resume",
     "run",
+    "save_policy",
     "sweep",
 ]

@@ -69,7 +69,7 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         key: Array, state: PyTree, action: Array, params: PyTree
     ) -> tuple[Array, PyTree, Array, Array, Array]:
         if isinstance(action_space, Box):
-            action = _to_bounds(action, action_space).reshape(action_shape)
+            action = to_bounds(action, action_space).reshape(action_shape)
         observation, next_state, reward, terminated, *_ = env.step_env(key, state, action, params)
         truncated = env.is_truncated(next_state, params)
         # The state keeps the types it had at the reset, so that the loop can carry it.
@@ -93,6 +93,16 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     )
 
 
+def to_bounds(action: Array, space: Box) -> Array:
+    """From half-ranges to the environment's units; unbounded coordinates pass as they are."""
+    bounded = np.isfinite(space.low) & np.isfinite(space.high)
+    low, high = (np.where(bounded, bound, 0.0) for bound in space)
+    centre, half_range = (low + high) / 2, np.where(bounded, (high - low) / 2, 1.0)
+    scaled = action * half_range.astype(action.dtype) + centre.astype(action.dtype)
+    # Clipped in the environment's units, so that a bound is met exactly.
+    return jnp.clip(scaled, space.low.astype(action.dtype), space.high.astype(action.dtype))
+
+
 def _override(params: Any, changes: Mapping[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(params)]
     for name in changes:
@@ -112,16 +122,6 @@ def _action_space(space: Any) -> Discrete | Box:
         )
         return Box(low, high)
     raise ValueError(f"env: actions must be a Discrete or Box space, not {space!r}")
-
-
-def _to_bounds(action: Array, space: Box) -> Array:
-    """From half-ranges to the environment's units; unbounded coordinates pass as they are."""
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = (np.where(bounded, bound, 0.0) for bound in space)
-    centre, half_range = (low + high) / 2, np.where(bounded, (high - low) / 2, 1.0)
-    scaled = action * half_range.astype(action.dtype) + centre.astype(action.dtype)
-    # Clipped in the environment's units, so that a bound is met exactly.
-    return jnp.clip(scaled, space.low.astype(action.dtype), space.high.astype(action.dtype))
 
 
 def _strong(state: PyTree) -> PyTree:

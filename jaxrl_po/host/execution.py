@@ -30,34 +30,68 @@ class Plan(NamedTuple):
     chunk_bytes: int  # arguments, outputs and temporaries of a chunk on its fullest device
 
 
+def split_members(members: PyTree) -> list[PyTree]:
+    """Members [S, ...] as the blocks [n, ...] that are executed as one: see `compile_blocks`."""
+    if jax.default_backend() != "cpu":
+        return [members]
+    count = jax.tree.leaves(members)[0].shape[0]
+    return [jax.tree.map(lambda x, i=i: x[i : i + 1], members) for i in range(count)]
+
+
+def compile_blocks(
+    function: Callable[..., PyTree], blocks: list[PyTree], *shared: Any, donate: bool = False
+) -> Callable[..., list[PyTree]]:
+    """Compile `function(member, *shared)` for blocks of members: call(blocks, *shared).
+
+    On accelerators there is one block, vmapped. On a CPU one small program gains nothing from
+    several cores, so a block is one member, and one single-threaded executable is called from a
+    thread per core. Blocks stay apart between calls: stacking them would cost more than the visit.
+
+    Args:
+        function: member, *shared -> output; pytrees of arrays.
+        blocks: as `split_members` gives them; all of one shape.
+        shared: what all members share.
+        donate: the blocks given to a call are gone after it.
+    """
+    single = jax.default_backend() == "cpu"
+
+    def on_block(block: PyTree, *shared: Any) -> PyTree:
+        if not single:
+            return jax.vmap(function, in_axes=(0, *[None] * len(shared)))(block, *shared)
+        output = function(jax.tree.map(lambda x: x[0], block), *shared)
+        return jax.tree.map(lambda x: x[None], output)
+
+    lowered = jax.jit(on_block, donate_argnums=0 if donate else ()).lower(blocks[0], *shared)
+    compiled = lowered.compile(compiler_options=SINGLE_THREADED if single else None)
+
+    def call(blocks: list[PyTree], *shared: Any) -> list[PyTree]:
+        def call_one(block: PyTree) -> PyTree:
+            return jax.block_until_ready(compiled(block, *shared))
+
+        if len(blocks) == 1:
+            return [call_one(blocks[0])]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(call_one, blocks))
+
+    return call
+
+
+def join_blocks(blocks: list[PyTree]) -> PyTree:
+    """The members [S, ...] of all blocks."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks)
+
+
 def compile_members(
     function: Callable[..., PyTree], members: PyTree, *shared: Any
 ) -> Callable[..., PyTree]:
-    """Compile `function(member, *shared)` for a batch of members [S, ...]: call(members, *shared).
+    """Compile `function(member, *shared)` for members [S, ...]: call(members, *shared), stacked.
 
-    On accelerators the members are vmapped. On a CPU one small program gains nothing from several
-    cores, so one single-threaded executable is called from a thread per core, a member at a time.
     Members are donated: their buffers are gone after the call.
     """
-    if jax.default_backend() != "cpu":
-        mapped = jax.vmap(function, in_axes=(0, *[None] * len(shared)))
-        return jax.jit(mapped, donate_argnums=0).lower(members, *shared).compile()
-
-    first = jax.tree.map(lambda x: x[0], members)
-    compiled = (
-        jax.jit(function, donate_argnums=0)
-        .lower(first, *shared)
-        .compile(compiler_options=SINGLE_THREADED)
-    )
+    blocks = compile_blocks(function, split_members(members), *shared, donate=True)
 
     def call(members: PyTree, *shared: Any) -> PyTree:
-        count = jax.tree.leaves(members)[0].shape[0]
-        each = [jax.tree.map(lambda x, i=i: x[i], members) for i in range(count)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            outputs = list(
-                pool.map(lambda member: jax.block_until_ready(compiled(member, *shared)), each)
-            )
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+        return join_blocks(blocks(split_members(members), *shared))
 
     return call
 
@@ -199,6 +233,7 @@ def _pad(x: np.ndarray, size: int) -> np.ndarray:
 
 def _total_bytes(compiled: jax.stages.Compiled) -> int:
     memory = compiled.memory_analysis()
+    assert memory is not None
     return memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
 
 

@@ -1,124 +1,193 @@
-"""A training run as people watch it: compiled segments, with a line of progress between them."""
+"""Training runs with a directory around them: start one, resume one, look into one."""
 
-import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from jaxrl_po.config import Config
-from jaxrl_po.evaluate import Evaluation, evaluate
-from jaxrl_po.host.execution import compile_members
-from jaxrl_po.train import as_config, make_step
-from jaxrl_po.types import Array, Network, TrainState
+from jaxrl_po.host import checkpoint
+from jaxrl_po.host.arrays import from_host
+from jaxrl_po.host.directory import (
+    RunSettings,
+    changed_fields,
+    lock,
+    read_description,
+    write_description,
+)
+from jaxrl_po.host.logging import Logger
+from jaxrl_po.host.loop import RunResult, Session, train
+from jaxrl_po.host.segments import make_programs
+from jaxrl_po.train import as_config
+from jaxrl_po.types import Network, TrainState
 
-NUM_SEGMENTS = 20  # visits of the host during a run
-
-
-class RunResult(NamedTuple):
-    """What `run` returns; S seeds, I iterations, E episodes."""
-
-    state: TrainState  # [S, ...]
-    metrics: dict[str, np.ndarray]  # [S, I] each
-    evaluation: Evaluation  # [S, E], of the final policies, sampled
-    compile_seconds: float
-    train_seconds: float
+NUM_SEGMENTS = 20  # visits of the host during a run, unless the caller wants others
 
 
 def run(
     config: Config | Mapping[str, Any],
     seed: int = 0,
     num_seeds: int = 1,
+    directory: str | os.PathLike[str] | None = None,
     *,
     env: Any = None,
     network: Network | None = None,
+    segment_length: int | None = None,
+    evaluate_every: int = 5,
+    num_episodes: int = 128,
+    max_episode_steps: int = 10_000,
+    keep_checkpoints: int = 3,
+    until: int | None = None,
+    loggers: Sequence[Logger] = (),
     quiet: bool = False,
 ) -> RunResult:
     """Train `num_seeds` agents with seeds `seed`, `seed + 1`, …, show progress, and evaluate them.
+
+    With a directory, every segment ends with a checkpoint: whatever happens, `resume(directory)`
+    goes on from there and ends with the state that the uninterrupted run would have had, to the
+    bit. SIGINT and SIGTERM finish the segment, save, and raise `Interrupted`.
 
     Args:
         config: a config, or a dict with "algorithm".
         seed: the first agent's seed.
         num_seeds: S, agents trained side by side.
+        directory: where to keep config, metrics, checkpoints and the best policy; None keeps
+            nothing.
         env: as for `make_train`.
         network: as for `make_train`.
+        segment_length: iterations between two visits of the host; None makes 20 visits.
+        evaluate_every: segments between two evaluations, greedy and sampled. There is always one
+            at the end.
+        num_episodes: E, episodes of an evaluation, each way.
+        max_episode_steps: bound on the steps of an evaluation's episode.
+        keep_checkpoints: the newest ones kept, beside that of the best greedy evaluation.
+        until: pause once so many iterations are done; `resume` goes on.
+        loggers: further ones, see `jaxrl_po.host.logging`; they are closed at the end.
         quiet: print nothing.
+
+    Raises:
+        ValueError: naming the argument that is out of range, or a directory that holds a run.
+        OSError: when the directory cannot be written; what was saved before stays usable.
     """
     config = as_config(config)
-    if num_seeds < 1:
-        raise ValueError(f"num_seeds={num_seeds} is out of range: it must be >= 1")
-    console = Console(quiet=quiet)
-    init, step = make_step(config, env, network)
-    length = -(-config.num_iterations // NUM_SEGMENTS)
-
-    def segment(state: TrainState, num_iterations: Array) -> tuple[TrainState, dict[str, Array]]:
-        """Up to `length` iterations in one program, whatever their number."""
-        abstract = jax.eval_shape(step, state)[1]
-        buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract)
-
-        def iterate(i: Array, carry: Any) -> Any:
-            state, buffers = carry
-            state, metrics = step(state)
-            return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffers, metrics)
-
-        return jax.lax.fori_loop(0, num_iterations, iterate, (state, buffers))
-
-    started = time.perf_counter()
-    keys = jnp.stack([jax.random.key(seed + i) for i in range(num_seeds)])
-    state = jax.jit(jax.vmap(init))(keys)
-    advance = compile_members(segment, state, jnp.int32(length))
-    compile_seconds = time.perf_counter() - started
-    console.print(
-        f"{config.algorithm} on {config.env_id if env is None else env}: {num_seeds} seed(s) x "
-        f"{config.num_iterations} iterations, compiled in {compile_seconds:.1f} s"
+    settings = RunSettings(
+        seed=seed,
+        num_seeds=num_seeds,
+        segment_length=segment_length or -(-config.num_iterations // NUM_SEGMENTS),
+        evaluate_every=evaluate_every,
+        num_episodes=num_episodes,
+        max_episode_steps=max_episode_steps,
+        keep_checkpoints=keep_checkpoints,
+        given=[n for n, part in (("env", env), ("network", network)) if part is not None],
     )
-
-    started = time.perf_counter()
-    history: list[dict[str, np.ndarray]] = []
-    for first in range(0, config.num_iterations, length):
-        count = min(length, config.num_iterations - first)
-        state, metrics = advance(state, jnp.int32(count))
-        history.append({name: np.asarray(value)[:, :count] for name, value in metrics.items()})
-        console.print(_progress(history[-1], num_seeds, time.perf_counter() - started))
-    train_seconds = time.perf_counter() - started
-
-    def play(state: TrainState, key: Array) -> Evaluation:
-        return evaluate(config, state, key, env=env, network=network)
-
-    evaluation_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-    evaluation = jax.jit(jax.vmap(play))(state, evaluation_keys)
-    result = RunResult(
-        state,
-        {name: np.concatenate([h[name] for h in history], axis=1) for name in history[0]},
-        jax.tree.map(np.asarray, evaluation),
-        compile_seconds,
-        train_seconds,
-    )
-    console.print(summary(result), style="bold")
-    return result
+    for name, value in settings._asdict().items():
+        if isinstance(value, int) and value < (name != "seed"):
+            raise ValueError(f"{name}={value} is out of range: it must be >= {int(name != 'seed')}")
+    if seed + num_seeds > 2**32:
+        raise ValueError(f"seed={seed} is out of range: seeds must be < 2**32")
+    session = Session(config, settings, env, network, until, loggers, Console(quiet=quiet))
+    if directory is None:
+        return train(session, None, None)
+    path = Path(directory)
+    with lock(path):
+        if (path / "config.json").exists():
+            raise ValueError(
+                f"directory={str(path)!r} already holds a run: "
+                f"resume it (python -m jaxrl_po resume {path}) or choose another"
+            )
+        write_description(path, config, settings)
+        return train(session, path, None)
 
 
-def summary(result: RunResult) -> str:
-    """One line: the final policies' return over seeds, and what training took."""
-    returns = result.evaluation.episode_return.mean(axis=1)
-    steps = int(result.metrics["timesteps"][:, -1].sum())
-    return (
-        f"final return {returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} seed(s) "
-        f"({result.evaluation.episode_return.shape[1]} sampled episodes each); "
-        f"{steps:,} steps in {result.train_seconds:.1f} s "
-        f"({steps / result.train_seconds:,.0f} steps/s)"
-    )
+def resume(
+    directory: str | os.PathLike[str],
+    config: Config | Mapping[str, Any] | None = None,
+    *,
+    env: Any = None,
+    network: Network | None = None,
+    until: int | None = None,
+    loggers: Sequence[Logger] = (),
+    quiet: bool = False,
+) -> RunResult:
+    """Go on with the run in a directory from its newest intact checkpoint, to the bit.
+
+    Args:
+        directory: as given to `run`.
+        config: None, or the run's config again; only `total_timesteps` may have changed, upwards
+            and without `anneal_lr`.
+        env: again, if `run` was given one.
+        network: again, if `run` was given one.
+        until: as for `run`.
+        loggers: as for `run`.
+        quiet: as for `run`.
+
+    Raises:
+        ValueError: naming the fields that changed, or what in the directory cannot be used.
+    """
+    path, console = Path(directory), Console(quiet=quiet)
+    saved, settings, versions = read_description(path)
+    config = saved if config is None else as_config(config)
+    if changed := changed_fields(saved, config):
+        raise ValueError(
+            f"{path} was run with other values of {', '.join(changed)}: a resumed run must keep "
+            "its config (total_timesteps may grow where anneal_lr is False)"
+        )
+    given = [n for n, part in (("env", env), ("network", network)) if part is not None]
+    if given != settings.given:
+        raise ValueError(
+            f"{path} was run with {settings.given or 'neither env nor network'} given as objects; "
+            f"resume was given {given or 'none'}"
+        )
+    with lock(path):
+        restored, damaged = checkpoint.load_newest(path / "checkpoints")
+        for file in damaged:
+            console.print(f"not used: {file.reason}", style="red")
+        if damaged and restored is None:
+            raise ValueError(f"no checkpoint in {path / 'checkpoints'} is intact")
+        if versions["jax"] != jax.__version__ or versions["backend"] != jax.default_backend():
+            console.print(
+                f"the run began on {versions['backend']} with jax {versions['jax']}: "
+                "from here on it may differ in the last bits from an uninterrupted one"
+            )
+        if config != saved:
+            write_description(path, config, settings)
+        session = Session(config, settings, env, network, until, loggers, console)
+        return train(session, path, restored)
 
 
-def _progress(metrics: dict[str, np.ndarray], num_seeds: int, seconds: float) -> str:
-    timesteps = int(metrics["timesteps"][0, -1])
-    returns = metrics["episode_return"]
-    finished = returns[np.isfinite(returns)]
-    mean = f"{finished.mean():10.2f}" if finished.size else "         -"
-    return (
-        f"{timesteps:>12,} steps  return {mean}  "
-        f"{num_seeds * timesteps / seconds:>10,.0f} steps/s  {seconds:6.1f} s"
-    )
+def load_state(
+    directory: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    env: Any = None,
+    network: Network | None = None,
+) -> tuple[Config, TrainState]:
+    """The config and a saved state [S, ...] of a run directory, to look into.
+
+    Args:
+        directory: as given to `run`.
+        best: the state of the best greedy evaluation (mean over seeds), not the newest.
+        env: again, if `run` was given one.
+        network: again, if `run` was given one.
+
+    Raises:
+        ValueError: when the directory holds no such state, or a damaged one.
+    """
+    folder = Path(directory) / "checkpoints"
+    config, settings, _ = read_description(Path(directory))
+    saved, _ = checkpoint.load_newest(folder)
+    if saved is None:
+        raise ValueError(f"there is no intact checkpoint in {folder}")
+    if best:
+        iteration = saved.notes["best"]["iteration"]
+        path = None if iteration is None else checkpoint.find(folder, iteration)
+        if path is None:
+            raise ValueError(f"no checkpoint in {folder} has been evaluated yet")
+        saved = checkpoint.load(path)
+    start = make_programs(config, env, network, settings).start
+    seeds = np.zeros(settings.num_seeds, np.uint32)
+    return config, from_host(jax.eval_shape(jax.vmap(start), seeds), saved.arrays)

@@ -1,0 +1,67 @@
+"""The learning curve of a run directory, with a band over its seeds."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_POINTS = 100
+COLUMNS = ("seed", "timesteps", "episode_return", "num_episodes")
+
+
+class Curves(NamedTuple):
+    """Learning curves of S seeds at C points."""
+
+    timesteps: np.ndarray  # [C] environment steps
+    episode_return: np.ndarray  # [S, C] mean return of the latest finished episodes, NaN before
+
+
+def read_curves(path: Path) -> Curves:
+    """Learning curves from a metrics.csv, thinned to `MAX_POINTS` means over whole episodes."""
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        table = np.array([[float(row[name]) for name in COLUMNS] for row in rows])
+    table = table.reshape(-1, len(COLUMNS))
+    seeds = np.unique(table[:, 0])
+    ends = np.unique(table[:, 1])
+    stride = -(-len(ends) // MAX_POINTS) or 1
+    points = np.append(ends[stride - 1 : -1 : stride], ends[-1:])
+    curves = np.full((len(seeds), len(points)), np.nan)
+    for curve, seed in zip(curves, seeds, strict=True):
+        _, timesteps, returns, counts = table[table[:, 0] == seed].T
+        bins = np.searchsorted(points, timesteps)
+        finished = counts > 0
+        total, count = (
+            np.bincount(bins[finished], weights[finished], minlength=len(points))
+            for weights in (returns * counts, counts)
+        )
+        latest = np.maximum.accumulate(np.where(count > 0, np.arange(len(points)), -1))
+        known = latest >= 0
+        curve[known] = (total / np.maximum(count, 1))[latest[known]]
+        curve[points > timesteps[-1]] = np.nan  # the seed diverged
+    return Curves(points, curves)
+
+
+def plot_run(directory: Path) -> Path:
+    """Draw `learning_curve.png` in a run directory: mean over seeds, ± one standard deviation."""
+    from matplotlib.figure import Figure  # half a second: only when a run ends
+
+    points, returns = read_curves(directory / "metrics.csv")
+    known = np.isfinite(returns).any(axis=0)
+    points, returns = points[known], returns[:, known]
+    figure = Figure(figsize=(6, 3.7), layout="constrained")
+    axes = figure.add_subplot()
+    if points.size:
+        mean, deviation = np.nanmean(returns, axis=0), np.nanstd(returns, axis=0)
+        axes.fill_between(points, mean - deviation, mean + deviation, alpha=0.25, linewidth=0)
+        axes.plot(points, mean)
+    axes.set(
+        xlabel="environment steps",
+        ylabel="episode return",
+        title=f"{directory.name}: {len(returns)} seed(s), mean ± sd",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    path = directory / "learning_curve.png"
+    figure.savefig(path, dpi=110)
+    return path

@@ -1,0 +1,121 @@
+"""What a run keeps in its directory while it goes on: logs, checkpoints, the best policy."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl_po.config import Config
+from jaxrl_po.host import checkpoint
+from jaxrl_po.host.arrays import to_host
+from jaxrl_po.host.checkpoint import Checkpoint
+from jaxrl_po.host.directory import AppendFile
+from jaxrl_po.host.logging import Logger, event_logger, table_logger
+from jaxrl_po.host.policy import policy_arrays, write_policy
+from jaxrl_po.types import PyTree
+
+STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
+
+
+class Best(NamedTuple):
+    """The best greedy evaluation so far."""
+
+    iteration: int | None = None  # with the highest mean over seeds: its checkpoint is kept
+    mean_return: float = -np.inf
+    policy_return: float = -np.inf  # of the policy that is saved: the best of any seed
+
+
+class Records:
+    """The files of one run, open for writing.
+
+    A thread of its own brings checkpoints and policies to the disk while the next segment runs:
+    waiting for a disk takes longer than all else a visit does.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        keep: int,
+        policy_description: dict[str, Any],
+        restored: Checkpoint | None,
+    ) -> None:
+        """Open the files, cut back to where the restored checkpoint was made."""
+        self._keep = keep
+        self._directory = directory
+        self._policy_description = policy_description
+        (directory / "checkpoints").mkdir(exist_ok=True)
+        positions = restored.notes["positions"] if restored else {}
+        self._files = {n: AppendFile(directory / n, positions.get(n, 0)) for n in STREAMS}
+        self.short = [name for name, file in self._files.items() if file.missing > 0]
+        jsonl, csv, events = self._files.values()
+        self.loggers: list[Logger] = [table_logger(jsonl, csv), event_logger(events)]
+        self._best = Best(**restored.notes["best"]) if restored else Best()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._pending: list[Future[Any]] = []
+
+    def evaluated(
+        self,
+        iteration: int,
+        returns: np.ndarray,
+        blocks: list[PyTree],
+        seeds: list[int],
+        config: Config,
+    ) -> None:
+        """Take note of greedy returns [S], and save the policy that got the best so far."""
+        if returns.mean() >= self._best.mean_return:
+            self._best = self._best._replace(iteration=iteration, mean_return=float(returns.mean()))
+        member = int(returns.argmax())
+        if returns[member] < self._best.policy_return:
+            return
+        self._best = self._best._replace(policy_return=float(returns[member]))
+        size = len(seeds) // len(blocks)
+        notes = {
+            "seed": seeds[member],
+            "iteration": iteration,
+            "greedy_return": self._best.policy_return,
+        }
+        self._submit(
+            write_policy,
+            self._directory / "policy",
+            self._policy_description,
+            policy_arrays(config, blocks[member // size], member % size),
+            notes,
+        )
+
+    def checkpoint(self, iteration: int, blocks: list[PyTree]) -> None:
+        """Save the state of all seeds, and where the logs stand."""
+        notes = {
+            "positions": {name: file.position for name, file in self._files.items()},
+            "best": self._best._asdict(),
+        }
+        self._submit(self._write_checkpoint, iteration, to_host(blocks), notes)
+
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            OSError: when it could not be.
+        """
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+
+    def close(self) -> None:
+        """Finish writing, and close the files."""
+        self._writer.shutdown()
+        for file in self._files.values():
+            file.close()
+
+    def _submit(self, function: Callable[..., None], *args: Any) -> None:
+        self._pending.append(self._writer.submit(function, *args))
+
+    def _write_checkpoint(
+        self, iteration: int, arrays: dict[str, np.ndarray], notes: dict[str, Any]
+    ) -> None:
+        for file in self._files.values():
+            file.sync()
+        folder = self._directory / "checkpoints"
+        checkpoint.save(folder, iteration, arrays, notes)
+        checkpoint.keep_only(folder, self._keep, notes["best"]["iteration"])
