@@ -33,7 +33,7 @@ class Tabular(Environment):
     """The decision process that the tables describe; what is seen is the state's number."""
 
     def __init__(self, tables):
-        self.tables = tables
+        self.tables = jax.tree.map(jnp.asarray, tables)
 
     @property
     def default_params(self):

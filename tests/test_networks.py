@@ -27,7 +27,7 @@ def network_of(observation_shape=VECTOR, action_space=BOX, **settings):
 def test_shapes_over_time_and_environments(shape, kind, space, shared_torso):
     network = network_of(shape, space, network=kind, shared_torso=shared_torso)
     params = jax.eval_shape(network.init, KEY)
-    size = 5 if space == Discrete(5) else 2
+    size = 5 if isinstance(space, Discrete) else 2
     for batch in [(), (N,), (T, N)]:
         observation = jax.ShapeDtypeStruct((*batch, *shape), jnp.float32)
         distribution, memory = jax.eval_shape(network.policy, params, observation, ())
@@ -99,7 +99,7 @@ def test_policy_and_value_share_a_torso_only_when_asked(shared_torso):
 
 @pytest.mark.parametrize("shape", [VECTOR, (2, 10, 3), (10, 10, 3, 2)])
 def test_a_cnn_needs_a_grid(shape):
-    with pytest.raises(ValueError, match="network='cnn' needs .*network='mlp'"):
+    with pytest.raises(ValueError, match=r"network='cnn' needs .*network='mlp'"):
         network_of(shape, network="cnn")
 
 

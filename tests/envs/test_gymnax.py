@@ -1,0 +1,159 @@
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po import PPOConfig, VPGConfig, make_step, make_train
+from jaxrl_po.envs import Box, Discrete, make_environment
+from tests import probes
+
+KEY = jax.random.key(0)
+TINY = {"num_envs": 2, "num_steps": 4, "total_timesteps": 8, "hidden_sizes": (4,)}
+REFUSED = {"MNISTBandit-bsuite"}
+
+
+@pytest.fixture(autouse=True)
+def _lenient_environments():
+    with jax.numpy_rank_promotion("allow"):  # some of gymnax's own code promotes ranks
+        yield
+
+
+@pytest.mark.parametrize("env_id", sorted(set(gymnax.registered_envs) - REFUSED))
+def test_every_environment_trains(env_id):
+    init, step = make_step(PPOConfig(env_id=env_id, **TINY))
+    state = jax.eval_shape(init, KEY)
+    next_state, metrics = jax.eval_shape(step, state)
+    assert next_state == state  # in structure, shapes and types
+    assert metrics["policy_loss"].shape == ()
+    assert state.rollout.observation.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("env_id", sorted(REFUSED))
+def test_what_cannot_train_is_refused_with_a_reason(env_id):
+    with pytest.raises(ValueError, match=f"env_id='{env_id}' is not supported: .*MNIST"):
+        make_train(PPOConfig(env_id=env_id))
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    ["Catch-bsuite", "DeepSea-bsuite", "FrozenLake-misc", "Pendulum-v1", "UmbrellaChain-bsuite"],
+)
+def test_a_run_of_each_kind_is_finite(env_id, jit):
+    result = jit(make_train(VPGConfig(env_id=env_id, **TINY)))(KEY)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.params))
+    assert np.isfinite(result.metrics["value_loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "shape", "space"),
+    [
+        ("CartPole-v1", (4,), Discrete(2)),
+        ("Catch-bsuite", (10, 5), Discrete(3)),
+        ("Breakout-MinAtar", (10, 10, 4), Discrete(3)),
+        ("FrozenLake-misc", (16,), Discrete(4)),  # 16 squares, one-hot
+    ],
+)
+def test_spaces(env_id, shape, space):
+    environment = make_environment(env_id, {})
+    observation, _ = jax.eval_shape(environment.reset, KEY, environment.params)
+    assert environment.observation_shape == observation.shape == shape
+    assert environment.action_space == space
+
+
+def test_discrete_observations_are_one_hot():
+    environment = make_environment(probes.Tabular(probes.PROBES["two states"]), {})
+    observation, state = environment.reset(KEY, environment.params)
+    np.testing.assert_array_equal(observation, np.eye(2)[int(state.index)])
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "MountainCar-v0", "Pendulum-v1"])
+def test_a_step_has_the_loops_types(env_id, x64):
+    with jax.enable_x64(x64):
+        environment = make_environment(env_id, {})
+        key = jax.random.key(0)
+        observation, state = environment.reset(key, environment.params)
+        discrete = isinstance(environment.action_space, Discrete)
+        action = jnp.zeros((), int) if discrete else jnp.zeros(1)
+        outcome = environment.step(key, state, action, environment.params)
+        types = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (observation, state))
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), outcome[:2]) == types
+        real = jnp.float64 if x64 else jnp.float32
+        assert [leaf.dtype for leaf in (observation, *outcome[2:])] == [real, real, bool, bool]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ([0.0, 0.0, 0.0], [1, 5, 0]),  # the centre of each interval
+        ([1.0, -1.0, 7.0], [3, 0, 7]),  # a bound, a bound, and no bound
+        ([0.5, 0.5, -7.0], [2, 7.5, -7]),
+        ([9.0, -9.0, 1e6], [3, 0, 1e6]),  # clipped at the door
+    ],
+)
+def test_actions_are_half_ranges_within_the_bounds(action, expected):
+    environment = make_environment(probes.Echo(), {})
+    assert isinstance(environment.action_space, Box)
+    _, state = environment.reset(KEY, environment.params)
+    seen, *_ = environment.step(KEY, state, jnp.array(action), environment.params)
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_a_step_is_gymnaxs_own_and_never_resets():
+    env, params = gymnax.make("Pendulum-v1")
+    environment = make_environment("Pendulum-v1", {"max_steps_in_episode": 1})
+    observation, state = environment.reset(KEY, environment.params)
+    expected, start = env.reset_env(KEY, params)
+    np.testing.assert_array_equal(observation, expected)
+    expected, _, reward, *_ = env.step_env(KEY, start, jnp.array([1.0]), params)
+    outcome = environment.step(KEY, state, jnp.array([0.5]), environment.params)
+    np.testing.assert_allclose(outcome[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(outcome[2], reward, rtol=1e-6)
+    assert (bool(outcome[3]), bool(outcome[4])) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"env_id": "CartPol-v1"}, r"env_id='CartPol-v1': did you mean 'CartPole-v1'\?"),
+        ({"env_params": {"lenght": 1.0}}, r"'lenght': did you mean 'length'\?"),
+    ],
+)
+def test_unknown_names_suggest_the_nearest(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_train(PPOConfig(**settings))
+
+
+def test_what_is_no_environment_is_refused():
+    with pytest.raises(ValueError, match="env: a gymnax environment has reset_env"):
+        make_train(PPOConfig(), env=object())
+
+
+@pytest.mark.parametrize("name", ["observation_space", "action_space"])
+def test_spaces_that_are_not_supported_are_refused(name, monkeypatch):
+    tuple_space = gymnax.environments.spaces.Tuple([])
+    monkeypatch.setattr(probes.Tabular, name, lambda self, params: tuple_space)
+    with pytest.raises(ValueError, match=r"env: .* must be a"):
+        make_train(PPOConfig(), env=probes.Tabular(probes.PROBES["one state"]))
+
+
+def test_continuous_options_are_refused_on_discrete_tasks():
+    with pytest.raises(ValueError, match="squash_actions=True needs continuous actions"):
+        make_train(PPOConfig(squash_actions=True))
+
+
+def test_an_object_does_what_its_name_does(jit):
+    config = VPGConfig(**TINY)
+    named = jit(make_train(config))(KEY)
+    given = jit(make_train(config.replace(env_id="none"), env=gymnax.make("CartPole-v1")[0]))(KEY)
+    for a, b in zip(*(jax.tree.leaves(r.state.params) for r in (named, given)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_parameters_of_the_environment_are_data(jit):
+    config = VPGConfig(**{**TINY, "num_steps": 16, "total_timesteps": 32})
+    run = lambda limit: make_train(config.replace(env_params={"max_steps_in_episode": limit}))(KEY)  # noqa: E731
+    metrics = jit(jax.vmap(run))(jnp.array([2, 4])).metrics
+    np.testing.assert_array_equal(metrics["episode_length"][:, 0], [2, 4])
+    np.testing.assert_array_equal(metrics["num_episodes"][:, 0], [16, 8])
