@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxrl_po.host.directory import AppendFile
+from jaxrl_po.host.imports import import_extra
 
 
 class Visit(NamedTuple):
@@ -108,8 +109,8 @@ def tensorboard_logger(directory: str | os.PathLike[str]) -> Logger:
     """Means over each segment, `metric/seed_0` against environment steps, for TensorBoard."""
     with warnings.catch_warnings():  # its protobuf warns of its own future
         warnings.simplefilter("ignore", DeprecationWarning)
-        SummaryWriter = _import("tensorboardX", "tensorboard").SummaryWriter
-    writer = SummaryWriter(str(Path(directory) / "tensorboard"))
+        module = import_extra("tensorboardX", "tensorboard")
+    writer = module.SummaryWriter(str(Path(directory) / "tensorboard"))
 
     def write(visit: Visit) -> None:
         for name, value in _segment_means(visit).items():
@@ -121,7 +122,7 @@ def tensorboard_logger(directory: str | os.PathLike[str]) -> Logger:
 
 def wandb_logger(project: str, config: dict[str, Any], directory: str | os.PathLike[str]) -> Logger:
     """Means over each segment, for Weights & Biases; WANDB_MODE=offline keeps them on disk."""
-    wandb = _import("wandb", "wandb")
+    wandb = import_extra("wandb", "wandb")
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     session = wandb.init(project=project, config=config, dir=str(path), name=path.name)
@@ -130,14 +131,6 @@ def wandb_logger(project: str, config: dict[str, Any], directory: str | os.PathL
         session.log(_segment_means(visit), step=int(_steps(visit)))
 
     return Logger(write, session.finish)
-
-
-def _import(module: str, extra: str) -> Any:
-    """A module of an extra, or an error that says how to install it."""
-    try:
-        return __import__(module)
-    except ImportError as error:
-        raise ValueError(f"{module} is not installed: pip install 'jaxrl-po[{extra}]'") from error
 
 
 def _format(values: np.ndarray) -> str:

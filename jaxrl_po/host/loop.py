@@ -188,24 +188,26 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
     )
     if directory:
         plot_run(directory)
-    console.print(summary(result), style="bold")
+    console.print(summary(result), style="bold", soft_wrap=True)
     return result
 
 
 def summary(result: RunResult) -> str:
-    """Two lines: the final policies' return over seeds, and what training took."""
+    """The final policies' return over seeds, and what training took."""
     sampled, greedy = (
         e.episode_return.mean(axis=1) for e in (result.evaluation, result.greedy_evaluation)
     )
+    num_seeds, num_episodes = result.evaluation.episode_return.shape
     train_seconds = max(result.train_seconds, 1e-9)
     running = train_seconds + result.evaluation_seconds + result.host_seconds
     return (
         f"final return {sampled.mean():.1f} ± {sampled.std():.1f} sampled, "
-        f"{greedy.mean():.1f} ± {greedy.std():.1f} greedy, over {len(sampled)} seed(s) of "
-        f"{result.evaluation.episode_return.shape[1]} episodes\n"
-        f"{result.timesteps:,} steps in {train_seconds:.1f} s "
-        f"({result.timesteps / train_seconds:,.0f} steps/s) after {result.compile_seconds:.1f} s "
-        f"of compiling; evaluation took {result.evaluation_seconds / running:.1%} of the time, "
+        f"{greedy.mean():.1f} ± {greedy.std():.1f} greedy "
+        f"({num_seeds} seed(s) x {num_episodes} episodes)\n"
+        f"{result.timesteps:,} steps in {train_seconds:.1f} s: "
+        f"{result.timesteps / train_seconds:,.0f} steps/s; "
+        f"compiling took {result.compile_seconds:.1f} s\n"
+        f"evaluation took {result.evaluation_seconds / running:.1%} of the time, "
         f"logs and checkpoints {result.host_seconds / running:.1%}"
     )
 
