@@ -1,0 +1,122 @@
+"""The RLHF program as a whole: one executable, pure, vmappable, and starting from ratio 1."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po.algorithms import PPOPenaltyConfig, TRPOConfig
+from jaxrl_po.rlhf import make_rlhf, make_rlhf_step
+from tests.rlhf.conftest import N, T, tiny_config
+
+NAMES = [
+    "objective/kl",
+    "objective/entropy",
+    "objective/non_score_reward",
+    "objective/rlhf_reward",
+    "objective/scores",
+    "objective/kl_coef",
+    "objective/kl_exact",
+    "objective/kl_k3",
+    "policy/approxkl_avg",
+    "policy/clipfrac_avg",
+    "policy/entropy_avg",
+    "loss/policy_avg",
+    "loss/value_avg",
+    "val/clipfrac_avg",
+    "val/ratio",
+    "val/ratio_var",
+    "val/num_eos_tokens",
+    "val/ratio_first_minibatch",
+    "tokens/response_len_mean",
+    "tokens/truncated_frac",
+]
+
+
+def close(one, other, atol=1e-5):
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            np.testing.assert_allclose(x, y, atol=atol, rtol=1e-4)
+
+
+def test_metrics_bear_the_names_of_the_field(result):
+    assert set(NAMES) <= set(result.metrics)
+    for name, value in result.metrics.items():
+        assert value.shape == (3,), name
+        assert np.isfinite(value).all(), name
+
+
+def test_the_first_minibatch_has_ratio_one(result):
+    np.testing.assert_allclose(result.metrics["val/ratio_first_minibatch"], 1.0, atol=1e-5)
+    np.testing.assert_allclose(result.metrics["val/decode_log_prob_gap"], 0.0, atol=1e-5)
+
+
+def test_the_run_starts_at_the_reference(result):
+    for name in ("objective/kl", "objective/kl_exact", "objective/kl_k3"):
+        assert abs(result.metrics[name][0]) < 1e-5
+        assert abs(result.metrics[name][2]) > 1e-4
+
+
+def test_no_host_callbacks(train, params):
+    text = train.lower(jax.random.key(0), params).as_text()
+    assert "callback" not in text
+    assert "infeed" not in text
+
+
+def test_a_second_call_compiles_nothing(train, params, result):
+    train(jax.random.key(5), jax.tree.map(lambda x: x * 1.1, params))
+    assert train._cache_size() == 1
+
+
+def test_four_seeds_at_once_are_four_runs(config, reward, prompts, params, train, jit):
+    keys = jax.random.split(jax.random.key(0), 4)
+    mapped = jit(jax.vmap(make_rlhf(config, reward, prompts), (0, None)))(keys, params)
+    apart = [train(key, params) for key in keys]
+    close(mapped, jax.tree.map(lambda *x: jnp.stack(x), *apart))
+
+
+def test_floats_may_be_mapped_over_and_each_matters(config, reward, prompts, params, jit):
+    def scores(beta, temperature, clip_eps):
+        update = config.update.replace(clip_eps=clip_eps)
+        changed = config.replace(kl_coef=beta, temperature=temperature, update=update)
+        result = make_rlhf(changed, reward, prompts)(jax.random.key(0), params)
+        return result.metrics["objective/rlhf_reward"][-1]
+
+    grid = jnp.array([[0.1, 1.0, 0.2], [0.9, 1.0, 0.2], [0.1, 0.5, 0.2], [0.1, 1.0, 0.01]])
+    assert len(set(np.asarray(jit(jax.vmap(scores))(*grid.T)).tolist())) == 4
+
+
+def test_holding_the_loop_changes_nothing(config, reward, prompts, params, result, jit):
+    init, step = make_rlhf_step(config, reward, prompts)
+    state, step = jit(init)(jax.random.key(0), params), jit(step)
+    for _ in range(3):
+        state, metrics = step(state, params)
+    close(state, result.state)
+    close(metrics, {name: value[-1] for name, value in result.metrics.items()})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"update": PPOPenaltyConfig(num_envs=N, num_steps=T, total_timesteps=N * T)},
+        {"update": TRPOConfig(num_envs=N, num_steps=T, total_timesteps=2 * N * T)},
+        {"kl_in_reward": "none", "kl_in_loss": "k2", "adaptive_kl": True},
+        {"update": tiny_config().update.replace(shared_torso=True)},
+    ],
+    ids=["ppo_penalty", "trpo", "k2_loss", "shared_torso"],
+)
+def test_other_updates_run_on_the_same_loop(changes, reward, prompts, params, compile_rlhf):
+    config = tiny_config(**changes)
+    result = compile_rlhf(config, reward, prompts)(jax.random.key(0), params)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(result.metrics))
+    if isinstance(config.update, TRPOConfig):
+        assert (result.metrics["policy/kl"] <= config.update.max_kl).all()
+    if config.adaptive_kl:
+        assert result.metrics["objective/kl_coef"][0] > result.metrics["objective/kl_coef"][1]
+    moved = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), policy(result), params)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def policy(result):
+    params = result.state.params
+    return params.get("torso", params["policy"])
