@@ -1,0 +1,199 @@
+"""Deep Q-learning (Mnih et al. 2015) as one compiled program: a value-based point of comparison.
+
+    result = jax.jit(make_train(DQNConfig(env_id="CartPole-v1")))(jax.random.key(0))
+    evaluation = evaluate(config, result.state, jax.random.key(1))
+
+ε-greedy is written as a categorical distribution: rollouts and evaluation are the library's own.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl_po import Evaluation, TrainResult, TrainState, VPGConfig
+from jaxrl_po.algorithms.minibatch import adam
+from jaxrl_po.distributions import Categorical
+from jaxrl_po.envs import Discrete, Environment, make_environment
+from jaxrl_po.evaluate import evaluate as play
+from jaxrl_po.networks import Torso
+from jaxrl_po.rollout import init_rollout, rollout
+from jaxrl_po.train import Normalizer, episode_means
+from jaxrl_po.types import Array, Network, PyTree, Transition
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DQNConfig:
+    """Settings. The floats may be traced, as in the library's configs."""
+
+    env_id: str = "CartPole-v1"
+    env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    num_envs: int = 8  # N
+    num_steps: int = 16  # T, steps of each environment between two phases of learning
+    total_timesteps: int = 100_000
+    gamma: float = 0.99
+    learning_rate: float = 1e-3
+    max_grad_norm: float = 10.0
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    buffer_size: int = 50_000  # transitions kept
+    learning_starts: int = 1_000  # transitions gathered before the first gradient
+    gradient_steps: int = 32  # after each rollout
+    batch_size: int = 64
+    target_interval: int = 4  # rollouts between two copies of the network to the target network
+    epsilon_end: float = 0.02  # ε falls to this from 1, linearly, ...
+    exploration_fraction: float = 0.2  # ... over this part of the budget
+
+    @property
+    def num_iterations(self) -> int:
+        """I, the rollouts that fit in the budget."""
+        return self.total_timesteps // (self.num_envs * self.num_steps)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class Learner(NamedTuple):
+    """What Q-learning keeps besides its network."""
+
+    target_params: PyTree
+    opt_state: PyTree
+    replay: Transition  # [K, T, N, ...], the last K rollouts
+
+
+class QNetwork(nn.Module):
+    """Observations [B, ...] to action values [B, A]."""
+
+    hidden_sizes: tuple[int, ...]
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Q(s, ·)."""
+        features = Torso(self.hidden_sizes, nn.relu, convolution=False)(x)
+        return nn.Dense(self.num_actions)(features)
+
+
+def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainResult]:
+    """A whole training run as one pure function of a key, as `jaxrl_po.make_train`."""
+    environment, q_network = make_parts(config, env)
+    T, N = config.num_steps, config.num_envs
+    slots = max(1, config.buffer_size // (T * N))
+
+    def explore(params: PyTree, epsilon: Array | float, state: Any, key: Array) -> Any:
+        network = epsilon_greedy(q_network, epsilon)
+        return rollout(environment, lambda o, m: network.policy(params, o, m), (), state, key, T)
+
+    def init(key: Array) -> TrainState:
+        params_key, env_key, key = jax.random.split(key, 3)
+        params = q_network.init(params_key, jnp.zeros((1, *environment.observation_shape)))
+        start = init_rollout(environment, epsilon_greedy(q_network, 1.0), N, env_key)
+        _, transitions, _ = jax.eval_shape(lambda: explore(params, 1.0, start, env_key))
+        replay = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), transitions)
+        opt_state = adam(config.learning_rate, config.max_grad_norm).init(params)
+        learner = Learner(params, opt_state, replay)
+        return TrainState(params, learner, start, Normalizer((), ()), key, jnp.uint32(0))
+
+    def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
+        key, rollout_key, learn_key = jax.random.split(state.key, 3)
+        progress = state.iteration / (config.exploration_fraction * config.num_iterations)
+        epsilon = jnp.maximum(config.epsilon_end, 1 - (1 - config.epsilon_end) * progress)
+        rollout_state, transitions, episodes = explore(
+            state.params, epsilon, state.rollout, rollout_key
+        )
+        learner = state.algorithm._replace(
+            replay=jax.tree.map(
+                lambda old, new: old.at[state.iteration % slots].set(new),
+                state.algorithm.replay,
+                transitions,
+            )
+        )
+        iteration = state.iteration + 1
+        stored = jnp.minimum(iteration, slots) * (T * N)
+        params, opt_state, loss = jax.lax.cond(
+            stored >= config.learning_starts,
+            lambda: learn(config, q_network, learn_key, state.params, learner, stored),
+            lambda: (state.params, learner.opt_state, jnp.nan),
+        )
+        target_params = optax.periodic_update(
+            params, learner.target_params, iteration, config.target_interval
+        )
+        learner = Learner(target_params, opt_state, learner.replay)
+        state = TrainState(params, learner, rollout_state, state.normalizer, key, iteration)
+        timesteps = {"timesteps": iteration * (T * N)}
+        return state, timesteps | episode_means(episodes) | {"td_loss": loss, "epsilon": epsilon}
+
+    def train(key: Array) -> TrainResult:
+        return TrainResult(*jax.lax.scan(step, init(key), length=config.num_iterations))
+
+    return train
+
+
+def learn(
+    config: DQNConfig, network: QNetwork, key: Array, params: PyTree, learner: Learner, stored: Any
+) -> tuple[PyTree, PyTree, Array]:
+    """Steps of Adam on minibatches of the transitions stored: params, optimiser state, loss."""
+    optimizer = adam(config.learning_rate, config.max_grad_norm)
+    samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), learner.replay)
+
+    def descend(carry: Any, index: Array) -> tuple[Any, Array]:
+        params, opt_state = carry
+        batch = jax.tree.map(lambda x: x[index], samples)
+        loss, gradient = jax.value_and_grad(td_loss)(
+            params, network, learner.target_params, batch, config.gamma
+        )
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss
+
+    indices = jax.random.randint(key, (config.gradient_steps, config.batch_size), 0, stored)
+    (params, opt_state), losses = jax.lax.scan(descend, (params, learner.opt_state), indices)
+    return params, opt_state, losses.mean()
+
+
+def td_loss(
+    params: PyTree, network: QNetwork, target_params: PyTree, batch: Transition, gamma: Any
+) -> Array:
+    """E[huber(Q(s, a) - y)], y = r + γ (1 - terminated) maxₐ Q⁻(s', a).
+
+    s' is the true next observation: a time limit cuts the episode, not the value.
+    """
+    next_value = network.apply(target_params, batch.next_observation).max(axis=-1)
+    target = batch.reward + gamma * (1 - batch.terminated) * next_value
+    values = network.apply(params, batch.observation)
+    value = jnp.take_along_axis(values, batch.action[:, None], axis=-1)[:, 0]
+    return optax.huber_loss(value, target).mean()
+
+
+def evaluate(
+    config: DQNConfig, state: TrainState, key: Array, num_episodes: int = 128, env: Any = None
+) -> Evaluation:
+    """Whole episodes of the final ε-greedy policy, as `jaxrl_po.evaluate`."""
+    environment, q_network = make_parts(config, env)
+    network = epsilon_greedy(q_network, config.epsilon_end)
+    given = VPGConfig()  # says nothing beside an environment and a network
+    return play(given, state, key, num_episodes, env=environment, network=network)
+
+
+def make_parts(config: DQNConfig, env: Any) -> tuple[Environment, QNetwork]:
+    """The environment, and a network of its action values."""
+    environment = make_environment(config.env_id if env is None else env, config.env_params)
+    if not isinstance(environment.action_space, Discrete):
+        raise ValueError(f"env_id={config.env_id!r}: Q-learning needs discrete actions")
+    return environment, QNetwork(config.hidden_sizes, environment.action_space.n)
+
+
+def epsilon_greedy(q_network: QNetwork, epsilon: Array | float) -> Network:
+    """The ε-greedy policy of a Q-network, in the library's interface."""
+
+    def policy(params: PyTree, observation: Array, memory: PyTree) -> tuple[Categorical, PyTree]:
+        best = q_network.apply(params, observation).argmax(axis=-1)
+        greedy = jax.nn.one_hot(best, q_network.num_actions)
+        uniform = epsilon / q_network.num_actions
+        return Categorical(jnp.log((1 - epsilon) * greedy + uniform)), memory
+
+    unused: Any = None
+    return Network(unused, policy, unused, unused, initial_memory=lambda num_envs: ())
