@@ -14,17 +14,16 @@ from jaxrl_po.host.execution import Plan, plan_members
 from jaxrl_po.host.sweep_members import (
     Member,
     Outcome,
-    Programs,
     Saved,
     aggregates,
+    blank_progress,
     curve_points,
     known_returns,
     load_member,
-    make_programs,
+    make_member_function,
     save_member,
     stack_leaves,
 )
-from jaxrl_po.train import make_step
 from jaxrl_po.types import Network, PyTree
 
 NUM_REPORTS = 10  # lines of progress in a rung
@@ -35,10 +34,10 @@ class Group(NamedTuple):
     """Settings that differ in data alone, and so share a program."""
 
     configs: dict[int, Config]  # setting -> its config
-    programs: Programs
+    function: Callable[..., Any]  # training of a member
+    blank: PyTree  # progress of a member that has not begun
     last: list[int]  # iterations done at the end of each rung
     points: np.ndarray  # [C] iterations done at each point of the curve
-    state: Any  # structure of a member's state
 
     @property
     def example(self) -> Config:
@@ -61,10 +60,6 @@ class Job(NamedTuple):
     first: int  # iterations that they have done
     last: int  # iterations that they will have done
 
-    def shared(self, last: int) -> tuple[np.int32, ...]:
-        """What the program takes beside the member, to train until `last`."""
-        return (np.int32(self.first), np.int32(last)) if self.first else (np.int32(last),)
-
 
 def make_groups(
     configs: Sequence[Config], fractions: Sequence[float], env: Any, network: Network | None
@@ -80,10 +75,11 @@ def make_groups(
     by_structure: dict[Any, dict[int, Config]] = {}
     for setting, config in enumerate(configs):
         by_structure.setdefault(jax.tree.structure(config), {})[setting] = config
+    keep_state = len(fractions) > 1
     groups = []
     for members in by_structure.values():
         example = next(iter(members.values()))
-        init, _ = make_step(example, env, network)
+        blank = blank_progress(example, env, network)
         last = [int(example.num_iterations * fraction) for fraction in fractions]
         if not last[0]:
             raise ValueError(
@@ -93,10 +89,10 @@ def make_groups(
         groups.append(
             Group(
                 configs=members,
-                programs=make_programs(example, env, network, keep_state=len(fractions) > 1),
+                function=make_member_function(example, env, network, keep_state),
+                blank=blank if keep_state else (),
                 last=last,
                 points=curve_points(example),
-                state=jax.tree.structure(jax.eval_shape(init, jax.random.key(0))),
             )
         )
     return groups
@@ -119,6 +115,7 @@ class Launch:
         self.num_seeds = num_seeds
         self.seed = seed
         self.num_compilations = 0
+        self._plans: dict[int, Plan] = {}
         self._folder = folder
         self._chunk_size = chunk_size
         self._devices = devices
@@ -157,7 +154,8 @@ class Launch:
                 len(job.members),
                 job.load,
                 lambda members, output, seconds, job=job: save(job, members, output, seconds),
-                *job.shared(job.last),
+                np.int32(job.first),
+                np.int32(job.last),
             )
 
     def outcomes(self, setting: int, rung: int | None = None) -> list[Outcome]:
@@ -201,41 +199,50 @@ class Launch:
             seeds = [Member(group.configs[setting], self.seed + k) for setting, k in chosen]
             batch = jax.tree.map(stack_leaves, *seeds)
             if not rung:
-                return batch
+                return batch, jax.tree.map(lambda x: np.stack([x] * len(chosen)), group.blank)
             saved = [load_member(self._path(setting, k, rung - 1)) for setting, k in chosen]
             records = jax.tree.map(stack_leaves, *(s.record for s in saved))
-            leaves = map(stack_leaves, *(s.state for s in saved))
-            return batch, records, jax.tree.unflatten(group.state, leaves)
+            leaves = [records, *map(stack_leaves, *(s.state for s in saved))]
+            return batch, jax.tree.unflatten(
+                jax.tree.structure(group.blank), jax.tree.leaves(leaves)
+            )
 
-        example = jax.tree.map(lambda x: x[0], load(range(1)))
-        program = group.programs.resume if rung else group.programs.start
         first = group.last[rung - 1] if rung else 0
+        if id(group) not in self._plans:
+            self._plans[id(group)] = self._compile(group, load, len(members))
+        return Job(group, self._plans[id(group)], members, load, first, group.last[rung])
+
+    def _compile(self, group: Group, load: Callable[[range], PyTree], num_members: int) -> Plan:
+        example = jax.tree.map(lambda x: x[0], load(range(1)))
         started = time.perf_counter()
-        shared = (np.int32(0), np.int32(1)) if rung else (np.int32(1),)
         plan = plan_members(
-            program,
+            group.function,
             example,
-            shared,
-            len(members),
+            (np.int32(0), np.int32(1)),
+            num_members,
             chunk_size=self._chunk_size,
             devices=self._devices,
         )
         self.num_compilations += 1
         self._console.print(
-            f"  {group.example.algorithm} on {group.example.env_id}: {len(members)} members, "
+            f"  {group.example.algorithm} on {group.example.env_id}: {num_members} members, "
             f"{plan.chunk_size} at a time in {plan.chunk_bytes / 2**20:.1f} MiB, "
             f"compiled in {time.perf_counter() - started:.1f} s",
             highlight=False,
         )
-        return Job(group, plan, members, load, first, group.last[rung])
+        return plan
 
     def _seconds(self, job: Job) -> float:
         """Estimate of a job's time, from ever more iterations of its first chunk."""
         count = min(job.plan.chunk_size, len(job.members))
-        seconds, timed, iterations = 0.0, 1, job.last - job.first
-        while seconds < TIMED_SECONDS and timed < iterations:
-            timed = min(2 * timed, iterations)
+        iterations = job.last - job.first
+        for doubling in range(max(2, iterations.bit_length())):  # the first call warms up
+            timed = 2**doubling
             started = time.perf_counter()
-            job.plan.run(count, job.load, lambda *_: None, *job.shared(job.first + timed))
+            job.plan.run(
+                count, job.load, lambda *_: None, np.int32(job.first), np.int32(job.first + timed)
+            )
             seconds = time.perf_counter() - started
+            if doubling and seconds > TIMED_SECONDS:
+                break
         return -(-len(job.members) // count) * seconds / timed * iterations

@@ -34,13 +34,6 @@ class Record(NamedTuple):
     diverged: Any  # [] a loss, gradient or parameter was not finite, or a parameter huge
 
 
-class Programs(NamedTuple):
-    """The two functions of a member that are compiled."""
-
-    start: Callable[..., Any]  # Member, last -> Record, state or ()
-    resume: Callable[..., Any]  # (Member, Record, state), first, last -> Record, state
-
-
 def curve_points(config: Config) -> np.ndarray:
     """Iterations done at each point of the learning curve [C]."""
     stride = -(-config.num_iterations // MAX_POINTS)
@@ -49,47 +42,71 @@ def curve_points(config: Config) -> np.ndarray:
     )
 
 
-def make_programs(example: Config, env: Any, network: Network | None, keep_state: bool) -> Programs:
-    """Training of a member whose static side is `example`'s, up to an iteration given as data."""
+def make_member_function(
+    example: Config, env: Any, network: Network | None, keep_state: bool
+) -> Callable[[tuple[Member, PyTree], Array, Array], tuple[Record, PyTree]]:
+    """Training of a member whose static side is `example`'s, as one pure function.
+
+    (member, progress), first, last -> record, state: trains from iteration `first` to `last`.
+    With `keep_state` the output is the next call's `progress`, and at `first == 0` progress is
+    passed over; without it, progress and state are empty and every call starts anew.
+    """
     points = curve_points(example)
     stride = int(points[0])
 
-    def advance(
-        step: Callable[[TrainState], Any], record: Record, state: TrainState, first: Any, last: Any
+    def train(
+        member_and_progress: tuple[Member, PyTree], first: Array, last: Array
     ) -> tuple[Record, PyTree]:
+        member, progress = member_and_progress
+        init, step = make_step(member.config, env, network)
+
+        def fresh() -> tuple[Record, TrainState]:
+            record = jax.tree.map(jnp.asarray, _blank_record(len(points)))
+            return record, init(jax.random.key(member.seed))
+
         def iterate(i: Array, carry: tuple[Record, TrainState]) -> tuple[Record, TrainState]:
             record, state = carry
             state, metrics = step(state)
-            count = metrics["num_episodes"]
-            total = jnp.where(count > 0, metrics["episode_return"] * count, 0.0)
-            finite = jnp.stack([jnp.isfinite(metrics[name]) for name in WATCHED]).all()
-            bounded = [_bounded(leaf) for leaf in jax.tree.leaves(state.params)]
-            point = i // stride
-            return Record(
-                record.episode_return.at[point].add(total),
-                record.num_episodes.at[point].add(count),
-                record.diverged | ~finite | ~jnp.stack(bounded).all(),
-            ), state
+            return _note(record, i // stride, metrics, state.params), state
 
-        record, state = jax.lax.fori_loop(first, last, iterate, (record, state))
+        if keep_state:
+            template = jax.eval_shape(fresh)
+            begin = jax.lax.cond(first == 0, fresh, lambda: _data_as_keys(template, progress))
+        else:
+            begin = fresh()
+        record, state = jax.lax.fori_loop(first, last, iterate, begin)
         return record, _keys_as_data(state) if keep_state else ()
 
-    def start(member: Member, last: Array) -> tuple[Record, PyTree]:
-        init, step = make_step(member.config, env, network)
-        record = Record(
-            jnp.zeros(len(points)), jnp.zeros(len(points), jnp.int32), jnp.zeros((), bool)
-        )
-        return advance(step, record, init(jax.random.key(member.seed)), 0, last)
+    return train
 
-    def resume(
-        member_so_far: tuple[Member, Record, PyTree], first: Array, last: Array
-    ) -> tuple[Record, PyTree]:
-        member, record, data = member_so_far
-        init, step = make_step(member.config, env, network)
-        template = jax.eval_shape(init, jax.random.key(0))
-        return advance(step, record, _data_as_keys(template, data), first, last)
 
-    return Programs(start, resume)
+def blank_progress(example: Config, env: Any, network: Network | None) -> PyTree:
+    """Zeros in the shape of a member's progress: its record and state."""
+    init, _ = make_step(example, env, network)
+    state = jax.eval_shape(lambda: _keys_as_data(init(jax.random.key(0))))
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+    return _blank_record(len(curve_points(example))), zeros
+
+
+def _blank_record(num_points: int) -> Record:
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return Record(
+        np.zeros(num_points, dtype), np.zeros(num_points, np.int32), np.zeros((), np.bool_)
+    )
+
+
+def _note(record: Record, point: Array, metrics: dict[str, Array], params: PyTree) -> Record:
+    """Add an iteration to the record."""
+    count = metrics["num_episodes"]
+    total = jnp.where(count > 0, metrics["episode_return"] * count, 0.0)
+    sound = [jnp.isfinite(metrics[name]) for name in WATCHED]
+    # A comparison with NaN is false.
+    sound += [(jnp.abs(leaf) <= LARGEST_PARAMETER).all() for leaf in jax.tree.leaves(params)]
+    return Record(
+        record.episode_return.at[point].add(total),
+        record.num_episodes.at[point].add(count),
+        record.diverged | ~jnp.stack(sound).all(),
+    )
 
 
 def known_returns(record: Record, points: np.ndarray, iterations: int) -> np.ndarray:
@@ -130,7 +147,7 @@ class Saved(NamedTuple):
 
     record: Record
     seconds: float
-    state: list[np.ndarray]  # leaves, or none
+    state: list[np.ndarray]  # its leaves, or none
 
 
 def save_member(path: pathlib.Path, saved: Saved) -> None:
@@ -155,11 +172,6 @@ def stack_leaves(*leaves: Any) -> np.ndarray:
     """One leaf of several members, in the precision that JAX computes in."""
     stacked = np.stack([np.asarray(leaf) for leaf in leaves])
     return stacked.astype(jax.dtypes.canonicalize_dtype(stacked.dtype))
-
-
-def _bounded(leaf: Array) -> Array:
-    """False for NaN too."""
-    return (jnp.abs(leaf) <= LARGEST_PARAMETER).all()
 
 
 def _is_key(leaf: Any) -> bool:

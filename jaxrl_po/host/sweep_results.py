@@ -25,9 +25,12 @@ class SweepResult(NamedTuple):
 
     def write(self, directory: pathlib.Path) -> None:
         """Write members.csv, summary.csv, curves.npz and the figures."""
+        from jaxrl_po.host.sweep_plots import write_figures
+
         self.table.write_csv(directory / "members.csv")
         self.summary.write_csv(directory / "summary.csv")
         np.savez(directory / "curves.npz", timesteps=self.timesteps, returns=self.returns)
+        write_figures(self, directory)
 
     def summary_text(self) -> str:
         """One line: the best setting, its return and interval."""

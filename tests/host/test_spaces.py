@@ -1,0 +1,114 @@
+"""Spaces: what they contain, and what they refuse by name before anything is compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po import PPOConfig, TRPOConfig
+from jaxrl_po.host.spaces import configure, linear, log, settings_of
+
+CONFIG = PPOConfig()
+
+
+def test_a_grid_has_all_combinations():
+    space = {"learning_rate": log(1e-4, 1e-2, 3), "clip_eps": [0.1, 0.2], "num_envs": (2, 4)}
+    settings = settings_of(CONFIG, space)
+    assert len({tuple(s.values()) for s in settings}) == len(settings) == 12
+    assert {s["clip_eps"] for s in settings} == {0.1, 0.2}
+    np.testing.assert_allclose(sorted({s["learning_rate"] for s in settings}), [1e-4, 1e-3, 1e-2])
+
+
+def test_an_empty_space_is_one_setting():
+    assert settings_of(CONFIG, {}) == [{}]
+
+
+def test_ranges_end_where_they_say():
+    assert linear(0.9, 1.0, 3).points() == pytest.approx([0.9, 0.95, 1.0])
+    points = log(3e-4, 7e-2, 5).points()
+    assert (points[0], points[-1]) == (3e-4, 7e-2)
+
+
+@pytest.mark.parametrize("sampling", ["random", "sobol"])
+def test_samples_lie_in_their_ranges(sampling):
+    space = {"gamma": linear(0.9, 0.99), "learning_rate": log(1e-5, 1e-1), "num_envs": [2, 4]}
+    settings = settings_of(CONFIG, space, sampling, num_samples=20, seed=3)
+    assert settings == settings_of(CONFIG, space, sampling, num_samples=20, seed=3)
+    assert settings != settings_of(CONFIG, space, sampling, num_samples=20, seed=4)
+    assert len(settings) == 20
+    assert all(0.9 <= s["gamma"] <= 0.99 and 1e-5 <= s["learning_rate"] <= 0.1 for s in settings)
+    assert {s["num_envs"] for s in settings} == {2, 4}
+    assert 5 <= sum(s["learning_rate"] < 1e-3 for s in settings) <= 15  # half the logarithms
+
+
+def test_sobol_points_are_spread_evenly():
+    settings = settings_of(CONFIG, {"gamma": linear(0.0, 1.0)}, "sobol", num_samples=8)
+    assert sorted(int(s["gamma"] * 8) for s in settings) == list(range(8))
+
+
+def test_environment_parameters_join_those_of_the_config():
+    config = CONFIG.replace(env_params={"gravity": 9.0})
+    assert configure(config, {"env_params.length": 0.7}).env_params == {
+        "gravity": 9.0,
+        "length": 0.7,
+    }
+
+
+def test_another_algorithm_keeps_what_was_changed():
+    config = configure(PPOConfig(gamma=0.9, num_envs=2), {"algorithm": "trpo", "max_kl": 0.02})
+    assert config == TRPOConfig(gamma=0.9, num_envs=2, max_kl=0.02)
+    with pytest.raises(ValueError, match="TRPOConfig has no field 'clip_eps'"):
+        configure(PPOConfig(clip_eps=0.1), {"algorithm": "trpo"})
+
+
+BAD = [
+    ({"learning_rte": [1e-3]}, "no field 'learning_rte': did you mean 'learning_rate'"),
+    ({"max_kl": [0.01]}, "PPOConfig has no field 'max_kl'"),
+    ({"env_params": [{"length": 1.0}]}, "no field 'env_params': did you mean 'env_params.NAME'"),
+    ({"gamma": []}, "gamma has no values"),
+    ({"gamma": 0.9}, r"gamma must be a list of values, linear\(low, high, num\)"),
+    ({"gamma": "0.9"}, "gamma must be a list"),
+    ({"gamma": ["0.9"]}, "PPOConfig.gamma must be a number .* not '0.9'"),
+    ({"gamma": [True]}, "PPOConfig.gamma must be a number"),
+    ({"gamma": [0.9, 1.5]}, "PPOConfig.gamma=1.5 is out of range: it must be >= 0 and <= 1"),
+    ({"gamma": [float("nan")]}, "PPOConfig.gamma=nan is out of range"),
+    ({"gamma": [0.9, 0.9]}, "gamma lists 0.9 twice"),
+    ({"gamma": linear(0.99, 0.9, 3)}, r"gamma=linear\(0.99, 0.9, 3\) is empty"),
+    ({"gamma": linear(0.9, 0.9, 3)}, "is empty: low must be less than high"),
+    ({"gamma": linear(0.9, 1.1, 3)}, "PPOConfig.gamma=1.1 is out of range"),
+    ({"gamma": linear(0.9, 0.99, 1)}, "num must be at least 2"),
+    ({"gamma": linear(0.9, 0.99)}, "a grid needs num"),
+    ({"gamma": linear(0.9, float("inf"), 2)}, "gamma: the bounds of a range must be finite"),
+    ({"learning_rate": log(0.0, 1.0, 3)}, "a logarithmic range must start above 0"),
+    ({"num_envs": linear(2, 8, 3)}, "num_envs is static, it shapes the program: list its values"),
+    ({"num_envs": [2.5]}, "PPOConfig.num_envs must be an integer"),
+    ({"hidden_sizes": (64, 32)}, "hidden_sizes must be a tuple of integers, not 64"),
+    ({"activation": ["tanhh"]}, "activation='tanhh': did you mean 'tanh'"),
+    ({"algorithm": ["ppoo"]}, "algorithm='ppoo': did you mean 'ppo'"),
+    ({"env_params.length": ["long"]}, "env_params.length must be numbers, not 'long'"),
+]
+
+
+@pytest.mark.parametrize(("space", "message"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_spaces_are_refused_by_name(space, message):
+    with pytest.raises(ValueError, match=message):
+        settings_of(CONFIG, space)
+
+
+@pytest.mark.parametrize("values", [lambda x: x, lambda x: [x]], ids=["array", "item"])
+def test_traced_values_are_refused(values):
+    @jax.jit
+    def plan(x):
+        settings_of(CONFIG, {"num_envs": values(x)})
+
+    with pytest.raises(ValueError, match="num_envs is traced"):
+        plan(jnp.arange(2))
+
+
+def test_bad_sampling_is_refused():
+    with pytest.raises(ValueError, match="sampling='sobl': did you mean 'sobol'"):
+        settings_of(CONFIG, {}, "sobl")
+    with pytest.raises(ValueError, match="num_samples=None: sampling='sobol' needs at least 1"):
+        settings_of(CONFIG, {"gamma": linear(0, 1)}, "sobol")
+    with pytest.raises(ValueError, match="num_samples: a grid takes all"):
+        settings_of(CONFIG, {"gamma": [0.9]}, num_samples=3)
