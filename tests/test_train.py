@@ -131,7 +131,7 @@ def test_the_batch_sees_what_the_policy_saw(prepared):
     _, network, state, transitions, batch, normalizer = prepared
     policy, _ = network.policy(state.params, batch.observation, ())
     np.testing.assert_allclose(policy.log_prob(batch.action), batch.log_prob, rtol=1e-5, atol=1e-5)
-    old, new = state.normalizer.observation, normalizer.observation
+    old, new = (jax.tree.map(np.asarray, n.observation) for n in (state.normalizer, normalizer))
     assert new.num_samples == old.num_samples + 16
     normalised = (np.asarray(transitions.observation) - old.mean) / np.sqrt(old.variance)
     np.testing.assert_allclose(batch.observation, normalised, rtol=1e-3, atol=1e-4)
@@ -149,7 +149,7 @@ def test_targets_are_lambda_returns_of_the_scaled_rewards(prepared):
     config, network, state, transitions, batch, normalizer = prepared
     statistics, _ = normalizer.reward
     reward = np.asarray(transitions.reward) / np.sqrt(statistics.variance)
-    old = state.normalizer.observation
+    old = jax.tree.map(np.asarray, state.normalizer.observation)
     after = (np.asarray(transitions.next_observation) - old.mean) / np.sqrt(old.variance)
     next_value = np.asarray(network.value(state.params, after, ()))
     flags = np.asarray(transitions.terminated), np.asarray(transitions.truncated)
