@@ -22,6 +22,7 @@ from jaxrl_po.host.play import play
 from jaxrl_po.host.policy import load_policy
 from jaxrl_po.host.run import resume, run
 from jaxrl_po.host.signals import Interrupted
+from jaxrl_po.host.sweep_cli import sweep_command
 
 INTERRUPTED = 75  # os.EX_TEMPFAIL, where there is one
 
@@ -134,6 +135,7 @@ def export_command(directory: tyro.conf.Positional[str], out: str | None = None)
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": tyro.conf.configure(tyro.conf.CascadeSubcommandArgs)(train),
+    "sweep": tyro.conf.configure(tyro.conf.CascadeSubcommandArgs)(sweep_command),
     "resume": resume_command,
     "play": play_command,
     "export": export_command,
