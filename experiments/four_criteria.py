@@ -78,9 +78,10 @@ class Scale(NamedTuple):
     num_episodes: int = 128
     num_tasks: int = 6
     methods: tuple[str, ...] = ("VPG", "NPG", "TRPO", "PPO", "PPO-penalty", "DQN")
+    epochs: tuple[int, ...] = (1, 4, 10)
 
 
-QUICK = Scale(4_096, 2, 1, 6, 4, 1, ("VPG", "PPO", "DQN"))
+QUICK = Scale(4_096, 2, 1, 6, 4, 1, ("VPG", "PPO", "DQN"), (4,))
 
 
 TASKS = (
@@ -101,15 +102,6 @@ METHODS = {
     "PPO": Method(PPOConfig, "learning_rate", LEARNING_RATES),
     "PPO-penalty": Method(PPOPenaltyConfig, "learning_rate", LEARNING_RATES),
     "DQN": Method(dqn.DQNConfig, "learning_rate", LEARNING_RATES),
-}
-EPOCHS = (1, 4, 10)
-EPOCH_METHODS = {
-    f"{name}, {epochs} epoch{'s' * (epochs > 1)}": METHODS[name]._replace(
-        settings={"update_epochs": epochs, "num_minibatches": 4}
-    )
-    for name in ("VPG", "PPO")
-    for epochs in EPOCHS
-    if (name, epochs) != ("PPO", 4)  # the default, which the sweep has measured
 }
 SHARED = {
     "num_envs": 8,
@@ -337,9 +329,10 @@ def study(scale: Scale, raw: pathlib.Path, resume: bool) -> dict[str, Any]:
         final, curve = row["final"][0], row["curve"][0]
         return {"final": final, "curve": curve, "cpu_seconds": row["cpu_seconds"]}
 
-    def epochs_row(name: str) -> dict[str, Any]:
-        method = EPOCH_METHODS[name]
-        row = measure(method, TASKS[0], scale, method.grid[:: scale.grid_step], sweep_seeds)
+    def epochs_row(name: str, epochs: int) -> dict[str, Any]:
+        settings = {"update_epochs": epochs, "num_minibatches": 4}
+        method = methods[name]._replace(settings=settings)
+        row = measure(method, TASKS[0], scale, grids[name], sweep_seeds)
         return {"final": row["final"], "kl": row["kl"]}
 
     about = once("about", "machine", machine)
@@ -354,9 +347,14 @@ def study(scale: Scale, raw: pathlib.Path, resume: bool) -> dict[str, Any]:
     for rows in general.values():
         for env_id, row in rows.items():
             row["steps"] = steps_to_threshold(row["curve"], tasks[env_id].threshold)
-    epochs = {"PPO, 4 epochs": sweep["PPO"][TASKS[0].env_id]} | {
-        name: once("epochs", name, epochs_row, name) for name in EPOCH_METHODS
-    }
+    epochs = {}
+    for name in ("VPG", "PPO"):
+        for count in scale.epochs:
+            label = f"{name}, {count} epoch{'s' * (count > 1)}"
+            if (name, count) == ("PPO", 4):  # the default, which the sweep has measured
+                epochs[label] = sweep[name][TASKS[0].env_id]
+            else:
+                epochs[label] = once("epochs", label, epochs_row, name, count)
     costs = {name: once("costs", name, cost_of, method, scale) for name, method in methods.items()}
     return {
         "about": about,
