@@ -54,7 +54,7 @@ def log(low: float, high: float, num: int | None = None) -> Interval:
     return Interval(low, high, num, logarithmic=True)
 
 
-Space = Mapping[str, Sequence[Any] | np.ndarray | Interval]
+Space = Mapping[str, Sequence[Any] | np.ndarray | Interval] | Sequence[Setting]
 
 
 def settings_of(
@@ -69,7 +69,8 @@ def settings_of(
     Args:
         config: what the fields outside the space are set to.
         space: field -> list of values, `linear(low, high, num)` or `log(low, high, num)`. Fields
-            are the config's, "algorithm", and "env_params.NAME".
+            are the config's, "algorithm", and "env_params.NAME". Or the points themselves, as a
+            list of dicts of the same fields.
         sampling: "grid" for all combinations; "random" or "sobol" (scrambled, quasi-random) for
             `num_samples` points, where ranges need no `num`.
         num_samples: number of points, unless they form a grid.
@@ -80,6 +81,8 @@ def settings_of(
     """
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling={sampling!r}: {suggestion(sampling, SAMPLINGS)}")
+    if not isinstance(space, Mapping):
+        return _checked_points(config, space)
     if sampling == "grid" and num_samples is not None:
         raise ValueError('num_samples: a grid takes all combinations; sample with "sobol"')
     if sampling != "grid" and (num_samples is None or num_samples < 1):
@@ -124,6 +127,19 @@ def configure(config: Config, setting: Setting) -> Config:
 def is_data(config: Config, name: str) -> bool:
     """Whether a field is data (a float or an environment's parameter) rather than structure."""
     return name.startswith(ENV_PARAMS) or name in data_fields(type(config))
+
+
+def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
+    """Points that were chosen elsewhere."""
+    if not points:
+        raise ValueError("space has no points")
+    for point in points:
+        if list(point) != list(points[0]):
+            raise ValueError(f"space: its points differ in their fields: {points[0]} and {point}")
+        for name, value in point.items():
+            _checked_values(config, name, [value], "grid")
+        configure(config, point)
+    return [dict(point) for point in points]
 
 
 def _checked_values(config: Config, name: str, values: Any, sampling: str) -> list[Any] | Interval:

@@ -23,7 +23,7 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
     """IQM over seeds with its bootstrap band; the best settings, or those named by number."""
     if settings is None:
         settings = [int(i) for i in result.summary["setting"][:MAX_CURVES]]
-    figure, axes = _figure(7.0, 4.2)
+    figure, axes = _figure(8.0, 4.2)
     colors = _colors(len(settings))
     for color, setting in zip(colors, settings, strict=True):
         returns = result.returns[setting]
@@ -36,7 +36,14 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
     axes.set_ylabel("episode return (IQM, 95 % interval)")
     axes.xaxis.set_major_formatter(_thousands)
     if result.fields:
-        axes.legend(title=", ".join(result.fields), frameon=False, fontsize=8, title_fontsize=8)
+        figure.legend(
+            title=", ".join(result.fields),
+            loc="outside right upper",
+            alignment="left",
+            frameon=False,
+            fontsize=8,
+            title_fontsize=8,
+        )
     return figure
 
 
@@ -50,20 +57,13 @@ def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
     groups = [_strata(result, {field: value}) for value in values]
     center = np.array([iqm(np.concatenate(strata)) for strata in groups])
     low, high = np.array([bootstrap_interval(strata) for strata in groups]).T
-    sampled = numeric and len(values) == len(result.summary["setting"]) and len(result.fields) > 1
-    if numeric and not sampled:  # else neighbours differ in more than this field
+    sampled = len(values) == len(result.summary["setting"]) and len(result.fields) > 1
+    if numeric and not sampled:
         axes.fill_between(x, low, high, color="C0", alpha=0.18, linewidth=0)
-    axes.errorbar(
-        x,
-        center,
-        yerr=np.abs(np.stack([center - low, high - center])),
-        color="C0",
-        marker="o",
-        markersize=5,
-        linestyle="-" if numeric and not sampled else "none",
-        capsize=3,
-        linewidth=1.6,
-    )
+        axes.plot(x, center, color="C0", marker="o", markersize=5, linewidth=1.8)
+    else:  # neighbours differ in more than this field: no line joins them
+        bars = np.abs([center - low, high - center])
+        axes.errorbar(x, center, yerr=bars, color="C0", fmt="o", markersize=5, capsize=3)
     if not numeric:
         axes.set_xticks(list(x), [_text(value) for value in values])
         axes.set_xlim(-0.5, len(values) - 0.5)
@@ -157,5 +157,5 @@ def _text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _thousands(value: float, _: int) -> str:
+def _thousands(value: float, _: float) -> str:
     return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k"

@@ -1,13 +1,14 @@
 """A small table: named columns of equal length, as CSV, Parquet or a pandas DataFrame."""
 
 import csv
-import importlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+
+from jaxrl_po.host.imports import import_extra
 
 
 class Table(Mapping[str, np.ndarray]):
@@ -33,6 +34,12 @@ class Table(Mapping[str, np.ndarray]):
         rows = zip(*columns, strict=True)
         return [dict(zip(self._columns, values, strict=True)) for values in rows]
 
+    def __str__(self) -> str:
+        cells = [list(self)] + [[_text(value) for value in row.values()] for row in self.rows()]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [map(str.rjust, line, widths) for line in cells]
+        return "\n".join("  ".join(line) for line in lines)
+
     def write_csv(self, path: pathlib.Path) -> None:
         """Write the table, or leave the old file as it was."""
         temporary = path.with_name(path.name + ".tmp")
@@ -44,25 +51,20 @@ class Table(Mapping[str, np.ndarray]):
 
     def write_parquet(self, path: pathlib.Path) -> None:
         """Write the table as Parquet."""
-        pyarrow = _optional("pyarrow", "write_parquet")
-        parquet = _optional("pyarrow.parquet", "write_parquet")
+        pyarrow = import_extra("pyarrow", "sweep")
+        parquet = import_extra("pyarrow.parquet", "sweep")
         parquet.write_table(pyarrow.table(self._columns), path)
 
     def to_pandas(self) -> Any:
         """The table as a DataFrame."""
-        return _optional("pandas", "to_pandas").DataFrame(self._columns)
+        return import_extra("pandas", "sweep").DataFrame(self._columns)
 
     def _repr_html_(self) -> str:
         return self.to_pandas().to_html(index=False, max_rows=20)
 
 
-def _optional(module: str, purpose: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{purpose} needs {module}: pip install 'jaxrl-po[sweep]'"
-        ) from error
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _scalar(value: Any) -> Any:

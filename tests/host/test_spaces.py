@@ -23,6 +23,17 @@ def test_an_empty_space_is_one_setting():
     assert settings_of(CONFIG, {}) == [{}]
 
 
+def test_points_may_be_listed():
+    points = [{"gamma": 0.9, "num_envs": 2}, {"gamma": 0.8, "num_envs": 4}]
+    assert settings_of(CONFIG, points) == points
+    with pytest.raises(ValueError, match="points differ in their fields"):
+        settings_of(CONFIG, [{"gamma": 0.9}, {"gae_lambda": 0.9}])
+    with pytest.raises(ValueError, match=r"PPOConfig.gamma=2.0 is out of range"):
+        settings_of(CONFIG, [{"gamma": 2.0}])
+    with pytest.raises(ValueError, match="no field 'gama'"):
+        settings_of(CONFIG, [{"gama": 0.9}])
+
+
 def test_ranges_end_where_they_say():
     assert linear(0.9, 1.0, 3).points() == pytest.approx([0.9, 0.95, 1.0])
     points = log(3e-4, 7e-2, 5).points()
