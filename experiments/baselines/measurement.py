@@ -1,10 +1,13 @@
 """What every worker of the benchmark does alike: read its setting, time a program, report."""
 
+import functools
 import json
+import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -19,12 +22,15 @@ def report(**values: Any) -> None:
     print(json.dumps({**values, "peak_mib": peak}))
 
 
-def time_jax(setting: dict[str, Any], program: Callable[[Any], Any]) -> tuple[Any, dict[str, Any]]:
-    """Compile `program(key)` and time it; under vmap for more seeds than one.
+def seed_keys(setting: dict[str, Any]) -> Any:
+    """A key for each seed [S]."""
+    import jax
 
-    Returns:
-        What the first run gave, and the measurements.
-    """
+    return jax.random.split(jax.random.key(setting["seed"]), setting["num_seeds"])
+
+
+def time_jax(setting: dict[str, Any], program: Callable[[Any], Any]) -> dict[str, float]:
+    """Compile `program(key)` and time it; under vmap for more seeds than one."""
     import jax
 
     if setting["num_seeds"] > 1:
@@ -37,7 +43,7 @@ def time_jax(setting: dict[str, Any], program: Callable[[Any], Any]) -> tuple[An
 
 def time_calls(
     setting: dict[str, Any], compile_for: Callable[[Any], Callable[[Any], Any]]
-) -> tuple[Any, dict[str, Any]]:
+) -> dict[str, float]:
     """Time `compile_for(keys)`, and what it gives on fresh keys, after one call to warm up.
 
     The fastest of the calls counts: other users of a machine only ever slow them down. Steps/s
@@ -49,11 +55,11 @@ def time_calls(
     keys = jax.random.split(jax.random.key(setting["seed"]), (repeats + 1, num_seeds))
     keys = keys if num_seeds > 1 else keys[:, 0]
     call, compile_seconds, compile_cpu_seconds = _timed(lambda: compile_for(keys[0]))
-    first, _, _ = _timed(lambda: call(keys[0]))
-    times = [_timed(lambda k=k: call(k))[1:] for k in keys[1:]]
+    jax.block_until_ready(call(keys[0]))
+    times = [_timed(functools.partial(call, k))[1:] for k in keys[1:]]
     wall, cpu = (min(column) for column in zip(*times, strict=True))
     steps = num_seeds * setting["total_timesteps"]
-    return first, {
+    return {
         "compile_seconds": compile_seconds,
         "compile_cpu_seconds": compile_cpu_seconds,
         "steps_per_second": steps / wall,
@@ -69,26 +75,42 @@ def compiler_options(setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def steps_to_threshold(
-    setting: dict[str, Any], timesteps: Any, episode_return: Any, num_episodes: Any
-) -> int | None:
-    """When the mean return of the last 100 or more training episodes reached the threshold.
+    setting: dict[str, Any], episode_return: Any, num_episodes: Any
+) -> list[int | None]:
+    """Steps until the mean return of the last 100 or more training episodes reached the threshold.
 
     Args:
         setting: with a "threshold".
-        timesteps: environment steps so far [I].
-        episode_return: mean over the episodes that ended in an iteration [I], NaN if none did.
-        num_episodes: how many did [I].
+        episode_return: mean over the episodes that ended in an iteration [S, I], NaN if none did.
+        num_episodes: how many did [S, I].
+
+    Returns:
+        One number for each seed; None where it was not reached.
     """
-    recent: list[tuple[float, int]] = []
-    for steps, mean, count in zip(timesteps, episode_return, num_episodes, strict=True):
+    per_iteration = setting["num_envs"] * setting["num_steps"]
+    return [
+        next(
+            (
+                (i + 1) * per_iteration
+                for i, mean in enumerate(_recent_means(returns, counts))
+                if mean >= setting["threshold"]
+            ),
+            None,
+        )
+        for returns, counts in zip(episode_return, num_episodes, strict=True)
+    ]
+
+
+def _recent_means(returns: Any, counts: Any) -> Iterator[float]:
+    """After each iteration the mean over the last 100 or more episodes; NaN before there are."""
+    recent: deque[tuple[float, int]] = deque()
+    for mean, count in zip(returns, counts, strict=True):
         if count:
             recent.append((float(mean), int(count)))
-        while sum(n for _, n in recent[1:]) >= 100:
-            recent.pop(0)
+        while sum(n for _, n in recent) - (recent[0][1] if recent else 0) >= 100:
+            recent.popleft()
         total = sum(n for _, n in recent)
-        if total >= 100 and sum(m * n for m, n in recent) / total >= setting["threshold"]:
-            return int(steps)
-    return None
+        yield sum(m * n for m, n in recent) / total if total >= 100 else math.nan
 
 
 def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:

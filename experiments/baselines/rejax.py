@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import rejax
 
-from experiments.baselines.measurement import read_setting, report, time_jax
+from baselines.measurement import read_setting, report, seed_keys, time_jax
 
 
 def make_algorithm(setting: dict[str, Any], eval_freq: int) -> Any:
@@ -35,25 +35,25 @@ def make_algorithm(setting: dict[str, Any], eval_freq: int) -> Any:
     )
 
 
-def steps_to_threshold(setting: dict[str, Any]) -> int | None:
+def steps_to_threshold(setting: dict[str, Any]) -> list[int | None]:
     """The first of 100 evaluations, of 128 episodes each, whose mean reached the threshold."""
     per_iteration = setting["num_envs"] * setting["num_steps"]
     eval_freq = max(1, setting["total_timesteps"] // per_iteration // 100) * per_iteration
-    train = jax.jit(make_algorithm(setting, eval_freq).train)
-    _, (_, returns) = train(jax.random.PRNGKey(setting["seed"]))
-    reached = np.flatnonzero(np.asarray(returns).mean(axis=1) >= setting["threshold"])
-    return int((1 + reached[0]) * eval_freq) if reached.size else None
+    train = make_algorithm(setting, eval_freq).train
+    _, (_, returns) = jax.jit(jax.vmap(train))(seed_keys(setting))
+    reached = np.asarray(returns).mean(axis=-1) >= setting["threshold"]
+    return [int((1 + r.argmax()) * eval_freq) if r.any() else None for r in reached]
 
 
 def main() -> None:
     """Measure one setting."""
     setting = read_setting()
+    if "threshold" in setting:
+        report(steps_to_threshold=steps_to_threshold(setting))
+        return
     algorithm = make_algorithm(setting, setting["total_timesteps"])
     algorithm = algorithm.replace(eval_callback=lambda algorithm, state, key: ())
-    _, timing = time_jax(setting, lambda key: algorithm.train(key)[0].actor_ts.params)
-    if "threshold" in setting:
-        timing["steps_to_threshold"] = steps_to_threshold(setting)
-    report(**timing)
+    report(**time_jax(setting, lambda key: algorithm.train(key)[0].actor_ts.params))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """Benchmark worker for sb3-contrib's TRPO."""
 
+from typing import Any
+
 import torch
 from sb3_contrib import TRPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from experiments.baselines.measurement import read_setting, report
-from experiments.baselines.sb3 import measure
+from baselines.measurement import read_setting, report
+from baselines.sb3 import measure
 
 
-def main() -> None:
-    """Measure one setting."""
-    torch.set_num_threads(1)
-    setting = read_setting()
+def make_model(setting: dict[str, Any], seed: int) -> TRPO:
+    """TRPO as the setting describes it."""
     batch_size = setting["num_envs"] * setting["num_steps"]
-    model = TRPO(
+    return TRPO(
         "MlpPolicy",
-        make_vec_env(setting["env_id"], setting["num_envs"], seed=setting["seed"]),
+        make_vec_env(setting["env_id"], setting["num_envs"], seed=seed),
         n_steps=setting["num_steps"],
         batch_size=batch_size // setting["critic_minibatches"],
         n_critic_updates=setting["critic_epochs"],
@@ -27,10 +27,16 @@ def main() -> None:
         gamma=setting["gamma"],
         gae_lambda=setting["gae_lambda"],
         policy_kwargs={"net_arch": setting["hidden_sizes"]},
-        seed=setting["seed"],
+        seed=seed,
         device="cpu",
     )
-    report(**measure(setting, model))
+
+
+def main() -> None:
+    """Measure one setting."""
+    torch.set_num_threads(1)
+    setting = read_setting()
+    report(**measure(setting, lambda seed: make_model(setting, seed)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
-from experiments.baselines.measurement import read_setting, report, steps_to_threshold, time_jax
+from baselines.measurement import (
+    read_setting,
+    report,
+    seed_keys,
+    steps_to_threshold,
+    time_jax,
+)
 
 Array = jax.Array
 
@@ -78,6 +84,7 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
     discrete = hasattr(space, "n")
     num_actions = int(space.n) if discrete else int(np.prod(space.shape))
     network = ActorCritic(tuple(setting["hidden_sizes"]), num_actions, discrete)
+    apply: Callable[..., Any] = network.apply
     optimizer = optax.chain(
         optax.clip_by_global_norm(setting["max_grad_norm"]),
         optax.adam(setting["learning_rate"], eps=1e-5),
@@ -92,13 +99,13 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
             jax.random.split(reset_key, num_envs), env_params
         )
         state = TrainState.create(
-            apply_fn=network.apply, params=network.init(init_key, observation), tx=optimizer
+            apply_fn=apply, params=network.init(init_key, observation), tx=optimizer
         )
 
         def env_step(carry: Any, _: None) -> tuple[Any, tuple[Step, Array]]:
             state, env_state, observation, episode_return, key = carry
             key, action_key, step_key = jax.random.split(key, 3)
-            policy, value = network.apply(state.params, observation)
+            policy, value = apply(state.params, observation)
             action = policy.sample(seed=action_key)
             next_observation, env_state, reward, terminated, truncated, _ = jax.vmap(
                 env.step, in_axes=(0, 0, 0, None)
@@ -119,7 +126,7 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
             return (advantage, step.value), advantage
 
         def loss(params: Any, step: Step, advantage: Array, target: Array) -> tuple[Array, Any]:
-            policy, value = network.apply(params, step.observation)
+            policy, value = apply(params, step.observation)
             ratio = jnp.exp(policy.log_prob(step.action) - step.log_prob)
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
             clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
@@ -136,8 +143,8 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
         def iteration(carry: Any, _: None) -> tuple[Any, dict[str, Array]]:
             carry, (steps, ended) = jax.lax.scan(env_step, carry, None, num_steps)
             state, env_state, observation, episode_return, key = carry
-            _, last_value = network.apply(state.params, observation)
-            start = jnp.zeros(num_envs), last_value
+            _, last_value = apply(state.params, observation)
+            start: Any = jnp.zeros(num_envs), last_value
             _, advantages = jax.lax.scan(backward, start, steps, reverse=True)
             batch = steps, advantages, advantages + steps.value
             batch = jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), batch)
@@ -152,9 +159,8 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
                 state, metrics = jax.lax.scan(minibatch_step, state, minibatches)
                 return (state, key), metrics
 
-            (state, key), metrics = jax.lax.scan(
-                epoch, (state, key), None, setting["update_epochs"]
-            )
+            start = state, key
+            (state, key), metrics = jax.lax.scan(epoch, start, None, setting["update_epochs"])
             num_episodes = steps.done.sum()
             metrics = jax.tree.map(jnp.mean, metrics) | {
                 "num_episodes": num_episodes,
@@ -162,7 +168,7 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
             }
             return (state, env_state, observation, episode_return, key), metrics
 
-        carry = state, env_state, observation, jnp.zeros(num_envs), key
+        carry: Any = state, env_state, observation, jnp.zeros(num_envs), key
         num_iterations = setting["total_timesteps"] // batch_size
         (state, *_), metrics = jax.lax.scan(iteration, carry, None, num_iterations)
         return state, metrics
@@ -173,16 +179,13 @@ def make_train(setting: dict[str, Any]) -> Callable[[Array], tuple[TrainState, d
 def main() -> None:
     """Measure one setting."""
     setting = read_setting()
-    (_, metrics), timing = time_jax(setting, make_train(setting))
+    train = make_train(setting)
     if "threshold" in setting:
-        iterations = 1 + np.arange(len(metrics["num_episodes"]))
-        timing["steps_to_threshold"] = steps_to_threshold(
-            setting,
-            iterations * setting["num_envs"] * setting["num_steps"],
-            metrics["episode_return"],
-            metrics["num_episodes"],
-        )
-    report(**timing)
+        _, metrics = jax.jit(jax.vmap(train))(seed_keys(setting))
+        curves = metrics["episode_return"], metrics["num_episodes"]
+        report(steps_to_threshold=steps_to_threshold(setting, *curves))
+    else:
+        report(**time_jax(setting, lambda key: train(key)[1]))
 
 
 if __name__ == "__main__":
