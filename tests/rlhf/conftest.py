@@ -1,13 +1,18 @@
 """One tiny model, one small task, and the programs that several tests look at."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jaxrl_po.algorithms import PPOConfig
-from jaxrl_po.rlhf import RLHFConfig, Tokens, TransformerConfig, make_rlhf, make_transformer
+from jaxrl_po.rlhf import (
+    RLHFConfig,
+    Tokens,
+    TransformerConfig,
+    make_rlhf,
+    make_rlhf_step,
+    make_transformer,
+)
 from jaxrl_po.rlhf.tasks import enumerable
 
 V, P, T, N = 6, 3, 4, 8
@@ -66,18 +71,18 @@ def reward():
 
 
 @pytest.fixture(scope="session")
-def compile_rlhf(jit):
-    """`make_rlhf`, compiled quickly."""
-
-    def compile(*args, **kwargs):
-        return jit(make_rlhf(*args, **kwargs))
-
-    return functools.wraps(make_rlhf)(compile)
+def train(config, reward, prompts, jit):
+    return jit(make_rlhf(config, reward, prompts))
 
 
 @pytest.fixture(scope="session")
-def train(config, reward, prompts, compile_rlhf):
-    return compile_rlhf(config, reward, prompts)
+def step(reward, prompts, jit):
+    """One iteration under any settings that differ from `config` in floats alone."""
+
+    def run(config, state, params):
+        return make_rlhf_step(config, reward, prompts)[1](state, params)
+
+    return jit(run)
 
 
 @pytest.fixture(scope="session")

@@ -60,10 +60,12 @@ def test_3_eos_is_not_taken_for_padding(generation):
     assert generation.response.mask[0, 1]
 
 
-def test_4_sampling_and_scoring_share_one_temperature(config, reward, prompts, params, result):
+def test_4_sampling_and_scoring_share_one_temperature(
+    config, reward, prompts, params, result, step
+):
     np.testing.assert_allclose(result.metrics["val/decode_log_prob_gap"], 0.0, atol=1e-5)
-    init, step = make_rlhf_step(config.replace(temperature=0.5), reward, prompts)
-    _, metrics = jax.jit(step)(init(jax.random.key(0), params), params)
+    init, _ = make_rlhf_step(config, reward, prompts)
+    _, metrics = step(config.replace(temperature=0.5), init(jax.random.key(0), params), params)
     np.testing.assert_allclose(metrics["val/decode_log_prob_gap"], 0.0, atol=1e-5)
     np.testing.assert_allclose(metrics["objective/kl"], 0.0, atol=1e-5)
 
@@ -91,10 +93,10 @@ def test_8_fractions_of_a_reward_survive(make_batch, generation, config):
     assert make_batch(half)[0].advantage[0, 1] == 0.5
 
 
-def test_9_every_iteration_draws_anew(config, reward, prompts, params, model, prompt):
-    init, step = make_rlhf_step(config, reward, prompts)
+def test_9_every_iteration_draws_anew(config, reward, prompts, params, model, prompt, step):
+    init, _ = make_rlhf_step(config, reward, prompts)
     first = init(jax.random.key(0), params)
-    second, _ = jax.jit(step)(first, params)
+    second, _ = step(config, first, params)
     # All randomness comes from the state's key: prompts, tokens and the orders of minibatches.
     keys = [jax.random.key_data(jax.random.split(s.key, 4)) for s in (first, second)]
     assert len({tuple(row) for pair in keys for row in pair.tolist()}) == 8

@@ -86,11 +86,11 @@ def test_floats_may_be_mapped_over_and_each_matters(config, reward, prompts, par
     assert len(set(np.asarray(jit(jax.vmap(scores))(*grid.T)).tolist())) == 4
 
 
-def test_holding_the_loop_changes_nothing(config, reward, prompts, params, result, jit):
-    init, step = make_rlhf_step(config, reward, prompts)
-    state, step = jit(init)(jax.random.key(0), params), jit(step)
+def test_holding_the_loop_changes_nothing(config, reward, prompts, params, result, step):
+    init, _ = make_rlhf_step(config, reward, prompts)
+    state = init(jax.random.key(0), params)
     for _ in range(3):
-        state, metrics = step(state, params)
+        state, metrics = step(config, state, params)
     close(state, result.state)
     close(metrics, {name: value[-1] for name, value in result.metrics.items()})
 
@@ -105,9 +105,9 @@ def test_holding_the_loop_changes_nothing(config, reward, prompts, params, resul
     ],
     ids=["ppo_penalty", "trpo", "k2_loss", "shared_torso"],
 )
-def test_other_updates_run_on_the_same_loop(changes, reward, prompts, params, compile_rlhf):
+def test_other_updates_run_on_the_same_loop(changes, reward, prompts, params, jit):
     config = tiny_config(**changes)
-    result = compile_rlhf(config, reward, prompts)(jax.random.key(0), params)
+    result = jit(make_rlhf(config, reward, prompts))(jax.random.key(0), params)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(result.metrics))
     if isinstance(config.update, TRPOConfig):
         assert (result.metrics["policy/kl"] <= config.update.max_kl).all()

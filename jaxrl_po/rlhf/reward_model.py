@@ -1,0 +1,115 @@
+"""A reward model learned from preferences (Bradley & Terry 1952; Stiennon et al. 2020, eq. 1)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl_po.rlhf.batch import last_slot
+from jaxrl_po.rlhf.heads import apply_head, init_head
+from jaxrl_po.rlhf.sft import SFTConfig, adamw, epoch_orders
+from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens, concatenate
+from jaxrl_po.types import Array, PyTree
+
+
+class RewardModel(NamedTuple):
+    """A language model with a scalar head, and the scale of its scores."""
+
+    params: PyTree  # {"torso", "head"}
+    mean: Array  # [] of raw scores on reference samples
+    std: Array  # []
+
+
+def raw_score(model: LanguageModel, params: PyTree, tokens: Tokens) -> Array:
+    """The head's scalar [N] at the last token of each sequence [N, L]."""
+    features, _ = model.apply(params["torso"], tokens, None)
+    # The last token is the first from the end; padding may be on either side.
+    at_last = last_slot(jnp.cumsum(tokens.mask[:, ::-1], axis=1)[:, ::-1] > 0)
+    last = jnp.where(at_last[..., None], features, 0.0).sum(axis=1)
+    return apply_head(params["head"], last)
+
+
+def reward_loss(model: LanguageModel, params: PyTree, chosen: Tokens, rejected: Tokens) -> Array:
+    """-E[log σ(r(chosen) - r(rejected))]."""
+    difference = raw_score(model, params, chosen) - raw_score(model, params, rejected)
+    return -jax.nn.log_sigmoid(difference).mean()
+
+
+def pair_accuracy(model: LanguageModel, params: PyTree, chosen: Tokens, rejected: Tokens) -> Array:
+    """How often the chosen sequence scores higher []."""
+    better = raw_score(model, params, chosen) > raw_score(model, params, rejected)
+    return better.mean(dtype=jnp.zeros(()).dtype)
+
+
+def make_reward_model(
+    config: SFTConfig,
+    model: LanguageModel,
+    tokens: Tokens,
+    chosen: Array,
+    rejected: Array,
+    reference: Tokens | None = None,
+) -> Callable[[Array, PyTree], tuple[RewardModel, Array]]:
+    """Learning a reward from pairs as one pure function.
+
+    Args:
+        config: the run; `batch_size` counts pairs, `token_noise` is not used.
+        model: a language model.
+        tokens: sequences [R, L] that pairs point into.
+        chosen: index of the better one of each pair [number of pairs].
+        rejected: index of the worse one.
+        reference: samples on which scores are to have mean 0 and standard deviation 1; `tokens`
+            if None.
+
+    Returns:
+        train(key, sft_params) -> `RewardModel`, loss of each step.
+
+    Raises:
+        ValueError: when there are fewer pairs than `batch_size`.
+    """
+    num_pairs = chosen.shape[0]
+    if num_pairs < config.batch_size:
+        raise ValueError(
+            f"batch_size={config.batch_size} is more than there are pairs: {num_pairs}"
+        )
+    data = jax.tree.map(jnp.asarray, tokens)
+    pairs = jnp.stack([jnp.asarray(chosen), jnp.asarray(rejected)])
+    samples = data if reference is None else reference
+
+    def train(key: Array, sft_params: PyTree) -> tuple[RewardModel, Array]:
+        head_key, order_key = jax.random.split(key)
+        orders = epoch_orders(order_key, num_pairs, config.num_epochs, config.batch_size)
+        optimizer = adamw(
+            config.learning_rate,
+            config.weight_decay,
+            config.max_grad_norm,
+            config.warmup_fraction,
+            orders.shape[0],
+        )
+        params = {"torso": sft_params, "head": init_head(head_key, model.num_features)}
+
+        def step(carry: Any, index: Array) -> tuple[Any, Array]:
+            params, opt_state = carry
+            better, worse = (jax.tree.map(lambda x, i=i: x[pairs[i, index]], data) for i in (0, 1))
+            loss, gradient = jax.value_and_grad(
+                lambda params: reward_loss(model, params, better, worse)
+            )(params)
+            updates, opt_state = optimizer.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), loss
+
+        (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), orders)
+        scores = raw_score(model, params, samples)
+        return RewardModel(params, scores.mean(), scores.std()), losses
+
+    return train
+
+
+def learned_reward(model: LanguageModel, reward_model: RewardModel) -> RewardFn:
+    """The normalised score of prompt and response together, as a reward function."""
+
+    def reward(prompt: Tokens, response: Tokens) -> Array:
+        raw = raw_score(model, reward_model.params, concatenate(prompt, response))
+        return (raw - reward_model.mean) / reward_model.std
+
+    return reward

@@ -1,0 +1,119 @@
+"""The task with an exact answer, small: PPO comes close to the optimum, and mistakes do not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po.algorithms import PPOConfig
+from jaxrl_po.rlhf import RLHFConfig, Tokens, TransformerConfig, generate, make_rlhf
+from jaxrl_po.rlhf.tasks import enumerable
+from jaxrl_po.rlhf.transformer import make_transformer
+
+V, T, N, UPDATES, BETA = 4, 3, 128, 40, 0.5
+MODEL = TransformerConfig(vocab_size=V, context_length=T + 1, num_layers=1, num_features=16)
+PROMPT = jnp.zeros((1, 1), jnp.int32)
+
+
+def config():
+    update = PPOConfig(
+        num_envs=N,
+        num_steps=T,
+        total_timesteps=N * T * UPDATES,
+        gamma=1.0,
+        learning_rate=3e-3,
+        anneal_lr=True,
+        max_grad_norm=1.0,
+    )
+    return RLHFConfig(model=MODEL, update=update, kl_coef=BETA)
+
+
+@pytest.fixture(scope="module")
+def task():
+    model = make_transformer(MODEL)
+    params = model.init(jax.random.key(0))
+    params["embedding"] = {"embedding": 12 * params["embedding"]["embedding"]}
+    responses = enumerable.all_responses(V, T)
+    # The weights are scaled up: KL has to be worth something beside the reward.
+    small = enumerable.bigram_reward(jax.random.key(3), V)
+
+    def reward(prompt, response):
+        return 3.0 * small(prompt, response)
+
+    rows = jnp.tile(PROMPT, (responses.ids.shape[0], 1))
+    scores = reward(Tokens(rows, rows == 0), responses)
+    log_prob = enumerable.response_log_probs(model, params, PROMPT[0], responses)
+    return model, params, responses, reward, scores, log_prob
+
+
+def fraction(task, result):
+    model, _, responses, _, scores, reference = task
+    final = enumerable.response_log_probs(
+        model, result.state.params["policy"], PROMPT[0], responses
+    )
+    standing = enumerable.objective(final, reference, scores, BETA)
+    start = enumerable.objective(reference, reference, scores, BETA)
+    best = enumerable.optimum(reference, scores, BETA)
+    assert standing.value <= best + 1e-4
+    assert start.kl == 0
+    return enumerable.fraction_of_gap(standing.value, start.value, best), standing
+
+
+def test_there_are_as_many_responses_as_there_should_be(task):
+    _, _, responses, _, _, log_prob = task
+    assert responses.ids.shape == (3**0 + 3 + 9 + 27, T)
+    np.testing.assert_allclose(jnp.exp(log_prob).sum(), 1.0, rtol=1e-5)
+    assert enumerable.all_responses(6, 5).ids.shape[0] == 3906
+
+
+def test_the_optimum_is_that_of_the_gibbs_policy(task):
+    *_, scores, reference = task
+    gibbs = jax.nn.log_softmax(reference + scores / BETA)
+    value = enumerable.objective(gibbs, reference, scores, BETA).value
+    np.testing.assert_allclose(value, enumerable.optimum(reference, scores, BETA), rtol=1e-5)
+
+
+def test_ppo_closes_the_gap(task):
+    _, params, _, reward, _, _ = task
+    result = jax.jit(make_rlhf(config(), reward, PROMPT))(jax.random.key(0), params)
+    closed, standing = fraction(task, result)
+    assert closed >= 0.97
+    sampled = result.metrics["objective/kl"][-5:].mean()
+    assert abs(sampled - standing.kl) < 0.2
+
+
+def test_k3_as_reward_does_not(task):
+    _, params, _, reward, _, _ = task
+    wrong = config()
+    object.__setattr__(wrong, "kl_in_reward", "k3")
+    result = jax.jit(make_rlhf(wrong, reward, PROMPT))(jax.random.key(0), params)
+    assert fraction(task, result)[0] < 0.5
+
+
+def test_a_temperature_mismatch_breaks_the_agreement_of_kls(task):
+    model, reference, responses, _, scores, log_prob = task
+    policy = model.init(jax.random.key(9))
+    policy["embedding"] = {"embedding": 12 * policy["embedding"]["embedding"]}
+    mine = enumerable.response_log_probs(model, policy, PROMPT[0], responses)
+    exact = enumerable.objective(mine, log_prob, scores, BETA).kl
+    rows = jnp.zeros((4096, 1), jnp.int32)
+
+    def sampled(temperature):
+        response = generate(
+            model,
+            policy,
+            Tokens(rows, rows == 0),
+            jax.random.key(0),
+            num_steps=T,
+            temperature=temperature,
+            eos_id=0,
+            pad_id=0,
+        ).response
+        one, other = (
+            enumerable.response_log_probs(model, p, PROMPT[0], response)
+            for p in (policy, reference)
+        )
+        return (one - other).mean()
+
+    assert abs(sampled(1.0) - exact) < 0.2
+    assert abs(sampled(0.5) - exact) > 0.2
