@@ -159,7 +159,8 @@ def test_a_member_that_is_not_a_number_is_flagged_and_alone():
 SCRIPT = """
 import json, sys
 from jaxrl_po import config_from_dict, sweep
-config, directory, prune = json.loads(sys.argv[1])
+from jaxrl_po.host import execution
+config, directory, prune, execution.SINGLE_THREADED = json.loads(sys.argv[1])
 space = {"learning_rate": [1e-4, 1e-3, 1e-2, 3e-2]}
 sweep(config_from_dict(config), space, 3, directory=directory, prune=prune, quiet=True)
 """
@@ -167,10 +168,10 @@ sweep(config_from_dict(config), space, 3, directory=directory, prune=prune, quie
 
 @pytest.mark.parametrize("prune", [None, "halving"])
 def test_a_killed_sweep_continues_to_the_same_table(prune, tmp_path):
-    settings = {**TINY, "algorithm": "ppo", "total_timesteps": 64_000, "hidden_sizes": [4]}
-    directory = tmp_path / "sweep"
+    settings = {**TINY, "algorithm": "ppo", "total_timesteps": 16_000, "hidden_sizes": [4]}
+    directory, options = tmp_path / "sweep", execution.SINGLE_THREADED
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps([settings, str(directory), prune])],
+        [sys.executable, "-c", SCRIPT, json.dumps([settings, str(directory), prune, options])],
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir},
     )
     files = lambda: list((directory / "members").glob("*.npz"))  # noqa: E731
