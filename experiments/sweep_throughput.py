@@ -117,7 +117,7 @@ def report(rates: dict[str, list[float]], per_core: dict[str, list[float]], vers
     rounds = [s / v for s, v in zip(rates["sweep"], rates["jax.vmap(train)"], strict=True)]
     lines += [
         "",
-        "Steps a second of a core's time, which other load on the machine hardly changes (medians): "
+        "Steps a second of a core's time, less changed by other load (medians): "
         + ", ".join(f"{name} {statistics.median(v):,.0f}" for name, v in per_core.items())
         + ".",
         f"Ratio to vmap round by round: {', '.join(f'{ratio:.2f}' for ratio in rounds)}.",

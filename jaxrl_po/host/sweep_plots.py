@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxrl_po.host.sweep_results import SweepResult
 
 MAX_CURVES = 6
-LOG_RATIO = 20.0  # positive numbers spread wider than this are drawn on a logarithmic axis
+LOG_RATIO = 10.0  # positive numbers spread wider than this are drawn on a logarithmic axis
 RETURN = "final return (IQM, 95 % interval)"
 
 
