@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jaxrl_po.config import Config
 from jaxrl_po.types import Array, Batch, PyTree
@@ -14,10 +15,18 @@ from jaxrl_po.types import Array, Batch, PyTree
 def adam(
     learning_rate: Array | float, max_grad_norm: Array | float
 ) -> optax.GradientTransformation:
-    """Adam behind a bound on the gradient's global norm, built where its numbers are traced."""
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5)
+    """Adam behind a bound on the gradient's global norm, built where its numbers are traced.
+
+    It works on one vector of all parameters: a few large kernels in place of several for each.
+    """
+    return optax.flatten(
+        optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
     )
+
+
+def gradient_norm(gradient: PyTree) -> Array:
+    """The global norm, in the form in which `adam` computes it, so that it is computed once."""
+    return optax.tree.norm(ravel_pytree(gradient)[0])
 
 
 def check_minibatches(config: Config, field: str) -> None:

@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, minibatch_epochs
+from jaxrl_po.algorithms.minibatch import (
+    adam,
+    blank,
+    check_minibatches,
+    gradient_norm,
+    minibatch_epochs,
+)
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
     clipped_surrogate_loss,
@@ -233,7 +239,7 @@ def proximal_epochs(
         if max_kl is not None:
             stop |= kl > max_kl
             new = jax.tree.map(lambda n, o: jnp.where(stop, o, n), new, (params, opt_state))
-        return (*new, stop), {**metrics, "grad_norm": optax.tree.norm(gradient)}
+        return (*new, stop), {**metrics, "grad_norm": gradient_norm(gradient)}
 
     (params, opt_state, _), metrics = minibatch_epochs(
         key,
