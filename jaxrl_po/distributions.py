@@ -27,10 +27,6 @@ class Categorical:
 
     logits: Array  # [..., A]
 
-    @property
-    def _distrax(self) -> Any:
-        return distrax.Categorical(logits=self.logits)
-
     def noise(self, key: Array, leading: tuple[int, ...] = ()) -> Array:
         """Standard Gumbel noise [*leading, ..., A]."""
         return jax.random.gumbel(key, (*leading, *self.logits.shape), self.logits.dtype)
@@ -42,14 +38,23 @@ class Categorical:
     def mode(self) -> Array:
         return jnp.argmax(self.logits, axis=-1)
 
+    # Not distrax's own: that normalises the logits twice over, forwards and backwards, which is
+    # a sixth of the kernels of a minibatch step.
     def log_prob(self, action: Array) -> Array:
-        return self._distrax.log_prob(action)
+        chosen = jax.nn.one_hot(action, self.logits.shape[-1], dtype=bool)
+        return jnp.where(chosen, jax.nn.log_softmax(self.logits), 0.0).sum(-1)
 
     def entropy(self) -> Array:
-        return self._distrax.entropy()
+        """-Σ p log p, in which an impossible action (logit -∞) counts nothing."""
+        log_p = jax.nn.log_softmax(self.logits)
+        p = jnp.exp(log_p)
+        return -(p * jnp.where(p > 0, log_p, 0.0)).sum(-1)
 
     def kl(self, other: "Categorical") -> Array:
-        return self._distrax.kl_divergence(other._distrax)
+        """Σ p (log p - log q), in which an action impossible under p counts nothing."""
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        p = jnp.exp(log_p)
+        return (p * jnp.where(p > 0, log_p - log_q, 0.0)).sum(-1)
 
     def fisher_product(self, tangent: "Categorical") -> "Categorical":
         """M u = p ⊙ u - p (pᵀu) in the logits."""
