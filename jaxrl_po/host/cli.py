@@ -4,6 +4,7 @@ Exit status: 0 done; 1 the disk, or another error; 2 bad input; 75 stopped by a 
 (EX_TEMPFAIL: start `resume` and it goes on, which is what a batch system's requeue does).
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -172,16 +173,8 @@ def _cache_compilations() -> None:
 def _new_directory(config: Config, seed: int) -> Path:
     """A folder under runs/ that is not there yet."""
     name = f"{config.env_id}_{config.algorithm}_seed{seed}"
-    candidates = (Path("runs") / (name + suffix) for suffix in _suffixes())
-    return next(path for path in candidates if not path.exists())
-
-
-def _suffixes() -> Any:
-    yield ""
-    number = 2
-    while True:
-        yield f"_{number}"
-        number += 1
+    names = (name if n == 1 else f"{name}_{n}" for n in itertools.count(1))
+    return next(path for path in map(Path("runs").joinpath, names) if not path.exists())
 
 
 def _loggers(

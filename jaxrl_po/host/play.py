@@ -38,7 +38,7 @@ def play(
     sampled: bool = False,
     gif: str | None = None,
 ) -> Played:
-    """Play whole episodes.
+    """Play whole episodes, side by side.
 
     Args:
         policy: as `load_policy` gives it.
@@ -63,26 +63,31 @@ def _play_gymnasium(
 ) -> Played:
     gymnasium = import_extra("gymnasium", "play")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # its renderer opens a sound device
-    env = gymnasium.make(name, render_mode="rgb_array" if gif else None)
-    _check_spaces(policy, name, env)
-    results, frames = [], []
-    for episode in range(num_episodes):
-        observation, _ = env.reset(seed=seed + episode)
-        total, length, done = 0.0, 0, False
-        while not done:
-            if gif and episode == 0:
-                frames.append(env.render())
-            step_key = key if key is None else jax.random.fold_in(key, episode * 2**16 + length)
-            action = policy(np.asarray(observation, np.float32), step_key)
-            if policy.description["action"]["kind"] == "box":
-                action = action.reshape(env.action_space.shape)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            total, length, done = total + float(reward), length + 1, terminated or truncated
-        results.append((total, length))
-    env.close()
+    modes = ["rgb_array" if gif and e == 0 else None for e in range(num_episodes)]
+    envs = [gymnasium.make(name, render_mode=mode) for mode in modes]
+    _check_spaces(policy, name, envs[0])
+    starts = [env.reset(seed=seed + e) for e, env in enumerate(envs)]
+    observation = np.array([start for start, _ in starts], np.float32)
+    episode_return, episode_length = np.zeros(num_episodes), np.zeros(num_episodes, int)
+    running, frames, t = set(range(num_episodes)), [], 0
+    while running:
+        if gif and 0 in running:
+            frames.append(envs[0].render())
+        step_key = key if key is None else jax.random.fold_in(key, t)
+        action = policy(observation, step_key)
+        for e in sorted(running):
+            taken = action[e].reshape(envs[e].action_space.shape)[()]
+            observation[e], reward, terminated, truncated, _ = envs[e].step(taken)
+            episode_return[e] += float(reward)
+            episode_length[e] += 1
+            if terminated or truncated:
+                running.remove(e)
+        t += 1
+    for env in envs:
+        env.close()
     if gif:
         _write_gif(gif, frames)
-    return Played(*map(np.array, zip(*results, strict=True)))
+    return Played(episode_return, episode_length)
 
 
 def _check_spaces(policy: Policy, name: str, env: Any) -> None:
@@ -117,27 +122,26 @@ def _play_gymnax(
             f"{name} observes {list(env.observation_shape)}; this policy takes "
             f"{list(policy.observation_shape)}"
         )
-    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    keys = jax.random.split(jax.random.key(seed), num_episodes)
+    step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
+    observation, state = jax.jit(jax.vmap(env.reset, (0, None)))(keys, env.params)
     to_half_ranges = _half_ranges(policy.description["action"])
-    results, states = [], []
-    for episode in range(num_episodes):
-        env_key = jax.random.key(seed + episode)
-        observation, state = reset(jax.random.fold_in(env_key, 0), env.params)
-        total, length, done = 0.0, 0, False
-        while not done:
-            if gif and episode == 0:
-                states.append(state)
-            step_key = key if key is None else jax.random.fold_in(key, episode * 2**16 + length)
-            action = to_half_ranges(policy(observation, step_key))
-            observation, state, reward, terminated, truncated = step(
-                jax.random.fold_in(env_key, length + 1), state, action, env.params
-            )
-            total, length = total + float(reward), length + 1
-            done = bool(terminated | truncated)
-        results.append((total, length))
+    episode_return, episode_length = np.zeros(num_episodes), np.zeros(num_episodes, int)
+    running, states, t = np.ones(num_episodes, bool), [], 0
+    while running.any():
+        if gif and running[0]:
+            states.append(jax.tree.map(lambda x: x[0], state))
+        step_key = key if key is None else jax.random.fold_in(key, t)
+        action = to_half_ranges(policy(observation, step_key))
+        t += 1
+        keys_t = jax.vmap(lambda k, t=t: jax.random.fold_in(k, t))(keys)
+        observation, state, reward, terminated, truncated = step(keys_t, state, action, env.params)
+        episode_return += np.where(running, reward, 0.0)
+        episode_length += running
+        running &= ~np.asarray(terminated | truncated)
     if gif:
         _render_gymnax(name, env_params, states, gif)
-    return Played(*map(np.array, zip(*results, strict=True)))
+    return Played(episode_return, episode_length)
 
 
 _SUITES = {"gymnasium": _play_gymnasium, "gymnax": _play_gymnax}
