@@ -25,6 +25,7 @@ HOST_MODULES = {
     *("os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys", "tempfile", "threading"),
     *("time", "matplotlib", "orbax", "rich", "tyro"),
 }
+FETCHES_DATA = {"rlhf/tasks/snippets.py"}  # long before anything is traced
 FILES = {
     str(path.relative_to(PACKAGE)): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -74,7 +75,7 @@ def test_algorithms_and_ops_take_parts_as_values(name):
 @EACH_FILE
 def test_the_core_knows_no_host(name):
     outside = {module.split(".")[0] for module in imports(name)}
-    assert component(name) in HOST or not outside & HOST_MODULES
+    assert component(name) in HOST or name in FETCHES_DATA or not outside & HOST_MODULES
 
 
 @EACH_FILE

@@ -95,12 +95,16 @@ def test_every_option_changes_the_outcome(option, plain, jit):
         assert np.isfinite(leaf).all()
 
 
-def test_a_zero_learning_rate_leaves_the_parameters_alone(jit):
+def test_a_zero_learning_rate_leaves_all_but_the_noise_alone(jit):
     config = PENDULUM_PPO.replace(learning_rate=0.0)
     init, step = make_step(config)
-    state = init(KEY)
-    for a, b in zip(leaves(state.params), leaves(jit(step)(state)[0].params), strict=True):
+    state, step = init(KEY), jit(step)
+    after, metrics = step(state)
+    for a, b in zip(leaves(state.params), leaves(after.params), strict=True):
         np.testing.assert_array_equal(a, b)
+    # The next iteration does the same from the same place, but for its noise.
+    _, again = step(state._replace(key=after.key))
+    assert again["policy_loss"] != metrics["policy_loss"]
 
 
 @pytest.fixture(scope="module")
