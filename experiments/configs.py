@@ -1,0 +1,150 @@
+"""Tuned settings, the return that each is held to, and what others published.
+
+Found by small searches over learning rate, batch shape, entropy bonus and `max_kl` on seeds 0–9 and
+100–109, from the settings of rl-baselines3-zoo and gymnax-blines.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxrl_po import PPOConfig, PPOPenaltyConfig, TRPOConfig
+from jaxrl_po.config import Config
+
+
+class Score(NamedTuple):
+    """A setting, and what its final policies are held to: sampled actions, fresh episodes."""
+
+    config: Config
+    gate: float  # least mean return over seeds
+    published: str  # by others, for comparison
+    num_seeds: int = 10
+
+
+NORMALIZED: dict[str, Any] = {"normalize_observations": True, "normalize_rewards": True}
+CARTPOLE: dict[str, Any] = {"env_id": "CartPole-v1", "num_envs": 8}
+ACROBOT: dict[str, Any] = {"env_id": "Acrobot-v1", "gamma": 0.99, **NORMALIZED}
+# A swing-up is planned over a second or so: a longer horizon only adds variance.
+PENDULUM: dict[str, Any] = {"env_id": "Pendulum-v1", "num_envs": 4, "num_steps": 512, "gamma": 0.9}
+# Unnormalised, the velocity (below 0.07) is all but invisible, and nothing is learned.
+MOUNTAIN_CAR: dict[str, Any] = {
+    "env_id": "MountainCar-v0",
+    "num_envs": 16,
+    "num_steps": 64,
+    "gae_lambda": 0.98,
+    **NORMALIZED,
+}
+CATCH: dict[str, Any] = {"env_id": "Catch-bsuite", "num_envs": 8, "num_steps": 64}
+FOUR_ROOMS: dict[str, Any] = {"env_id": "FourRooms-misc", "num_envs": 16, "num_steps": 128}
+
+
+def ppo(learning_rate: float, task: dict[str, Any], **settings: Any) -> PPOConfig:
+    """PPO with a learning rate that falls to 0."""
+    return PPOConfig(learning_rate=learning_rate, anneal_lr=True, **task, **settings)
+
+
+def trpo(task: dict[str, Any], **settings: Any) -> TRPOConfig:
+    """TRPO with less damping than its default, which leaves much of the trust region unused."""
+    return TRPOConfig(cg_damping=0.01, **task, **settings)
+
+
+SCORES = {
+    "ppo-cartpole": Score(
+        ppo(1e-3, CARTPOLE, num_steps=128, update_epochs=10, total_timesteps=150_000),
+        490,
+        "Zoo 500 @100k, CleanRL 490 ± 6 @500k",
+    ),
+    "ppo-acrobot": Score(
+        ppo(
+            1e-3,
+            ACROBOT,
+            num_envs=16,
+            num_steps=256,
+            num_minibatches=16,
+            gae_lambda=0.94,
+            total_timesteps=500_000,
+        ),
+        -85,
+        "CleanRL -86.4 ± 1.3 @500k, Zoo -73.5 ± 18 @1M",
+    ),
+    "ppo-pendulum": Score(
+        ppo(1e-3, PENDULUM, num_minibatches=16, update_epochs=10, total_timesteps=300_000),
+        -200,
+        "Zoo -172 ± 104 @100k, SLM-Lab -175 @300k",
+    ),
+    "ppo-mountaincar": Score(
+        ppo(2.5e-3, MOUNTAIN_CAR, total_timesteps=1_000_000),
+        -120,
+        "Zoo -110 ± 19 @1M, CleanRL -200 @500k",
+    ),
+    "ppo-catch": Score(
+        ppo(2.5e-3, CATCH, total_timesteps=100_000),
+        0.98,
+        "gymnax-blines 1.0 @96k",
+    ),
+    # Rewards are rare: without a fair bonus on entropy one seed in ten settles before it finds any.
+    "ppo-fourrooms": Score(
+        ppo(2.5e-3, FOUR_ROOMS, ent_coef=0.03, total_timesteps=200_000),
+        0.98,
+        "gymnax-blines 1.0 @200k",
+    ),
+    # A tenth of the budget that MinAtar is usually given.
+    "ppo-breakout": Score(
+        ppo(
+            2.5e-3,
+            {"env_id": "Breakout-MinAtar", "num_envs": 64, "num_steps": 128},
+            num_minibatches=8,
+            ent_coef=0.01,
+            activation="relu",
+            total_timesteps=1_000_000,
+        ),
+        10,
+        "gymnax-blines 20–43 @9.9M",
+        num_seeds=3,
+    ),
+    # β follows the KL an iteration behind: the mean KL comes out at twice the target. With a target
+    # of 0.01 one seed in twenty collapses late.
+    "ppo_penalty-cartpole": Score(
+        PPOPenaltyConfig(
+            learning_rate=1e-3,
+            anneal_lr=True,
+            **CARTPOLE,
+            num_steps=128,
+            gamma=0.98,
+            gae_lambda=0.8,
+            update_epochs=10,
+            target_kl=0.003,
+            total_timesteps=200_000,
+        ),
+        490,
+        "–",
+    ),
+    "trpo-cartpole": Score(
+        trpo(CARTPOLE, num_steps=128, critic_minibatches=8, total_timesteps=100_000),
+        490,
+        "Zoo 500 @100k",
+    ),
+    "trpo-acrobot": Score(
+        trpo(ACROBOT, num_envs=8, num_steps=256, critic_minibatches=16, total_timesteps=200_000),
+        -90,
+        "Zoo -83.1 ± 18.6 @100k",
+    ),
+    "trpo-pendulum": Score(
+        trpo(PENDULUM, critic_minibatches=16, total_timesteps=300_000),
+        -200,
+        "Zoo -175 ± 128 @100k",
+    ),
+    "trpo-mountaincar": Score(
+        trpo(MOUNTAIN_CAR, critic_minibatches=8, total_timesteps=1_000_000),
+        -120,
+        "Zoo -107 ± 13 @100k",
+    ),
+    "trpo-catch": Score(
+        trpo(CATCH, total_timesteps=100_000),
+        0.98,
+        "–",
+    ),
+    "trpo-fourrooms": Score(
+        trpo(FOUR_ROOMS, critic_minibatches=8, total_timesteps=200_000),
+        0.98,
+        "–",
+    ),
+}

@@ -1,0 +1,120 @@
+"""The score of every setting in configs.py beside its gate: a table, and its numbers.
+
+python experiments/scores.py                                # all
+python experiments/scores.py ppo-cartpole trpo-cartpole     # some; the other rows are kept
+python experiments/scores.py --first-seed 1000 --output /tmp/other_seeds
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from configs import SCORES
+
+from jaxrl_po import evaluate, make_train
+from jaxrl_po.config import Config
+from jaxrl_po.host.execution import compile_members
+
+RESULTS = pathlib.Path(__file__).with_name("results") / "scores"
+PAGE = """\
+# Scores: `python experiments/scores.py`
+
+{measured}
+
+Final return: mean ± standard deviation over seeds, 128 sampled episodes each, of the last policy.
+At first: episodes that ended in the first twentieth of training. Seconds: all seeds, evaluation
+included. Published figures: evaluated in other ways. Settings: [configs.py](../configs.py).
+
+| environment | algorithm | steps | seeds | at first | final return | worst seed | gate \
+| published | wall s | compiling s | CPU s |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def measure(config: Config, seeds: range) -> dict[str, Any]:
+    """Train and evaluate one agent for each seed: final returns [S], a learning curve, seconds."""
+    train = make_train(config)
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+
+    def trial(key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array], jax.Array]:
+        state, metrics = train(key)
+        evaluation = evaluate(config, state, jax.random.fold_in(key, 1), num_episodes=128)
+        return evaluation.episode_return.mean(), metrics, state.key
+
+    started = time.perf_counter()
+    run = compile_members(trial, keys)
+    compiled, cpu_started = time.perf_counter(), time.process_time()
+    final, metrics, _ = jax.block_until_ready(run(keys))
+    finished, cpu_seconds = time.perf_counter(), time.process_time() - cpu_started
+    return {
+        "first_seed": seeds.start,
+        "timesteps": int(metrics["timesteps"][0, -1]),
+        "final": np.asarray(final, float).round(4).tolist(),
+        "curve": curve(np.asarray(metrics["episode_return"]), np.asarray(metrics["num_episodes"])),
+        "seconds": [round(s, 1) for s in (finished - compiled, compiled - started, cpu_seconds)],
+        "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
+    }
+
+
+def curve(returns: np.ndarray, counts: np.ndarray) -> list[float | None]:
+    """Mean return of all seeds' episodes that ended in each twentieth of training, or None."""
+    totals = np.where(counts > 0, returns, 0.0) * counts
+    parts = np.array_split(np.stack([totals, counts]).sum(axis=1), 20, axis=1)
+    return [round(float(t.sum() / c.sum()), 4) if c.sum() else None for t, c in parts]
+
+
+def machine() -> str:
+    """Cores, processor, device, versions."""
+    cpu = pathlib.Path("/proc/cpuinfo")
+    described = cpu.read_text() if cpu.exists() else f"model name: {platform.machine()}"
+    model = described.partition("model name")[2].partition("\n")[0].strip("\t: ")
+    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "flax", "optax", "gymnax")]
+    device = f"{os.cpu_count()} cores of {model}, JAX on {jax.devices()[0].device_kind}"
+    return ", ".join([device, f"Python {platform.python_version()}", *versions])
+
+
+def row(name: str, record: dict[str, Any]) -> str:
+    """A line of the table."""
+    score, final, first = SCORES[name], np.array(record["final"]), record["first_seed"]
+    start = next((x for x in record["curve"] if x is not None), np.nan)
+    return (
+        f"| {score.config.env_id} | {score.config.algorithm} | {record['timesteps']:,} "
+        f"| {first}–{first + len(final) - 1} | {start:.4g} | **{final.mean():.4g}** ± "
+        f"{final.std():.2g} | {final.min():.4g} | ≥ {score.gate:g}"
+        f"{'' if final.mean() >= score.gate else ' MISSED'} | {score.published} | "
+        f"{' | '.join(f'{seconds:.0f}' for seconds in record['seconds'])} |"
+    )
+
+
+def main() -> None:
+    """Measure what was asked for, add it to the records, rewrite the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(SCORES))
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--output", type=pathlib.Path, default=RESULTS)
+    arguments = parser.parse_args()
+    numbers, page = map(arguments.output.with_suffix, (".json", ".md"))
+    numbers.parent.mkdir(parents=True, exist_ok=True)
+    records = json.loads(numbers.read_text()) if numbers.exists() else {}
+    for name in arguments.names or SCORES:
+        seeds = range(arguments.first_seed, arguments.first_seed + SCORES[name].num_seeds)
+        records[name] = measure(SCORES[name].config, seeds)
+        print(row(name, records[name]), flush=True)
+        lines = [f'"{name}": {json.dumps(record)}' for name, record in records.items()]
+        numbers.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        rows = [row(name, records[name]) for name in SCORES if name in records]
+        measured = sorted({record["measured"] for record in records.values()})
+        page.write_text(PAGE.format(measured="\n".join(measured), rows="\n".join(rows)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The tuned settings reach their gates, on seeds that they were not tuned on."""
+
+import numpy as np
+import pytest
+from configs import SCORES
+from scores import measure, row
+
+SEEDS = range(1000, 1004)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["ppo-cartpole", "ppo-pendulum", "ppo-catch", "ppo_penalty-cartpole", "trpo-cartpole"],
+)
+def test_a_setting_reaches_its_gate(name):
+    score = SCORES[name]
+
+    record = measure(score.config, SEEDS)
+
+    assert record["timesteps"] <= score.config.total_timesteps
+    assert np.mean(record["final"]) >= score.gate, row(name, record)
+
+
+def test_names_say_algorithm_and_task():
+    for name, score in SCORES.items():
+        assert name.startswith(f"{score.config.algorithm}-"), name
