@@ -9,8 +9,8 @@ from jaxrl_po.algorithms import (
     config_from_dict,
 )
 from jaxrl_po.evaluate import Evaluation, evaluate
-from jaxrl_po.host.loop import RunResult
 from jaxrl_po.host.policy import load_policy, save_policy
+from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.run import load_state, resume, run
 from jaxrl_po.host.sweep import sweep
 from jaxrl_po.host.sweep_results import SweepResult

@@ -14,6 +14,7 @@ from jaxrl_po.host.checkpoint import Checkpoint
 from jaxrl_po.host.directory import AppendFile
 from jaxrl_po.host.logging import Logger, event_logger, table_logger
 from jaxrl_po.host.policy import policy_arrays, write_policy
+from jaxrl_po.host.segments import Assessment
 from jaxrl_po.types import PyTree
 
 STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
@@ -58,12 +59,14 @@ class Records:
     def evaluated(
         self,
         iteration: int,
-        returns: np.ndarray,
+        assessment: Assessment,
         blocks: list[PyTree],
         seeds: list[int],
         config: Config,
     ) -> None:
-        """Take note of greedy returns [S], and save the policy that got the best so far."""
+        """Take note of an evaluation; save the policy whose greedy return is the best so far."""
+        returns = np.asarray(assessment.greedy.episode_return).mean(axis=1)
+        returns = np.where(np.isnan(returns), -np.inf, returns)
         if returns.mean() >= self._best.mean_return:
             self._best = self._best._replace(iteration=iteration, mean_return=float(returns.mean()))
         member = int(returns.argmax())

@@ -20,7 +20,8 @@ from jaxrl_po.host.directory import (
     write_description,
 )
 from jaxrl_po.host.logging import Logger
-from jaxrl_po.host.loop import RunResult, Session, train
+from jaxrl_po.host.loop import Session, train
+from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.segments import make_programs
 from jaxrl_po.train import as_config
 from jaxrl_po.types import Network, TrainState
@@ -77,7 +78,9 @@ def run(
     settings = RunSettings(
         seed=seed,
         num_seeds=num_seeds,
-        segment_length=segment_length or -(-config.num_iterations // NUM_SEGMENTS),
+        segment_length=-(-config.num_iterations // NUM_SEGMENTS)
+        if segment_length is None
+        else segment_length,
         evaluate_every=evaluate_every,
         num_episodes=num_episodes,
         max_episode_steps=max_episode_steps,

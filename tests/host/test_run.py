@@ -160,7 +160,7 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("num_seeds", 0), ("seed", -1), ("segment_length", -2), ("num_episodes", 0)],
+    [("num_seeds", 0), ("seed", -1), ("segment_length", 0), ("num_episodes", 0)],
 )
 def test_arguments_out_of_range_are_named(argument, value):
     with pytest.raises(ValueError, match=f"{argument}={value} is out of range"):

@@ -1,0 +1,43 @@
+"""What a run returns, and how it reads in the terminal."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrl_po.evaluate import Evaluation
+from jaxrl_po.types import TrainState
+
+
+class RunResult(NamedTuple):
+    """What `run` and `resume` return; S seeds, I iterations of this call, E episodes."""
+
+    state: TrainState  # [S, ...]
+    metrics: dict[str, np.ndarray]  # [S, I] each; NaN after a seed diverged
+    evaluation: Evaluation  # [S, E], of the final policies, sampled
+    greedy_evaluation: Evaluation  # [S, E], of their most likely actions
+    diverged: dict[int, int]  # seed -> iteration that was not finite, of those that froze
+    timesteps: int  # environment steps of this call, over all seeds
+    compile_seconds: float
+    train_seconds: float
+    evaluation_seconds: float
+    host_seconds: float  # logs and checkpoints
+
+
+def summary(result: RunResult) -> str:
+    """The final policies' return over seeds, and what training took."""
+    sampled, greedy = (
+        e.episode_return.mean(axis=1) for e in (result.evaluation, result.greedy_evaluation)
+    )
+    num_seeds, num_episodes = result.evaluation.episode_return.shape
+    train_seconds = max(result.train_seconds, 1e-9)
+    running = train_seconds + result.evaluation_seconds + result.host_seconds
+    return (
+        f"final return {sampled.mean():.1f} ± {sampled.std():.1f} sampled, "
+        f"{greedy.mean():.1f} ± {greedy.std():.1f} greedy "
+        f"({num_seeds} seed(s) x {num_episodes} episodes)\n"
+        f"{result.timesteps:,} steps in {train_seconds:.1f} s: "
+        f"{result.timesteps / train_seconds:,.0f} steps/s; "
+        f"compiling took {result.compile_seconds:.1f} s\n"
+        f"evaluation took {result.evaluation_seconds / running:.1%} of the time, "
+        f"logs and checkpoints {result.host_seconds / running:.1%}"
+    )
