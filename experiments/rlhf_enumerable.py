@@ -42,7 +42,7 @@ PROMPT = jnp.array([[enumerable.EOS]])
 def main() -> None:
     """Run all, print a line each, write the table."""
     model = make_transformer(MODEL)
-    reference = sharpened(model.init(jax.random.key(7)))
+    reference = sharpened(jax.jit(model.init)(jax.random.key(7)))
     rows: list[dict[str, Any]] = []
     for method, update in UPDATE.items():
         config = RLHFConfig(model=MODEL, update=update, eos_id=enumerable.EOS)
@@ -144,7 +144,7 @@ def sampled_kl(
 
 def temperature_mismatch(model: Any, reference: PyTree) -> dict[str, float]:
     """The enumerated KL of another policy, and its sampled KL at two sampling temperatures."""
-    policy = sharpened(model.init(jax.random.key(8)))
+    policy = sharpened(jax.jit(model.init)(jax.random.key(8)))
 
     def measure(key: Array) -> dict[str, Array]:
         log_prob, reward = exact(policy)
@@ -174,8 +174,9 @@ def write(rows: list[dict[str, Any]], mismatch: dict[str, float]) -> None:
     lines = [
         "# RLHF on the enumerable task",
         "",
-        f"{V} tokens, at most {T} of them: {enumerable.all_responses(V, T).ids.shape[0]} responses. "
-        f"{UPDATES} updates of {N} responses, {SEEDS} seeds; fraction = (J - J0) / (J* - J0).",
+        f"{V} tokens, at most {T} of them, so {enumerable.all_responses(V, T).ids.shape[0]} "
+        f"responses. {UPDATES} updates of {N} responses, {SEEDS} seeds; "
+        "fraction = (J - J0) / (J* - J0).",
         "",
         "| method | β | fraction, worst / mean | J - J*, largest | KL, enumerated | "
         "sampled - enumerated, largest | KL(old‖new), largest | seconds |",

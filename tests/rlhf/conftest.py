@@ -56,7 +56,7 @@ def model(config):
 
 @pytest.fixture(scope="session")
 def params(model):
-    return sharpen(model.init(jax.random.key(1)))
+    return sharpen(jax.jit(model.init)(jax.random.key(1)))
 
 
 @pytest.fixture(scope="session")

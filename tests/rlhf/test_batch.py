@@ -69,15 +69,16 @@ def test_advantages_are_those_computed_by_hand(case):
         response=Tokens(jnp.array([ids]), jnp.arange(T)[None] < length),
         log_prob=jnp.zeros((1, T)),
     )
-    batch, metrics = make_token_batch(
-        config,
-        fixed_network(1.0),
-        (),
-        jnp.asarray(BETA),
-        generation,
-        jnp.array([SCORE]),
-        Categorical(jnp.zeros((1, T, V))),
-    )
+
+    @jax.jit
+    def build(generation):
+        reference = Categorical(jnp.zeros((1, T, V)))
+        score, network = jnp.array([SCORE]), fixed_network(1.0)
+        return make_token_batch(
+            config, network, (), jnp.asarray(BETA), generation, score, reference
+        )
+
+    batch, metrics = build(generation)
     advantage, log_ratio = by_hand(ids, length)
     np.testing.assert_allclose(batch.advantage[0, :length], advantage, rtol=1e-5)
     np.testing.assert_allclose(batch.target[0, :length], advantage + VALUE[:length], rtol=1e-5)
@@ -100,15 +101,15 @@ def batch(config, model, params, prompt):
     actor_critic = init_actor_critic(model, params, shared_torso=False)
     ids = jnp.tile(jnp.array([row for row, _ in RESPONSES.values()] + [[3, 2, EOS, PAD]]), (2, 1))
     generation = Generation(prompt, Tokens(ids, ids != PAD), jnp.zeros(ids.shape))
-    batch, _ = make_token_batch(
-        config,
-        network,
-        actor_critic,
-        jnp.asarray(0.1),
-        generation,
-        jnp.arange(8.0),
-        Categorical(jnp.zeros((8, T, V))),
-    )
+
+    @jax.jit
+    def build(generation):
+        reference, score = Categorical(jnp.zeros((8, T, V))), jnp.arange(8.0)
+        return make_token_batch(
+            config, network, actor_critic, jnp.asarray(0.1), generation, score, reference
+        )
+
+    batch, _ = build(generation)
     return network, actor_critic, batch
 
 

@@ -31,7 +31,7 @@ def config():
 @pytest.fixture(scope="module")
 def task():
     model = make_transformer(MODEL)
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     params["embedding"] = {"embedding": 12 * params["embedding"]["embedding"]}
     responses = enumerable.all_responses(V, T)
     # The weights are scaled up: KL has to be worth something beside the reward.
@@ -92,7 +92,7 @@ def test_k3_as_reward_does_not(task):
 
 def test_a_temperature_mismatch_breaks_the_agreement_of_kls(task):
     model, reference, responses, _, scores, log_prob = task
-    policy = model.init(jax.random.key(9))
+    policy = jax.jit(model.init)(jax.random.key(9))
     policy["embedding"] = {"embedding": 12 * policy["embedding"]["embedding"]}
     mine = enumerable.response_log_probs(model, policy, PROMPT[0], responses)
     exact = enumerable.objective(mine, log_prob, scores, BETA).kl

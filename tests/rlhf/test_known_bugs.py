@@ -30,11 +30,16 @@ def make_batch(model, params, generation):
         actor_critic = init_actor_critic(model, params, shared_torso=False)
         actor_critic["value"]["head"]["bias"] += value_bias
         used = generation if response is None else generation._replace(response=response)
-        states = jax.tree.map(lambda x: x[:, :-1], used.sequence)
-        reference, _ = network.policy(actor_critic, states, ())
-        return make_token_batch(
-            config, network, actor_critic, jnp.asarray(0.1), used, score, reference
-        )
+
+        @jax.jit
+        def batch_of(generation, score):
+            states = jax.tree.map(lambda x: x[:, :-1], generation.sequence)
+            reference, _ = network.policy(actor_critic, states, ())
+            return make_token_batch(
+                config, network, actor_critic, jnp.asarray(0.1), generation, score, reference
+            )
+
+        return batch_of(used, score)
 
     return build
 

@@ -24,7 +24,7 @@ config = RLHFConfig(
 )
 prompts = jnp.array([[-1, 1], [2, 3], [4, 5]])
 model = make_transformer(config.model)
-params = model.init(jax.random.key(0))
+params = jax.jit(model.init)(jax.random.key(0))
 reward = bigram_reward(jax.random.key(1), V)
 options = {"xla_backend_optimization_level": 0}
 

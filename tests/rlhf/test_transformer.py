@@ -32,44 +32,54 @@ def sample(model, params, prompt, jit):
 def test_decoding_agrees_with_the_training_pass(model, params, sample, temperature):
     generation = sample(jax.random.key(0), temperature)
     states = jax.tree.map(lambda x: x[:, :-1], generation.sequence)
-    distribution = response_distribution(model, params, states, T, temperature)
     ids, mask = generation.response
-    log_prob = jnp.where(mask, distribution.log_prob(jnp.where(mask, ids, 0)), 0.0)
+
+    @jax.jit
+    def teacher_forced(states, ids):
+        return response_distribution(model, params, states, T, temperature).log_prob(ids)
+
+    log_prob = jnp.where(mask, teacher_forced(states, jnp.where(mask, ids, 0)), 0.0)
     np.testing.assert_allclose(log_prob, generation.log_prob, atol=1e-5)
     assert jnp.abs(log_prob).max() > 0.5
 
 
-def test_padding_on_the_left_changes_nothing(model, params):
+@pytest.fixture(scope="module")
+def apply(model):
+    """The training pass, or with a cache the decoding one."""
+    return jax.jit(model.apply)
+
+
+def test_padding_on_the_left_changes_nothing(apply, params):
     ids = jnp.array([[3, 1, 2]])
-    bare, _ = model.apply(params, Tokens(ids, ids >= 0), None)
+    bare, _ = apply(params, Tokens(ids, ids >= 0), None)
     padded = jnp.array([[PAD, PAD, 3, 1, 2]])
-    shifted, _ = model.apply(params, Tokens(padded, padded != PAD), None)
+    shifted, _ = apply(params, Tokens(padded, padded != PAD), None)
     np.testing.assert_allclose(shifted[:, 2:], bare, atol=1e-6)
 
 
-def test_what_stands_in_empty_slots_has_no_influence(model, params, prompt):
-    features, _ = model.apply(params, prompt, None)
+def test_what_stands_in_empty_slots_has_no_influence(apply, params, prompt):
+    features, _ = apply(params, prompt, None)
     noise = jax.random.randint(jax.random.key(0), prompt.ids.shape, -5, 100)
     noisy = prompt._replace(ids=jnp.where(prompt.mask, prompt.ids, noise))
-    np.testing.assert_array_equal(model.apply(params, noisy, None)[0], features)
+    np.testing.assert_array_equal(apply(params, noisy, None)[0], features)
     assert jnp.isfinite(features).all()
 
 
-def test_the_future_is_not_seen(model, params):
+def test_the_future_is_not_seen(apply, params):
     ids = jnp.array([[3, 1, 2, 5]])
-    features, _ = model.apply(params, Tokens(ids, ids >= 0), None)
+    features, _ = apply(params, Tokens(ids, ids >= 0), None)
     other = ids.at[0, 3].set(4)
-    changed, _ = model.apply(params, Tokens(other, other >= 0), None)
+    changed, _ = apply(params, Tokens(other, other >= 0), None)
     np.testing.assert_array_equal(changed[:, :3], features[:, :3])
     assert jnp.abs(changed[:, 3] - features[:, 3]).max() > 1e-3
 
 
-def test_a_cache_may_be_filled_in_pieces(model, params, prompt):
-    whole, _ = model.apply(params, prompt, None)
+def test_a_cache_may_be_filled_in_pieces(model, apply, params, prompt):
+    whole, _ = apply(params, prompt, None)
     cache = model.init_cache(prompt.ids.shape[0], P + T)
     pieces = []
     for part in (slice(0, 2), slice(2, P)):
-        features, cache = model.apply(params, jax.tree.map(lambda x: x[:, part], prompt), cache)  # noqa: B023
+        features, cache = apply(params, jax.tree.map(lambda x: x[:, part], prompt), cache)  # noqa: B023
         pieces.append(features)
     seen = jnp.concatenate(pieces, axis=1)
     np.testing.assert_allclose(jnp.where(prompt.mask[..., None], seen - whole, 0.0), 0.0, atol=1e-5)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.rlhf.types import Tokens
+from jaxrl_po.types import Array
 
 PACKAGE = "vaderSentiment==3.3.2"
 ARCHIVE = "vaderSentiment-3.3.2.tar.gz"
@@ -202,7 +203,7 @@ def opening_words(
 
 def human_pairs(
     snippets: Snippets, num_pairs: int, min_difference: float = 1.0, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Array, Array]:
     """Indices (better, worse) of pairs in one domain, rated at least `min_difference` apart."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(snippets.domain == number) for number in range(len(DOMAINS))]
@@ -215,4 +216,4 @@ def human_pairs(
         if abs(difference) >= min_difference:
             better.append(i if difference > 0 else j)
             worse.append(j if difference > 0 else i)
-    return np.array(better), np.array(worse)
+    return jnp.array(better), jnp.array(worse)
