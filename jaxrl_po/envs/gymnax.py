@@ -47,14 +47,17 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     params = _override(env.default_params, env_params)
     float_dtype = jnp.zeros(()).dtype
 
-    observation_space = env.observation_space(env.default_params)
+    # Spaces describe the program, so their numbers must be known even while a sweep is traced.
+    with jax.ensure_compile_time_eval():
+        observation_space = env.observation_space(env.default_params)
+        raw_action_space = env.action_space(env.default_params)
+        action_space = _action_space(raw_action_space)
     categories = getattr(observation_space, "n", None)  # a Discrete observation is one-hot coded
     shape = getattr(observation_space, "shape", None)
     if categories is None and shape is None:
         raise ValueError(
             f"env: observations must be a Box or Discrete space, not {observation_space!r}"
         )
-    action_space = _action_space(env.action_space(env.default_params))
 
     def observe(observation: Array) -> Array:
         if categories is not None:
@@ -82,7 +85,7 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
             jnp.asarray(truncated, bool),
         )
 
-    action_shape = getattr(env.action_space(env.default_params), "shape", ())
+    action_shape = getattr(raw_action_space, "shape", ())
     return Environment(
         reset=reset,
         step=step,

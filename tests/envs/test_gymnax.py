@@ -157,3 +157,13 @@ def test_parameters_of_the_environment_are_data(jit):
     metrics = jit(jax.vmap(run))(jnp.array([2, 4])).metrics
     np.testing.assert_array_equal(metrics["episode_length"][:, 0], [2, 4])
     np.testing.assert_array_equal(metrics["num_episodes"][:, 0], [16, 8])
+
+
+@pytest.mark.parametrize("env_id", ["Reacher-misc", "PointRobot-misc", "Pendulum-v1"])
+def test_an_environment_can_be_made_inside_a_trace(env_id):
+    config = PPOConfig(env_id=env_id, num_steps=8, total_timesteps=32)
+
+    def train(gamma):
+        return make_train(config.replace(gamma=gamma))(jax.random.key(0)).metrics["kl"]
+
+    assert jax.eval_shape(jax.vmap(train), jnp.array([0.9, 0.99])).shape == (2, 1)
