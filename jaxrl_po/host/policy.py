@@ -164,7 +164,9 @@ def make_act(
             distribution.mode() if key is None else distribution.sample(distribution.noise(key))
         )
         taken = distribution.to_env(sample)
-        return to_bounds(taken, space) if isinstance(space, Box) else taken
+        if not isinstance(space, Box):
+            return taken
+        return jax.vmap(lambda a: to_bounds(a, space))(taken)
 
     return act
 

@@ -40,6 +40,8 @@ def visit(**changes):
 def test_tables_have_the_same_numbers_to_the_bit(tmp_path):
     files = [AppendFile(tmp_path / name) for name in ("m.jsonl", "m.csv")]
     table_logger(*files).write(visit())
+    for file in files:
+        file.close()
     lines = (tmp_path / "m.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [(r["iteration"], r["seed"], r["timesteps"]) for r in records] == [
