@@ -60,7 +60,9 @@ def header(results: dict[str, Any]) -> str:
         f"{name} `{results['knobs'][name]}` {number(value)}"
         for name, value in results["chosen"].items()
     )
-    discounts = ", ".join(f"{t['env_id']} {t['gamma']}" for t in results["tasks"].values())
+    discounts = ", ".join(
+        f"{task['env_id'].split('-')[0]} {task['gamma']}" for task in results["tasks"].values()
+    )
     return f"""# Four criteria, measured
 
     python experiments/four_criteria.py
@@ -90,9 +92,11 @@ def general_table(results: dict[str, Any]) -> str:
             for name, by_task in results["general"].items()
             if env_id in by_task
         }
-        best = max(final.mean() for final in finals.values())
+        best = f"{max(final.mean() for final in finals.values()):.3g}"
         cells = [
-            spread(finals[name], bold=finals[name].mean() == best) if name in finals else "–"
+            spread(finals[name], bold=f"{finals[name].mean():.3g}" == best)
+            if name in finals
+            else "–"
             for name in results["general"]
         ]
         rows.append([env_id, *cells])
@@ -193,7 +197,9 @@ decades of `max_kl` are one and a half of step length: the two knobs are not the
 
 {table(["method", "step size", "grid", *columns], rows)}
 
-![Robustness](four_criteria_robust.png)"""
+![Robustness](four_criteria_robust.png)
+
+Band: one standard deviation, within the range of the seeds. Dotted: the untrained policy."""
 
 
 def simplicity_table(results: dict[str, Any]) -> str:
@@ -216,7 +222,7 @@ def simplicity_table(results: dict[str, Any]) -> str:
         )
     columns = [
         "method",
-        "lines",
+        "lines of its function",
         "with all it calls",
         "settings",
         "of these beyond what all have",
@@ -229,7 +235,7 @@ Lines are statements of the update as `ast.unparse` prints them (no comments, do
 lines), first the method's own function, then with every function of the algorithms and of the
 mathematics that it calls; records and configs are not counted, nor for DQN the replay and the
 exploration around its update. An update is policy and critic on one rollout of {results["batch"]:,}
-steps, the least of 50 on one thread. A run is {results["scale"]["timesteps"]:,} steps of training
+steps, the least of 200 on one thread. A run is {results["scale"]["timesteps"]:,} steps of training
 and the evaluation after it.
 
 {table(columns, rows)}"""
