@@ -97,13 +97,16 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
 
 
 def to_bounds(action: Array, space: Box) -> Array:
-    """From half-ranges to the environment's units; unbounded coordinates pass as they are."""
+    """Actions [..., D] from half-ranges to the environment's units; unbounded ones stay."""
     bounded = np.isfinite(space.low) & np.isfinite(space.high)
     low, high = (np.where(bounded, bound, 0.0) for bound in space)
-    centre, half_range = (low + high) / 2, np.where(bounded, (high - low) / 2, 1.0)
-    scaled = action * half_range.astype(action.dtype) + centre.astype(action.dtype)
+
+    def spread(numbers: np.ndarray) -> Array:
+        return jnp.broadcast_to(jnp.asarray(numbers, action.dtype), action.shape)
+
+    scaled = action * spread(np.where(bounded, (high - low) / 2, 1.0)) + spread((low + high) / 2)
     # Clipped in the environment's units, so that a bound is met exactly.
-    return jnp.clip(scaled, space.low.astype(action.dtype), space.high.astype(action.dtype))
+    return jnp.clip(scaled, spread(space.low), spread(space.high))
 
 
 def _override(params: Any, changes: Mapping[str, Any]) -> Any:

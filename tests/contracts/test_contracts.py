@@ -32,7 +32,7 @@ SETTINGS = {
     "cg_iters": 3,
     "clip_eps": 0.05,
     "clip_value": True,
-    "value_clip_eps": 0.005,
+    "value_clip_eps": 0.05,
     "ent_coef": 0.01,
     "early_stop_kl": True,
     "max_kl": 0.5,  # so far that the line search must shrink the step
