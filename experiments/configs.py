@@ -1,7 +1,7 @@
 """Tuned settings, the return that each is held to, and what others published.
 
-Found by small searches over learning rate, batch shape, entropy bonus and `max_kl` on seeds 0–9 and
-100–109, from the settings of rl-baselines3-zoo and gymnax-blines.
+Found by small searches over learning rate, batch shape, discounts, entropy bonus and trust region,
+on seeds below 8000, from the settings of rl-baselines3-zoo and gymnax-blines.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Score(NamedTuple):
 NORMALIZED: dict[str, Any] = {"normalize_observations": True, "normalize_rewards": True}
 CARTPOLE: dict[str, Any] = {"env_id": "CartPole-v1", "num_envs": 8}
 ACROBOT: dict[str, Any] = {"env_id": "Acrobot-v1", "gamma": 0.99, **NORMALIZED}
-# A swing-up is planned over a second or so: a longer horizon only adds variance.
+# γ = 0.9 sees half a second ahead, which a swing needs; more only adds variance.
 PENDULUM: dict[str, Any] = {"env_id": "Pendulum-v1", "num_envs": 4, "num_steps": 512, "gamma": 0.9}
 # Unnormalised, the velocity (below 0.07) is all but invisible, and nothing is learned.
 MOUNTAIN_CAR: dict[str, Any] = {
@@ -42,7 +42,7 @@ def ppo(learning_rate: float, task: dict[str, Any], **settings: Any) -> PPOConfi
 
 
 def trpo(task: dict[str, Any], **settings: Any) -> TRPOConfig:
-    """TRPO with less damping than its default, which leaves much of the trust region unused."""
+    """TRPO with light damping."""
     return TRPOConfig(cg_damping=0.01, **task, **settings)
 
 
@@ -117,8 +117,16 @@ SCORES = {
         490,
         "–",
     ),
+    # With γ = 0.99, λ = 0.95 one seed in thirty drops at the end.
     "trpo-cartpole": Score(
-        trpo(CARTPOLE, num_steps=128, critic_minibatches=8, total_timesteps=100_000),
+        trpo(
+            CARTPOLE,
+            num_steps=128,
+            gamma=0.98,
+            gae_lambda=0.9,
+            critic_minibatches=8,
+            total_timesteps=100_000,
+        ),
         490,
         "Zoo 500 @100k",
     ),

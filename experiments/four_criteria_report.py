@@ -22,7 +22,7 @@ COLOURS = {
 LINES: dict[str, Any] = {"NPG": {"linestyle": "--", "zorder": 3}}  # it often lies on TRPO
 EPOCH_COLOURS = {"1": "#9ecae1", "4": "#4292c6", "10": "#08306b"}
 PLATEAU = 0.9  # of the best score
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -1,7 +1,6 @@
 """Deep Q-learning (Mnih et al. 2015) as one compiled program: a value-based point of comparison.
 
     result = jax.jit(make_train(DQNConfig(env_id="CartPole-v1")))(jax.random.key(0))
-    evaluation = evaluate(config, result.state, jax.random.key(1))
 
 ε-greedy is written as a categorical distribution: rollouts and evaluation are the library's own.
 """
@@ -44,8 +43,8 @@ class DQNConfig:
     gradient_steps: int = 32  # after each rollout
     batch_size: int = 64
     target_interval: int = 4  # rollouts between two copies of the network to the target network
-    epsilon_end: float = 0.02  # ε falls to this from 1, linearly, ...
-    exploration_fraction: float = 0.2  # ... over this part of the budget
+    epsilon_end: float = 0.02  # ε falls to this from 1
+    exploration_fraction: float = 0.2  # of the budget, in which it does
 
     @property
     def num_iterations(self) -> int:
@@ -76,6 +75,12 @@ class QNetwork(nn.Module):
         """Q(s, ·)."""
         features = Torso(self.hidden_sizes, nn.relu, convolution=False)(x)
         return nn.Dense(self.num_actions)(features)
+
+
+def action_values(network: QNetwork, params: PyTree, observation: Array) -> Array:
+    """Q(o, ·)."""
+    values: Any = network.apply(params, observation)
+    return values
 
 
 def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainResult]:
@@ -136,7 +141,7 @@ def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainRes
 def learn(
     config: DQNConfig, network: QNetwork, key: Array, params: PyTree, learner: Learner, stored: Any
 ) -> tuple[PyTree, PyTree, Array]:
-    """Steps of Adam on minibatches of the transitions stored: params, optimiser state, loss."""
+    """Steps of Adam on minibatches of what is stored: params, optimiser state, loss."""
     optimizer = adam(config.learning_rate, config.max_grad_norm)
     samples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), learner.replay)
 
@@ -161,9 +166,9 @@ def td_loss(
 
     s' is the true next observation: a time limit cuts the episode, not the value.
     """
-    next_value = network.apply(target_params, batch.next_observation).max(axis=-1)
+    next_value = action_values(network, target_params, batch.next_observation).max(axis=-1)
     target = batch.reward + gamma * (1 - batch.terminated) * next_value
-    values = network.apply(params, batch.observation)
+    values = action_values(network, params, batch.observation)
     value = jnp.take_along_axis(values, batch.action[:, None], axis=-1)[:, 0]
     return optax.huber_loss(value, target).mean()
 
@@ -190,7 +195,7 @@ def epsilon_greedy(q_network: QNetwork, epsilon: Array | float) -> Network:
     """The ε-greedy policy of a Q-network, in the library's interface."""
 
     def policy(params: PyTree, observation: Array, memory: PyTree) -> tuple[Categorical, PyTree]:
-        best = q_network.apply(params, observation).argmax(axis=-1)
+        best = action_values(q_network, params, observation).argmax(axis=-1)
         greedy = jax.nn.one_hot(best, q_network.num_actions)
         uniform = epsilon / q_network.num_actions
         return Categorical(jnp.log((1 - epsilon) * greedy + uniform)), memory

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl_po.host.segments import Assessment
+from jaxrl_po.types import Array
 
 
 def divergence(
@@ -55,7 +56,7 @@ def evaluation(seeds: list[int], iteration: int, assessment: Assessment) -> list
     ]
 
 
-def _mean(values: np.ndarray) -> float | None:
+def _mean(values: np.ndarray | Array) -> float | None:
     """The mean, or None where JSON has no number for it."""
     mean = float(np.mean(values))
     return mean if np.isfinite(mean) else None
