@@ -204,6 +204,7 @@ Band: one standard deviation, within the range of the seeds. Dotted: the untrain
 
 def simplicity_table(results: dict[str, Any]) -> str:
     """Lines, hyperparameters and times."""
+    scale = results["scale"]
     env_id = next(iter(results["tasks"]))
     rows = []
     for name, cost in results["costs"].items():
@@ -235,8 +236,8 @@ Lines are statements of the update as `ast.unparse` prints them (no comments, do
 lines), first the method's own function, then with every function of the algorithms and of the
 mathematics that it calls; records and configs are not counted, nor for DQN the replay and the
 exploration around its update. An update is policy and critic on one rollout of {results["batch"]:,}
-steps, the least of 200 on one thread. A run is {results["scale"]["timesteps"]:,} steps of training
-and the evaluation after it.
+steps, the least of {scale["num_timings"]} on one thread. A run is {scale["timesteps"]:,} steps of
+training and the evaluation after it.
 
 {table(columns, rows)}"""
 

@@ -73,8 +73,7 @@ class QNetwork(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Q(s, ·)."""
-        features = Torso(self.hidden_sizes, nn.relu, convolution=False)(x)
-        return nn.Dense(self.num_actions)(features)
+        return nn.Dense(self.num_actions)(Torso(self.hidden_sizes, nn.relu, False)(x))
 
 
 def action_values(network: QNetwork, params: PyTree, observation: Array) -> Array:
@@ -99,8 +98,9 @@ def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainRes
         start = init_rollout(environment, epsilon_greedy(q_network, 1.0), N, env_key)
         _, transitions, _ = jax.eval_shape(lambda: explore(params, 1.0, start, env_key))
         replay = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), transitions)
-        opt_state = adam(config.learning_rate, config.max_grad_norm).init(params)
-        learner = Learner(params, opt_state, replay)
+        learner = Learner(
+            params, adam(config.learning_rate, config.max_grad_norm).init(params), replay
+        )
         return TrainState(params, learner, start, Normalizer((), ()), key, jnp.uint32(0))
 
     def step(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
@@ -110,13 +110,11 @@ def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainRes
         rollout_state, transitions, episodes = explore(
             state.params, epsilon, state.rollout, rollout_key
         )
-        learner = state.algorithm._replace(
-            replay=jax.tree.map(
-                lambda old, new: old.at[state.iteration % slots].set(new),
-                state.algorithm.replay,
-                transitions,
-            )
+        slot = state.iteration % slots
+        replay = jax.tree.map(
+            lambda old, new: old.at[slot].set(new), state.algorithm.replay, transitions
         )
+        learner = state.algorithm._replace(replay=replay)
         iteration = state.iteration + 1
         stored = jnp.minimum(iteration, slots) * (T * N)
         params, opt_state, loss = jax.lax.cond(
@@ -162,10 +160,7 @@ def learn(
 def td_loss(
     params: PyTree, network: QNetwork, target_params: PyTree, batch: Transition, gamma: Any
 ) -> Array:
-    """E[huber(Q(s, a) - y)], y = r + γ (1 - terminated) maxₐ Q⁻(s', a).
-
-    s' is the true next observation: a time limit cuts the episode, not the value.
-    """
+    """E[huber(Q(s, a) - y)], y = r + γ (1 - terminated) max Q⁻(s', ·): no end at a time limit."""
     next_value = action_values(network, target_params, batch.next_observation).max(axis=-1)
     target = batch.reward + gamma * (1 - batch.terminated) * next_value
     values = action_values(network, params, batch.observation)
@@ -179,8 +174,8 @@ def evaluate(
     """Whole episodes of the final ε-greedy policy, as `jaxrl_po.evaluate`."""
     environment, q_network = make_parts(config, env)
     network = epsilon_greedy(q_network, config.epsilon_end)
-    given = VPGConfig()  # says nothing beside an environment and a network
-    return play(given, state, key, num_episodes, env=environment, network=network)
+    # A config says nothing beside an environment and a network that are given.
+    return play(VPGConfig(), state, key, num_episodes, env=environment, network=network)
 
 
 def make_parts(config: DQNConfig, env: Any) -> tuple[Environment, QNetwork]:
