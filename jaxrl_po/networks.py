@@ -129,10 +129,25 @@ def make_network(
     return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())
 
 
+def _orthogonal(gain: float) -> Callable[..., Array]:
+    """Orthogonal weights, one member at a time where seeds are vmapped.
+
+    On a CPU with few cores, batched QR factorisations that run at once wait for each other's
+    threads for ever (jaxlib 0.10).
+    """
+    initialize = nn.initializers.orthogonal(gain)
+
+    def one_by_one(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        draw = jax.custom_batching.sequential_vmap(lambda key: initialize(key, shape, dtype))
+        return draw(key)
+
+    return one_by_one
+
+
 def _options(gain: float, dtype: Any) -> dict[str, Any]:
     """What all layers share: orthogonal weights, and the precision of their input."""
     return {
-        "kernel_init": nn.initializers.orthogonal(gain),
+        "kernel_init": _orthogonal(gain),
         "dtype": dtype,
         "param_dtype": dtype,
     }

@@ -25,7 +25,8 @@ def _make(env_id: str) -> Any:
         raise ValueError(f"env_id={env_id!r} is not supported: {REFUSED[env_id]}")
     if env_id not in gymnax.registered_envs:
         raise ValueError(f"env_id={env_id!r}: {suggestion(env_id, gymnax.registered_envs)}")
-    return gymnax.make(env_id)[0]
+    with jax.ensure_compile_time_eval():  # kept for later: it must hold no tracers of a sweep
+        return gymnax.make(env_id)[0]
 
 
 def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:

@@ -164,9 +164,7 @@ def make_act(
             distribution.mode() if key is None else distribution.sample(distribution.noise(key))
         )
         taken = distribution.to_env(sample)
-        if not isinstance(space, Box):
-            return taken
-        return jax.vmap(lambda a: to_bounds(a, space))(taken)
+        return to_bounds(taken, space) if isinstance(space, Box) else taken
 
     return act
 

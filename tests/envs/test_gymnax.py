@@ -159,7 +159,7 @@ def test_parameters_of_the_environment_are_data(jit):
     np.testing.assert_array_equal(metrics["num_episodes"][:, 0], [16, 8])
 
 
-@pytest.mark.parametrize("env_id", ["Reacher-misc", "PointRobot-misc", "Pendulum-v1"])
+@pytest.mark.parametrize("env_id", ["Reacher-misc", "FourRooms-misc", "Pendulum-v1"])
 def test_an_environment_can_be_made_inside_a_trace(env_id):
     config = PPOConfig(env_id=env_id, num_steps=8, total_timesteps=32)
 

@@ -32,7 +32,7 @@ def config():
 def task():
     model = make_transformer(MODEL)
     params = jax.jit(model.init)(jax.random.key(0))
-    params["embedding"] = {"embedding": 12 * params["embedding"]["embedding"]}
+    params["embedding"] = {"embedding": 5 * params["embedding"]["embedding"]}
     responses = enumerable.all_responses(V, T)
     # The weights are scaled up: KL has to be worth something beside the reward.
     small = enumerable.bigram_reward(jax.random.key(3), V)
@@ -93,7 +93,7 @@ def test_k3_as_reward_does_not(task):
 def test_a_temperature_mismatch_breaks_the_agreement_of_kls(task):
     model, reference, responses, _, scores, log_prob = task
     policy = jax.jit(model.init)(jax.random.key(9))
-    policy["embedding"] = {"embedding": 12 * policy["embedding"]["embedding"]}
+    policy["embedding"] = {"embedding": 5 * policy["embedding"]["embedding"]}
     mine = enumerable.response_log_probs(model, policy, PROMPT[0], responses)
     exact = enumerable.objective(mine, log_prob, scores, BETA).kl
     rows = jnp.zeros((4096, 1), jnp.int32)
