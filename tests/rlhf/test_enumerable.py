@@ -12,7 +12,7 @@ from jaxrl_po.rlhf.transformer import make_transformer
 
 V, T, N, UPDATES, BETA = 4, 3, 128, 40, 0.5
 MODEL = TransformerConfig(vocab_size=V, context_length=T + 1, num_layers=1, num_features=16)
-PROMPT = jnp.zeros((1, 1), jnp.int32)
+PROMPT = jnp.ones((1, 1), jnp.int32)
 
 
 def config():
@@ -41,7 +41,7 @@ def task():
         return 3.0 * small(prompt, response)
 
     rows = jnp.tile(PROMPT, (responses.ids.shape[0], 1))
-    scores = reward(Tokens(rows, rows == 0), responses)
+    scores = reward(Tokens(rows, rows == 1), responses)
     log_prob = enumerable.response_log_probs(model, params, PROMPT[0], responses)
     return model, params, responses, reward, scores, log_prob
 
@@ -93,22 +93,23 @@ def test_k3_as_reward_does_not(task):
 def test_a_temperature_mismatch_breaks_the_agreement_of_kls(task):
     model, reference, responses, _, scores, log_prob = task
     policy = jax.jit(model.init)(jax.random.key(9))
-    policy["embedding"] = {"embedding": 5 * policy["embedding"]["embedding"]}
+    policy["embedding"] = {"embedding": 12 * policy["embedding"]["embedding"]}
     mine = enumerable.response_log_probs(model, policy, PROMPT[0], responses)
     exact = enumerable.objective(mine, log_prob, scores, BETA).kl
-    rows = jnp.zeros((4096, 1), jnp.int32)
+    rows = jnp.ones((4096, 1), jnp.int32)
 
     def sampled(temperature):
         response = generate(
             model,
             policy,
-            Tokens(rows, rows == 0),
+            Tokens(rows, rows == 1),
             jax.random.key(0),
             num_steps=T,
             temperature=temperature,
             eos_id=0,
-            pad_id=0,
+            pad_id=-1,
         ).response
+        response = response._replace(ids=jnp.where(response.mask, response.ids, 0))
         one, other = (
             enumerable.response_log_probs(model, p, PROMPT[0], response)
             for p in (policy, reference)
