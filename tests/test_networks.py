@@ -128,3 +128,18 @@ def test_the_initial_standard_deviation_can_be_traced():
         lambda value: network(value).policy(network(value).init(KEY), jnp.zeros(VECTOR), ())[0]
     )(jnp.array([-1.0, 0.5])).log_std
     np.testing.assert_array_equal(log_std, [[-1.0] * 2, [0.5] * 2])
+
+
+def test_weights_are_drawn_one_member_at_a_time_under_vmap():
+    # Batched QR factorisations that run at once can wait for each other for ever on a CPU.
+    network = make_network(PPOConfig(hidden_sizes=(8, 8)), (3,), Discrete(2))
+    keys = jax.random.split(jax.random.key(0), 5)
+    program = jax.jit(jax.vmap(network.init)).lower(keys).as_text()
+    factorisations = [line for line in program.splitlines() if "geqrf" in line]
+    assert factorisations
+    assert not [line for line in factorisations if "tensor<5x" in line]
+    for batched, key in zip(range(5), keys, strict=True):
+        alone = network.init(key)
+        together = jax.tree.map(lambda x, i=batched: x[i], jax.vmap(network.init)(keys))
+        for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
+            np.testing.assert_array_equal(a, b)
