@@ -43,6 +43,20 @@ def test_differentiating_k2_gives_the_gradient_of_the_kl_and_k1_and_k3_do_not():
         assert jnp.abs(loss(wrong) - exact).max() > 0.05
 
 
+def test_as_a_reward_k1_has_the_gradient_of_the_kl_and_k3_does_not():
+    policy, reference = two_policies()
+    d = each_log_prob(policy) - each_log_prob(reference)
+    p = jnp.exp(each_log_prob(policy))
+
+    def score_function_gradient(name):
+        price = ESTIMATORS[name](d)
+        return p * (price - p @ price)  # Σ_a p(a) price(a) ∇ log p(a) in the logits
+
+    exact = jax.grad(lambda logits: Categorical(logits).kl(reference))(policy.logits)
+    np.testing.assert_allclose(score_function_gradient("k1"), exact, atol=1e-6)
+    assert jnp.abs(score_function_gradient("k3") - exact).max() > 0.05
+
+
 def test_the_controller_is_the_published_formula_over_a_hundred_steps():
     target, horizon, batch = 6.0, 10_000, 64
     measured = np.abs(np.random.default_rng(0).normal(6.0, 4.0, 100))
