@@ -21,6 +21,7 @@ from jaxrl_po.ops import (
     scale_rewards,
     update_statistics,
 )
+from jaxrl_po.prng import same_kind, unrolled
 from jaxrl_po.rollout import EpisodeSums, init_rollout, rollout
 from jaxrl_po.types import Array, Batch, Network, PyTree, TrainResult, TrainState, Transition
 
@@ -80,19 +81,19 @@ def make_step(
     N, T = config.num_envs, config.num_steps
 
     def init(key: Array) -> TrainState:
-        params_key, env_key, key = jax.random.split(key, 3)
+        params_key, env_key, run_key = jax.random.split(unrolled(key), 3)
         params = network.init(params_key)
         return TrainState(
             params=params,
             algorithm=algorithm.init(params),
             rollout=init_rollout(environment, network, N, env_key),
             normalizer=init_normalizer(config, environment),
-            key=key,
+            key=same_kind(run_key, key),
             iteration=jnp.zeros((), jnp.uint32),
         )
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
-        key, rollout_key, update_key = jax.random.split(state.key, 3)
+        key, rollout_key, update_key = jax.random.split(unrolled(state.key), 3)
 
         def policy(observation: Array, memory: PyTree) -> tuple[Any, PyTree]:
             seen = observe(state.normalizer, observation)
@@ -116,6 +117,7 @@ def make_step(
             "explained_variance": explained_variance(batch.value, batch.target),
             "learning_rate": jnp.asarray(config.learning_rate * anneal),
         }
+        key = same_kind(key, state.key)
         return TrainState(
             params, algorithm_state, rollout_state, normalizer, key, iteration
         ), metrics
@@ -197,12 +199,7 @@ def make_batch(
         statistics = update_statistics(statistics, returns)
         normalizer = normalizer._replace(reward=(statistics, running))
         reward = scale_rewards(statistics, reward)
-    value = network.value(state.params, observation, transitions.memory)
-    next_value = network.value(
-        state.params,
-        observe(state.normalizer, transitions.next_observation),
-        transitions.next_memory,
-    )
+    value, next_value = values(network, state, transitions, observation)
     advantage = gae(
         reward,
         value,
@@ -226,6 +223,30 @@ def make_batch(
         target=target,
     )
     return batch, normalizer
+
+
+def values(
+    network: Network, state: TrainState, transitions: Transition, observation: Array
+) -> tuple[Array, Array]:
+    """V(o_t) and V(o_{t+1}) [T, N] of a rollout, the latter before any reset.
+
+    Within an episode o_{t+1} is the next row's observation, whose value is at hand. The rows after
+    a time limit are not, so a rollout that has any takes a second pass; after a terminal state the
+    value is not used.
+    """
+
+    def value_of_next(rows: slice) -> Array:
+        next_observation = observe(state.normalizer, transitions.next_observation[rows])
+        memory = jax.tree.map(lambda x: x[rows], transitions.next_memory)
+        return network.value(state.params, next_observation, memory)
+
+    value = network.value(state.params, observation, transitions.memory)
+    next_value = jax.lax.cond(
+        transitions.truncated[:-1].any(),
+        lambda: value_of_next(slice(None)),
+        lambda: jnp.concatenate([value[1:], value_of_next(slice(-1, None))]),
+    )
+    return value, next_value
 
 
 def episode_means(episodes: EpisodeSums) -> Metrics:

@@ -54,6 +54,7 @@ class Network(NamedTuple):
     value: Callable[[PyTree, PyTree, PyTree], Array]  # -> V(s)
     policy_and_value: Callable[[PyTree, PyTree, PyTree], tuple[Any, Array]]  # one pass for both
     initial_memory: Callable[[int], PyTree]  # number of environments -> memory
+    flat_params: bool = True  # optimise them as one vector; False where they are cut over devices
 
 
 class Transition(NamedTuple):

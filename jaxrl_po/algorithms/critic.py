@@ -1,12 +1,8 @@
 """The critic of the methods that fit it apart from the policy: VPG, NPG and TRPO."""
 
 import dataclasses
-from typing import Any
 
-import jax
-import optax
-
-from jaxrl_po.algorithms.minibatch import check_minibatches, minibatch_epochs
+from jaxrl_po.algorithms.minibatch import adam, check_minibatches, descend, pack
 from jaxrl_po.config import COUNT, Config, setting
 from jaxrl_po.ops import value_loss
 from jaxrl_po.types import Array, Batch, Network, PyTree
@@ -32,14 +28,20 @@ class CriticConfig(Config):
             )
 
 
+def init_critic(config: CriticConfig, network: Network, params: PyTree) -> PyTree:
+    """The first state of the critic's Adam."""
+    packed, _ = pack(params["value"], network.flat_params)
+    return adam(config.learning_rate, config.max_grad_norm).init(packed)
+
+
 def fit_value(
-    key: Array,
+    config: CriticConfig,
     network: Network,
+    key: Array,
     params: PyTree,
     opt_state: PyTree,
     batch: Batch,
-    optimizer: optax.GradientTransformation,
-    config: CriticConfig,
+    learning_rate: Array | float,
 ) -> tuple[PyTree, PyTree, Array]:
     """Regress V on the λ-returns, leaving the policy alone: minimise ½ E[(V(s) - target)²].
 
@@ -47,25 +49,23 @@ def fit_value(
         Params with a new "value", its optimiser state, and the mean loss over the last epoch.
     """
 
-    def loss(value_params: PyTree, minibatch: Batch) -> Array:
+    def loss(value_params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
         value = network.value(
             {**params, "value": value_params}, minibatch.observation, minibatch.memory
         )
-        return value_loss(value, minibatch.target, minibatch.mask)
+        error = value_loss(value, minibatch.target, minibatch.mask)
+        return error, {"value_loss": error}
 
-    def step(carry: Any, minibatch: Batch) -> tuple[Any, Array]:
-        value_params, opt_state = carry
-        error, gradient = jax.value_and_grad(loss)(value_params, minibatch)
-        updates, opt_state = optimizer.update(gradient, opt_state, value_params)
-        return (optax.apply_updates(value_params, updates), opt_state), error
-
-    (value_params, opt_state), errors = minibatch_epochs(
+    value_params, opt_state, metrics = descend(
         key,
-        step,
-        (params["value"], opt_state),
+        loss,
+        adam(learning_rate, config.max_grad_norm),
+        params["value"],
+        opt_state,
         batch,
-        config.critic_epochs,
-        config.critic_minibatches,
+        num_epochs=config.critic_epochs,
+        num_minibatches=config.critic_minibatches,
+        flat=network.flat_params,
     )
-    last_epoch = errors[-config.critic_minibatches :]
+    last_epoch = metrics["value_loss"][-config.critic_minibatches :]
     return {**params, "value": value_params}, opt_state, last_epoch.mean()

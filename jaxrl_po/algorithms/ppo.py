@@ -4,16 +4,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl_po.algorithms.minibatch import (
     adam,
     blank,
     check_minibatches,
-    gradient_norm,
-    minibatch_epochs,
+    descend,
+    pack,
 )
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
@@ -112,7 +110,7 @@ def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> 
         return loss, {"clip_fraction": outside.mean(dtype=ratio.dtype, where=mask)}
 
     def init(params: PyTree) -> PPOState:
-        return PPOState(init_optimizer(config, params))
+        return PPOState(init_optimizer(config, network, params))
 
     def update(
         key: Array, params: PyTree, state: PPOState, batch: Batch, anneal: Array
@@ -139,7 +137,7 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
     """PPO-penalty as an update: maximise E[r Â] - β KL(π_old ‖ π) (eq. 8), adapt β (sec. 4)."""
 
     def init(params: PyTree) -> PPOPenaltyState:
-        return PPOPenaltyState(init_optimizer(config, params), jnp.asarray(config.kl_coef))
+        return PPOPenaltyState(init_optimizer(config, network, params), jnp.asarray(config.kl_coef))
 
     def update(
         key: Array, params: PyTree, state: PPOPenaltyState, batch: Batch, anneal: Array
@@ -172,9 +170,10 @@ def adapt_kl_coef(kl_coef: Array, kl: Array, target_kl: Array | float) -> Array:
     return jnp.clip(kl_coef * factor.astype(kl_coef.dtype), *KL_COEF_BOUNDS)
 
 
-def init_optimizer(config: ProximalConfig, params: PyTree) -> PyTree:
+def init_optimizer(config: ProximalConfig, network: Network, params: PyTree) -> PyTree:
     """Adam's first state."""
-    return adam(config.learning_rate, config.max_grad_norm).init(params)
+    packed, _ = pack(params, network.flat_params)
+    return adam(config.learning_rate, config.max_grad_norm).init(packed)
 
 
 def proximal_epochs(
@@ -199,9 +198,8 @@ def proximal_epochs(
     Returns:
         Params, optimiser state, and means of the metrics over all minibatches.
     """
-    optimizer = adam(config.learning_rate * anneal, config.max_grad_norm)
 
-    def loss(params: PyTree, minibatch: Batch) -> tuple[Array, Any]:
+    def loss(params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
         distribution, value = network.policy_and_value(
             params, minibatch.observation, minibatch.memory
         )
@@ -224,32 +222,28 @@ def proximal_epochs(
             "policy_loss": policy_error,
             "value_loss": value_error,
             "entropy": entropy,
+            "minibatch_kl": kl,
             "ratio_first_minibatch": ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))],
         }
         total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
         if penalty is not None:
             total += penalty(distribution, minibatch)
-        return total, (metrics, kl)
+        return total, metrics
 
-    def step(carry: Any, minibatch: Batch) -> tuple[Any, dict[str, Array]]:
-        params, opt_state, stop = carry
-        gradient, (metrics, kl) = jax.grad(loss, has_aux=True)(params, minibatch)
-        updates, new_opt_state = optimizer.update(gradient, opt_state, params)
-        new = optax.apply_updates(params, updates), new_opt_state
-        if max_kl is not None:
-            stop |= kl > max_kl
-            new = jax.tree.map(lambda n, o: jnp.where(stop, o, n), new, (params, opt_state))
-        return (*new, stop), {**metrics, "grad_norm": gradient_norm(gradient)}
-
-    (params, opt_state, _), metrics = minibatch_epochs(
+    params, opt_state, metrics = descend(
         key,
-        step,
-        (params, opt_state, jnp.zeros((), bool)),
+        loss,
+        adam(config.learning_rate * anneal, config.max_grad_norm),
+        params,
+        opt_state,
         blank(batch),
-        config.update_epochs,
-        config.num_minibatches,
+        num_epochs=config.update_epochs,
+        num_minibatches=config.num_minibatches,
+        flat=network.flat_params,
+        stop=None if max_kl is None else lambda metrics: metrics["minibatch_kl"] > max_kl,
     )
     # At the first minibatch policy and old policy are one: the ratio farthest from 1 shows it.
     first_ratio = metrics.pop("ratio_first_minibatch")[0]
+    del metrics["minibatch_kl"]  # the loop measures the KL of the whole update
     means = {name: value.mean() for name, value in metrics.items()}
     return params, opt_state, {**means, "ratio_first_minibatch": first_ratio}

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl_po.algorithms.critic import CriticConfig, fit_value
-from jaxrl_po.algorithms.minibatch import adam, blank, flatten
+from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
+from jaxrl_po.algorithms.minibatch import blank, flatten
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
 from jaxrl_po.ops import (
     backtracking_line_search,
@@ -131,9 +131,7 @@ def _natural_gradient_algorithm(
     """The update that TRPO and NPG share: natural gradient, a step along it, critic."""
 
     def init(params: PyTree) -> NaturalGradientState:
-        return NaturalGradientState(
-            adam(config.learning_rate, config.max_grad_norm).init(params["value"])
-        )
+        return NaturalGradientState(init_critic(config, network, params))
 
     def update(
         key: Array, params: PyTree, state: NaturalGradientState, batch: Batch, anneal: Array
@@ -143,13 +141,13 @@ def _natural_gradient_algorithm(
         with jax.default_matmul_precision("float32"):
             policy, metrics = improve_policy(params, flatten(batch))
         params, opt_state, value_error = fit_value(
-            key,
+            config,
             network,
+            key,
             {**params, "policy": policy},
             state.value_opt_state,
             batch,
-            adam(config.learning_rate * anneal, config.max_grad_norm),
-            config,
+            config.learning_rate * anneal,
         )
         return params, NaturalGradientState(opt_state), {**metrics, "value_loss": value_error}
 

@@ -1,13 +1,12 @@
 """Vanilla policy gradient with a learned baseline (Williams 1992; Sutton et al. 2000)."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
-import optax
 
-from jaxrl_po.algorithms.critic import CriticConfig, fit_value
-from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, minibatch_epochs
+from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
+from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, descend, pack
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
 from jaxrl_po.ops import normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
@@ -48,56 +47,49 @@ class VPGState(NamedTuple):
 def vpg(config: VPGConfig, network: Network) -> Algorithm:
     """VPG as an update: ascend E[log π(a|s) Â], then fit the critic to the λ-returns."""
 
-    def loss(policy_params: PyTree, params: PyTree, batch: Batch) -> tuple[Array, Any]:
-        distribution, _ = network.policy(
-            {**params, "policy": policy_params}, batch.observation, batch.memory
-        )
-        advantage = batch.advantage
-        if config.advantage_normalization == "minibatch":
-            advantage = normalize_advantage(advantage, batch.mask)
-        log_prob = distribution.log_prob(batch.action)
-        policy_loss = policy_gradient_loss(log_prob, advantage, batch.mask)
-        entropy = distribution.entropy().mean(where=batch.mask)
-        metrics = {"policy_loss": policy_loss, "entropy": entropy}
-        return policy_loss - config.ent_coef * entropy, metrics
-
     def init(params: PyTree) -> VPGState:
-        return VPGState(
-            adam(config.learning_rate, config.max_grad_norm).init(params["policy"]),
-            adam(config.critic_learning_rate, config.max_grad_norm).init(params["value"]),
-        )
+        packed, _ = pack(params["policy"], network.flat_params)
+        optimizer = adam(config.learning_rate, config.max_grad_norm)
+        return VPGState(optimizer.init(packed), init_critic(config, network, params))
 
     def update(
         key: Array, params: PyTree, state: VPGState, batch: Batch, anneal: Array
     ) -> tuple[PyTree, VPGState, dict[str, Array]]:
         batch = blank(batch)
         policy_key, value_key = jax.random.split(key)
-        optimizer = adam(config.learning_rate * anneal, config.max_grad_norm)
-        critic_optimizer = adam(config.critic_learning_rate * anneal, config.max_grad_norm)
 
-        def step(carry: Any, minibatch: Batch) -> tuple[Any, dict[str, Array]]:
-            policy_params, opt_state = carry
-            gradient, metrics = jax.grad(loss, has_aux=True)(policy_params, params, minibatch)
-            updates, opt_state = optimizer.update(gradient, opt_state, policy_params)
-            metrics["grad_norm"] = optax.tree.norm(gradient)
-            return (optax.apply_updates(policy_params, updates), opt_state), metrics
+        def loss(policy_params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
+            distribution, _ = network.policy(
+                {**params, "policy": policy_params}, minibatch.observation, minibatch.memory
+            )
+            advantage = minibatch.advantage
+            if config.advantage_normalization == "minibatch":
+                advantage = normalize_advantage(advantage, minibatch.mask)
+            log_prob = distribution.log_prob(minibatch.action)
+            policy_loss = policy_gradient_loss(log_prob, advantage, minibatch.mask)
+            entropy = distribution.entropy().mean(where=minibatch.mask)
+            metrics = {"policy_loss": policy_loss, "entropy": entropy}
+            return policy_loss - config.ent_coef * entropy, metrics
 
-        (policy_params, policy_opt_state), metrics = minibatch_epochs(
+        policy_params, policy_opt_state, metrics = descend(
             policy_key,
-            step,
-            (params["policy"], state.policy_opt_state),
+            loss,
+            adam(config.learning_rate * anneal, config.max_grad_norm),
+            params["policy"],
+            state.policy_opt_state,
             batch,
-            config.update_epochs,
-            config.num_minibatches,
+            num_epochs=config.update_epochs,
+            num_minibatches=config.num_minibatches,
+            flat=network.flat_params,
         )
         params, value_opt_state, error = fit_value(
-            value_key,
+            config,
             network,
+            value_key,
             {**params, "policy": policy_params},
             state.value_opt_state,
             batch,
-            critic_optimizer,
-            config,
+            config.critic_learning_rate * anneal,
         )
         means = {name: value.mean() for name, value in metrics.items()}
         return params, VPGState(policy_opt_state, value_opt_state), {**means, "value_loss": error}

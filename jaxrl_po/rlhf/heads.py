@@ -75,7 +75,14 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
     def init(key: Array) -> PyTree:
         return init_actor_critic(model, model.init(key), shared_torso=False)
 
-    return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())
+    return Network(
+        init,
+        policy,
+        value,
+        policy_and_value,
+        initial_memory=lambda num_envs: (),
+        flat_params=False,
+    )
 
 
 def _flat(tokens: Tokens) -> Tokens:
