@@ -11,6 +11,7 @@ import numpy as np
 from jaxrl_po.config import Config
 from jaxrl_po.distributions import Categorical, Gaussian, TanhGaussian
 from jaxrl_po.envs import Box, Discrete
+from jaxrl_po.ops.dense import dense_dot_general
 from jaxrl_po.types import Array, Network, PyTree
 
 CHANNELS, KERNEL = 16, (3, 3)  # the convolution of MinAtar's own baselines (Young & Tian 2019)
@@ -32,7 +33,7 @@ class Torso(nn.Module):
             x = self.activation(conv(x))
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
-            x = self.activation(nn.Dense(size, **_options(np.sqrt(2), x.dtype))(x))
+            x = self.activation(_dense(size, np.sqrt(2), x.dtype)(x))
         return x
 
 
@@ -47,9 +48,9 @@ class PolicyHead(nn.Module):
     def __call__(self, x: Array) -> Categorical | Gaussian:
         """The distribution over a batch of features [B, F]."""
         if isinstance(self.action_space, Discrete):
-            return Categorical(nn.Dense(self.action_space.n, **_options(0.01, x.dtype))(x))
+            return Categorical(_dense(self.action_space.n, 0.01, x.dtype)(x))
         size = len(self.action_space.low)
-        mean = nn.Dense(size, **_options(0.01, x.dtype))(x)
+        mean = _dense(size, 0.01, x.dtype)(x)
         log_std = self.param("log_std", lambda _: jnp.full(size, self.log_std_init, x.dtype))
         distribution = TanhGaussian if self.squash else Gaussian
         return distribution(mean, jnp.broadcast_to(log_std, mean.shape))
@@ -61,7 +62,7 @@ class ValueHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Values [B] of features [B, F]."""
-        return nn.Dense(1, **_options(1.0, x.dtype))(x)[:, 0]
+        return _dense(1, 1.0, x.dtype)(x)[:, 0]
 
 
 def make_network(
@@ -151,6 +152,10 @@ def _options(gain: float, dtype: Any) -> dict[str, Any]:
         "dtype": dtype,
         "param_dtype": dtype,
     }
+
+
+def _dense(size: int, gain: float, dtype: Any) -> nn.Dense:
+    return nn.Dense(size, dot_general=dense_dot_general, **_options(gain, dtype))
 
 
 def _flatten(

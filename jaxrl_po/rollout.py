@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.envs import Environment
+from jaxrl_po.packing import pack
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
 
 START_STATE_BYTES = 16 * 2**20  # bound on the start states drawn for one rollout
@@ -68,8 +69,21 @@ def rollout(
     start_keys = jax.random.split(start_key, (num_starts, num_envs))
     starts = jax.vmap(jax.vmap(lambda k: env.reset(k, env.params)))(start_keys)
 
-    def step(carry: Any, inputs: Any) -> tuple[Any, Transition]:
-        (env_state, observation, memory, episode_return, episode_length), sums = carry
+    fresh, unpack_state = pack(
+        RolloutState(
+            env_state=starts[1],
+            observation=starts[0],
+            memory=jax.tree.map(lambda x: _repeat(x, num_starts), initial_memory),
+            episode_return=jnp.zeros((num_starts, num_envs)),
+            episode_length=jnp.zeros((num_starts, num_envs), jnp.int32),
+        ),
+        num_axes=2,
+    )
+    unpack_step = None
+
+    def step(carry: list[Array], inputs: Any) -> tuple[list[Array], list[Array]]:
+        nonlocal unpack_step
+        env_state, observation, memory, episode_return, episode_length = unpack_state(carry)
         t, noise_t, keys_t = inputs
 
         distribution, next_memory = policy(observation, memory)
@@ -92,28 +106,30 @@ def rollout(
         )
         episode_return = episode_return + reward
         episode_length = episode_length + 1
-        sums = EpisodeSums(
-            sums.episode_return + jnp.where(done, episode_return, 0).sum(),
-            sums.episode_length + jnp.where(done, episode_length, 0).sum(dtype=jnp.int32),
-            sums.num_episodes + done.sum(dtype=jnp.int32),
+        ongoing, _ = pack(
+            RolloutState(env_state, next_observation, next_memory, episode_return, episode_length),
+            num_axes=1,
         )
-        start_observation, start_state = jax.tree.map(lambda x: x[t % num_starts], starts)
-        fresh = RolloutState(
-            env_state=start_state,
-            observation=start_observation,
-            memory=initial_memory,
-            episode_return=jnp.zeros_like(episode_return),
-            episode_length=jnp.zeros_like(episode_length),
-        )
-        ongoing = RolloutState(
-            env_state, next_observation, next_memory, episode_return, episode_length
-        )
-        return (jax.tree.map(lambda f, o: _where(done, f, o), fresh, ongoing), sums), transition
+        output, unpack_step = pack((transition, episode_return, episode_length), num_axes=1)
+        number = t % num_starts
+        return [_where(done, f[number], o) for f, o in zip(fresh, ongoing, strict=True)], output
 
-    no_sums = EpisodeSums(jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    start, _ = pack(state, num_axes=1)
     inputs = jnp.arange(num_steps), noise, env_keys
-    (state, sums), transitions = jax.lax.scan(step, (state, no_sums), inputs)
-    return state, transitions, sums
+    end, outputs = jax.lax.scan(step, start, inputs)
+    assert unpack_step is not None
+    transitions, episode_return, episode_length = unpack_step(outputs)
+    done = transitions.terminated | transitions.truncated
+    sums = EpisodeSums(
+        jnp.where(done, episode_return, 0).sum(),
+        jnp.where(done, episode_length, 0).sum(dtype=jnp.int32),
+        done.sum(dtype=jnp.int32),
+    )
+    return unpack_state(end), transitions, sums
+
+
+def _repeat(x: Array, num: int) -> Array:
+    return jnp.broadcast_to(x, (num, *x.shape))
 
 
 def _num_starts(start: PyTree, num_steps: int) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxrl_po.algorithms.minibatch import adam, check_minibatches, descend, pack
+from jaxrl_po.algorithms.minibatch import adam, check_minibatches, descend, to_vector
 from jaxrl_po.config import COUNT, Config, setting
 from jaxrl_po.ops import value_loss
 from jaxrl_po.types import Array, Batch, Network, PyTree
@@ -30,8 +30,8 @@ class CriticConfig(Config):
 
 def init_critic(config: CriticConfig, network: Network, params: PyTree) -> PyTree:
     """The first state of the critic's Adam."""
-    packed, _ = pack(params["value"], network.flat_params)
-    return adam(config.learning_rate, config.max_grad_norm).init(packed)
+    vector, _ = to_vector(params["value"], network.flat_params)
+    return adam(config.learning_rate, config.max_grad_norm).init(vector)
 
 
 def fit_value(

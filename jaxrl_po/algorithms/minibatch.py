@@ -9,6 +9,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl_po.config import Config
+from jaxrl_po.packing import pack
 from jaxrl_po.types import Array, Batch, PyTree
 
 
@@ -21,14 +22,14 @@ def adam(
     )
 
 
-def pack(params: PyTree, flat: bool) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+def to_vector(params: PyTree, flat: bool) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
     """Parameters as an optimiser sees them, and the way back: one vector if `flat`.
 
     On one vector Adam is a few large kernels in place of several for each parameter. A CPU gains
     most: XLA hands many small kernels that could run side by side to several threads, whose
     waiting for each other takes a quarter of the time of a minibatch of 128.
     """
-    return ravel_pytree(params) if flat else (params, lambda packed: packed)
+    return ravel_pytree(params) if flat else (params, lambda params: params)
 
 
 def check_minibatches(config: Config, field: str) -> None:
@@ -98,41 +99,42 @@ def descend(
         loss: params, minibatch [B / num_minibatches, ...] -> loss [], metrics.
         optimizer: what makes a step of a gradient.
         params: where to start.
-        opt_state: the optimizer's, for `pack(params, flat)`.
+        opt_state: the optimizer's, for `to_vector(params, flat)`.
         batch: records [T, N, ...].
         num_epochs: passes over the batch.
         num_minibatches: minibatches of a pass; they divide B.
-        flat: see `pack`.
+        flat: see `to_vector`.
         stop: metrics -> whether to leave the parameters alone from this minibatch on.
 
     Returns:
         Params, optimizer state, and the metrics [num_epochs · num_minibatches] with "grad_norm".
     """
-    samples = flatten(batch)
-    size = jax.tree.leaves(samples)[0].shape[0]
-    packed, unpack = pack(params, flat)
+    samples, unpack_samples = pack(flatten(batch), num_axes=1)
+    size = samples[0].shape[0]
+    vector, unravel = to_vector(params, flat)
 
-    def step(carry: Any, minibatch: Batch) -> tuple[Any, dict[str, Array]]:
-        packed, opt_state, stopped = carry
-        gradient, metrics = jax.grad(lambda packed: loss(unpack(packed), minibatch), has_aux=True)(
-            packed
+    def step(carry: Any, samples: list[Array]) -> tuple[Any, dict[str, Array]]:
+        vector, opt_state, stopped = carry
+        minibatch = unpack_samples(samples)
+        gradient, metrics = jax.grad(lambda vector: loss(unravel(vector), minibatch), has_aux=True)(
+            vector
         )
-        updates, new_opt_state = optimizer.update(gradient, opt_state, packed)
-        new = optax.apply_updates(packed, updates), new_opt_state
+        updates, new_opt_state = optimizer.update(gradient, opt_state, vector)
+        new = optax.apply_updates(vector, updates), new_opt_state
         if stop is not None:
             stopped |= stop(metrics)
-            new = jax.tree.map(lambda n, o: jnp.where(stopped, o, n), new, (packed, opt_state))
+            new = jax.tree.map(lambda n, o: jnp.where(stopped, o, n), new, (vector, opt_state))
         return (*new, stopped), {**metrics, "grad_norm": optax.tree.norm(gradient)}
 
-    start = packed, opt_state, jnp.zeros((), bool)
+    start = vector, opt_state, jnp.zeros((), bool)
     if num_minibatches == 1:  # the order within a full batch does not matter
         end, metrics = jax.lax.scan(lambda c, _: step(c, samples), start, length=num_epochs)
     else:
         order = random_orders(key, num_epochs, size)
         end, metrics = jax.lax.scan(
-            lambda c, index: step(c, jax.tree.map(lambda x: x[index], samples)),
+            lambda c, index: step(c, [x[index] for x in samples]),
             start,
             order.reshape(num_epochs * num_minibatches, size // num_minibatches),
         )
-    packed, opt_state, _ = end
-    return unpack(packed), opt_state, metrics
+    vector, opt_state, _ = end
+    return unravel(vector), opt_state, metrics

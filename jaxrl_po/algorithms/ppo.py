@@ -11,7 +11,7 @@ from jaxrl_po.algorithms.minibatch import (
     blank,
     check_minibatches,
     descend,
-    pack,
+    to_vector,
 )
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
@@ -172,8 +172,8 @@ def adapt_kl_coef(kl_coef: Array, kl: Array, target_kl: Array | float) -> Array:
 
 def init_optimizer(config: ProximalConfig, network: Network, params: PyTree) -> PyTree:
     """Adam's first state."""
-    packed, _ = pack(params, network.flat_params)
-    return adam(config.learning_rate, config.max_grad_norm).init(packed)
+    vector, _ = to_vector(params, network.flat_params)
+    return adam(config.learning_rate, config.max_grad_norm).init(vector)
 
 
 def proximal_epochs(

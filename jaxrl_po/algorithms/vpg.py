@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import jax
 
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
-from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, descend, pack
+from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, descend, to_vector
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
 from jaxrl_po.ops import normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
@@ -48,9 +48,9 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
     """VPG as an update: ascend E[log π(a|s) Â], then fit the critic to the λ-returns."""
 
     def init(params: PyTree) -> VPGState:
-        packed, _ = pack(params["policy"], network.flat_params)
+        vector, _ = to_vector(params["policy"], network.flat_params)
         optimizer = adam(config.learning_rate, config.max_grad_norm)
-        return VPGState(optimizer.init(packed), init_critic(config, network, params))
+        return VPGState(optimizer.init(vector), init_critic(config, network, params))
 
     def update(
         key: Array, params: PyTree, state: VPGState, batch: Batch, anneal: Array
