@@ -112,8 +112,10 @@ def descend(
     samples, unpack_samples = pack(flatten(batch), num_axes=1)
     size = samples[0].shape[0]
     vector, unravel = to_vector(params, flat)
+    unpack_metrics: Callable[[list[Array]], dict[str, Array]]
 
-    def step(carry: Any, samples: list[Array]) -> tuple[Any, dict[str, Array]]:
+    def step(carry: Any, samples: list[Array]) -> tuple[Any, list[Array]]:
+        nonlocal unpack_metrics
         vector, opt_state, stopped = carry
         minibatch = unpack_samples(samples)
         gradient, metrics = jax.grad(lambda vector: loss(unravel(vector), minibatch), has_aux=True)(
@@ -124,7 +126,9 @@ def descend(
         if stop is not None:
             stopped |= stop(metrics)
             new = jax.tree.map(lambda n, o: jnp.where(stopped, o, n), new, (vector, opt_state))
-        return (*new, stopped), {**metrics, "grad_norm": optax.tree.norm(gradient)}
+        metrics["grad_norm"] = optax.tree.norm(gradient)
+        output, unpack_metrics = pack(metrics, num_axes=0)
+        return (*new, stopped), output
 
     start = vector, opt_state, jnp.zeros((), bool)
     if num_minibatches == 1:  # the order within a full batch does not matter
@@ -137,4 +141,4 @@ def descend(
             order.reshape(num_epochs * num_minibatches, size // num_minibatches),
         )
     vector, opt_state, _ = end
-    return unravel(vector), opt_state, metrics
+    return unravel(vector), opt_state, unpack_metrics(metrics)

@@ -222,9 +222,10 @@ def proximal_epochs(
             "policy_loss": policy_error,
             "value_loss": value_error,
             "entropy": entropy,
-            "minibatch_kl": kl,
             "ratio_first_minibatch": ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))],
         }
+        if max_kl is not None:
+            metrics["minibatch_kl"] = kl
         total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
         if penalty is not None:
             total += penalty(distribution, minibatch)
@@ -244,6 +245,6 @@ def proximal_epochs(
     )
     # At the first minibatch policy and old policy are one: the ratio farthest from 1 shows it.
     first_ratio = metrics.pop("ratio_first_minibatch")[0]
-    del metrics["minibatch_kl"]  # the loop measures the KL of the whole update
+    metrics.pop("minibatch_kl", None)  # the loop measures the KL of the whole update
     means = {name: value.mean() for name, value in metrics.items()}
     return params, opt_state, {**means, "ratio_first_minibatch": first_ratio}
