@@ -8,6 +8,7 @@ bit.
 
 import math
 from collections.abc import Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,9 @@ JAX_DEFAULT = "threefry2x32"
 
 
 def unrolled(key: Array) -> Array:
-    """The same key for the same numbers, drawn faster; keys of other generators stay as they are."""
-    if not (jax.random.key_impl(key) == JAX_DEFAULT and jax.config.jax_threefry_partitionable):
+    """A key for the same numbers, drawn faster; a key of another generator stays as it is."""
+    partitionable = getattr(jax.config, "jax_threefry_partitionable")  # noqa: B009, a typed stub
+    if not (jax.random.key_impl(key) == JAX_DEFAULT and partitionable):
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
 
@@ -77,7 +79,7 @@ def _split(key: Array, shape: tuple[int, ...]) -> Array:
     return jnp.stack(_count(key, math.prod(shape)), axis=-1).reshape(*shape, 2)
 
 
-def _fold_in(key: Array, data: Array) -> Array:
+def _fold_in(key: Array, data: Any) -> Array:
     return jnp.stack(threefry_2x32(key, jnp.uint32(0), jnp.asarray(data, jnp.uint32)))
 
 

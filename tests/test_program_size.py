@@ -67,7 +67,7 @@ def textbook_sizes():
 
 
 def test_environment_loop(sizes, textbook_sizes):
-    assert sizes[NUM_STEPS] <= 40
+    assert sizes[NUM_STEPS] <= 26
     assert sizes[NUM_STEPS] <= 0.5 * textbook_sizes[NUM_STEPS]
 
 

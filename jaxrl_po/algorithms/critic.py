@@ -53,7 +53,7 @@ def fit_value(
         value = network.value(
             {**params, "value": value_params}, minibatch.observation, minibatch.memory
         )
-        error = value_loss(value, minibatch.target, minibatch.mask)
+        error = value_loss(value, minibatch.target).mean(where=minibatch.mask)
         return error, {"value_loss": error}
 
     value_params, opt_state, metrics = descend(

@@ -19,6 +19,7 @@ from jaxrl_po.ops import (
     clipped_value_loss,
     importance_ratio,
     mean_kl,
+    means,
     normalize_advantage,
     surrogate_loss,
     value_loss,
@@ -96,18 +97,18 @@ class PPOPenaltyState(NamedTuple):
     kl_coef: Array  # [] β
 
 
-Penalty = Callable[[Any, Batch], Array]  # π(·|s) [b], minibatch -> a term of the loss []
+# ratio [b], advantage [b], KL(old‖new) [b] -> loss [b], further quantities to log [b]
+PolicyLoss = Callable[[Array, Array, Array], tuple[Array, dict[str, Array]]]
+Penalty = Callable[[Any, Batch], Array]  # π(·|s) [b], minibatch -> a term of the loss [b]
 
 
 def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> Algorithm:
     """PPO-clip as an update (eq. 7 and 9), with a `penalty` of one's own added to the loss."""
 
-    def policy_loss(
-        ratio: Array, advantage: Array, mask: Array | None, kl: Array
-    ) -> tuple[Array, dict[str, Array]]:
+    def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict[str, Array]]:
         outside = jnp.abs(ratio - 1.0) > config.clip_eps
-        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps, mask)
-        return loss, {"clip_fraction": outside.mean(dtype=ratio.dtype, where=mask)}
+        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps)
+        return loss, {"clip_fraction": outside.astype(ratio.dtype)}
 
     def init(params: PyTree) -> PPOState:
         return PPOState(init_optimizer(config, network, params))
@@ -145,9 +146,9 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
         beta = state.kl_coef
 
         def policy_loss(
-            ratio: Array, advantage: Array, mask: Array | None, kl: Array
+            ratio: Array, advantage: Array, kl: Array
         ) -> tuple[Array, dict[str, Array]]:
-            return surrogate_loss(ratio, advantage, mask) + beta * kl, {}
+            return surrogate_loss(ratio, advantage) + beta * kl, {}
 
         params, opt_state, metrics = proximal_epochs(
             config, network, policy_loss, key, params, state.opt_state, batch, anneal
@@ -179,7 +180,7 @@ def init_optimizer(config: ProximalConfig, network: Network, params: PyTree) -> 
 def proximal_epochs(
     config: ProximalConfig,
     network: Network,
-    policy_loss: Callable[[Array, Array, Array | None, Array], tuple[Array, dict[str, Array]]],
+    policy_loss: PolicyLoss,
     key: Array,
     params: PyTree,
     opt_state: PyTree,
@@ -191,9 +192,9 @@ def proximal_epochs(
     """Epochs of minibatch Adam on policy loss + c₁ value loss - c₂ entropy (eq. 9).
 
     Args:
-        policy_loss: ratio [b], advantage [b], mask [b] or None, KL(old‖new) [] -> loss [], metrics.
+        policy_loss: the loss of the policy alone.
         max_kl: once a minibatch's KL exceeds it, no further step is taken on this rollout.
-        penalty: π(·|s), minibatch -> a further term of the loss.
+        penalty: a further term of the loss.
 
     Returns:
         Params, optimiser state, and means of the metrics over all minibatches.
@@ -204,32 +205,28 @@ def proximal_epochs(
             params, minibatch.observation, minibatch.memory
         )
         mask = minibatch.mask
-        log_prob = distribution.log_prob(minibatch.action)
-        ratio = importance_ratio(log_prob, minibatch.log_prob, mask)
-        kl = mean_kl(minibatch.distribution, distribution, mask)
+        ratio = importance_ratio(distribution.log_prob(minibatch.action), minibatch.log_prob, mask)
+        kl = minibatch.distribution.kl(distribution)
         advantage = minibatch.advantage
         if config.advantage_normalization == "minibatch":
             advantage = normalize_advantage(advantage, mask)
-        policy_error, metrics = policy_loss(ratio, advantage, mask, kl)
+        policy_error, terms = policy_loss(ratio, advantage, kl)
         if config.clip_value:
             value_error = clipped_value_loss(
-                value, minibatch.value, minibatch.target, config.value_clip_eps, mask
+                value, minibatch.value, minibatch.target, config.value_clip_eps
             )
         else:
-            value_error = value_loss(value, minibatch.target, mask)
-        entropy = distribution.entropy().mean(where=mask)
-        metrics |= {
-            "policy_loss": policy_error,
-            "value_loss": value_error,
-            "entropy": entropy,
-            "ratio_first_minibatch": ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))],
-        }
-        if max_kl is not None:
-            metrics["minibatch_kl"] = kl
+            value_error = value_loss(value, minibatch.target)
+        entropy = distribution.entropy()
         total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
         if penalty is not None:
             total += penalty(distribution, minibatch)
-        return total, metrics
+        terms |= {"policy_loss": policy_error, "value_loss": value_error, "entropy": entropy}
+        if max_kl is not None:
+            terms["minibatch_kl"] = kl
+        metrics = means(terms, mask)
+        metrics["ratio_first_minibatch"] = ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))]
+        return total.mean(where=mask), metrics
 
     params, opt_state, metrics = descend(
         key,
@@ -246,5 +243,5 @@ def proximal_epochs(
     # At the first minibatch policy and old policy are one: the ratio farthest from 1 shows it.
     first_ratio = metrics.pop("ratio_first_minibatch")[0]
     metrics.pop("minibatch_kl", None)  # the loop measures the KL of the whole update
-    means = {name: value.mean() for name, value in metrics.items()}
-    return params, opt_state, {**means, "ratio_first_minibatch": first_ratio}
+    averages = {name: value.mean() for name, value in metrics.items()}
+    return params, opt_state, {**averages, "ratio_first_minibatch": first_ratio}

@@ -162,7 +162,7 @@ def _natural_gradient_algorithm(
             log_prob = distribution.log_prob(batch.action)
             ratio = importance_ratio(log_prob, batch.log_prob, batch.mask)
             kl = mean_kl(batch.distribution, distribution, batch.mask)
-            return -surrogate_loss(ratio, batch.advantage, batch.mask), kl
+            return -surrogate_loss(ratio, batch.advantage).mean(where=batch.mask), kl
 
         old = params["policy"]
         (baseline, _), gradient = jax.value_and_grad(objective, has_aux=True)(old)

@@ -8,7 +8,7 @@ import jax
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
 from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, descend, to_vector
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
-from jaxrl_po.ops import normalize_advantage, policy_gradient_loss
+from jaxrl_po.ops import means, normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 
 
@@ -65,11 +65,11 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
             advantage = minibatch.advantage
             if config.advantage_normalization == "minibatch":
                 advantage = normalize_advantage(advantage, minibatch.mask)
-            log_prob = distribution.log_prob(minibatch.action)
-            policy_loss = policy_gradient_loss(log_prob, advantage, minibatch.mask)
-            entropy = distribution.entropy().mean(where=minibatch.mask)
-            metrics = {"policy_loss": policy_loss, "entropy": entropy}
-            return policy_loss - config.ent_coef * entropy, metrics
+            error = policy_gradient_loss(distribution.log_prob(minibatch.action), advantage)
+            entropy = distribution.entropy()
+            total = error - config.ent_coef * entropy
+            metrics = means({"policy_loss": error, "entropy": entropy}, minibatch.mask)
+            return total.mean(where=minibatch.mask), metrics
 
         policy_params, policy_opt_state, metrics = descend(
             policy_key,
@@ -91,7 +91,11 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
             batch,
             config.critic_learning_rate * anneal,
         )
-        means = {name: value.mean() for name, value in metrics.items()}
-        return params, VPGState(policy_opt_state, value_opt_state), {**means, "value_loss": error}
+        averages = {name: value.mean() for name, value in metrics.items()}
+        return (
+            params,
+            VPGState(policy_opt_state, value_opt_state),
+            {**averages, "value_loss": error},
+        )
 
     return Algorithm(init, update)

@@ -1,9 +1,10 @@
-"""Policy and value losses: means over the batch [B], or over the slots of it that a mask leaves.
+"""Policy and value losses of each sample [B]; a loss is their mean over the samples that count.
 
 Without a mask every slot counts. With one, what stands in a slot it leaves out has no influence:
 token sequences of unequal length share a batch that way.
 """
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl_po.types import Array
@@ -20,46 +21,47 @@ def importance_ratio(log_prob: Array, old_log_prob: Array, mask: Array | None = 
     return jnp.exp(log_ratio if mask is None else jnp.where(mask, log_ratio, 0.0))
 
 
-def policy_gradient_loss(log_prob: Array, advantage: Array, mask: Array | None = None) -> Array:
-    """The score-function loss -E[log π(a|s) Â] (Williams 1992; Sutton et al. 2000, thm. 1)."""
-    return -(log_prob * advantage).mean(where=mask)
+def means(terms: dict[str, Array], mask: Array | None = None) -> dict[str, Array]:
+    """The mean of each quantity [B] over all that count, as one reduction; no gradient flows."""
+    stacked = jax.lax.stop_gradient(jnp.stack(list(terms.values())))
+    where = None if mask is None else jnp.broadcast_to(mask, stacked.shape)
+    averages = stacked.mean(axis=tuple(range(1, stacked.ndim)), where=where)
+    return dict(zip(terms, averages, strict=True))
 
 
-def surrogate_loss(ratio: Array, advantage: Array, mask: Array | None = None) -> Array:
-    """The importance-weighted surrogate -E[r Â] (Schulman et al. 2015, arXiv:1502.05477, eq. 14).
+def policy_gradient_loss(log_prob: Array, advantage: Array) -> Array:
+    """The score-function loss -log π(a|s) Â (Williams 1992; Sutton et al. 2000, thm. 1)."""
+    return -log_prob * advantage
+
+
+def surrogate_loss(ratio: Array, advantage: Array) -> Array:
+    """The importance-weighted surrogate -r Â (Schulman et al. 2015, arXiv:1502.05477, eq. 14).
 
     `ratio` is r = π(a|s) / π_old(a|s).
     """
-    return -(ratio * advantage).mean(where=mask)
+    return -ratio * advantage
 
 
-def clipped_surrogate_loss(
-    ratio: Array, advantage: Array, clip_eps: float | Array, mask: Array | None = None
-) -> Array:
-    """The clipped surrogate -E[min(r Â, clip(r, 1-ε, 1+ε) Â)] (arXiv:1707.06347, eq. 7)."""
+def clipped_surrogate_loss(ratio: Array, advantage: Array, clip_eps: float | Array) -> Array:
+    """The clipped surrogate -min(r Â, clip(r, 1-ε, 1+ε) Â) (arXiv:1707.06347, eq. 7)."""
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
-    return -jnp.minimum(ratio * advantage, clipped * advantage).mean(where=mask)
+    return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 
-def value_loss(value: Array, target: Array, mask: Array | None = None) -> Array:
-    """Half the mean squared error ½ E[(V(s) - target)²]."""
-    return 0.5 * jnp.square(value - target).mean(where=mask)
+def value_loss(value: Array, target: Array) -> Array:
+    """Half the squared error ½ (V(s) - target)²."""
+    return 0.5 * jnp.square(value - target)
 
 
 def clipped_value_loss(
-    value: Array,
-    old_value: Array,
-    target: Array,
-    clip_eps: float | Array,
-    mask: Array | None = None,
+    value: Array, old_value: Array, target: Array, clip_eps: float | Array
 ) -> Array:
     """The larger of the errors of V and of V held within ε of V_old (as in OpenAI Baselines PPO).
 
-    ½ E[max((V - target)², (V_old + clip(V - V_old, -ε, ε) - target)²)]
+    ½ max((V - target)², (V_old + clip(V - V_old, -ε, ε) - target)²)
     """
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
-    worst = jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
-    return 0.5 * worst.mean(where=mask)
+    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
 
 
 def explained_variance(value: Array, target: Array) -> Array:

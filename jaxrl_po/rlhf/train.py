@@ -226,7 +226,6 @@ def kl_loss(
             model, sft_params, batch.observation, config.update.num_steps, config.temperature
         )
         log_ratio = distribution.log_prob(batch.action) - reference.log_prob(batch.action)
-        estimate = ESTIMATORS[config.kl_in_loss](log_ratio)
-        return config.kl_coef * estimate.mean(where=batch.mask)
+        return config.kl_coef * ESTIMATORS[config.kl_in_loss](log_ratio)
 
     return penalty

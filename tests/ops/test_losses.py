@@ -14,6 +14,11 @@ from tests.reference import losses as reference
 B, EPS = 16, 0.2
 
 
+def mean(loss, **options):
+    """The loss of a batch: losses are each sample's."""
+    return lambda *arguments: loss(*arguments, **options).mean()
+
+
 def samples(seed, count=3):
     """Ratios around 1 first, then anything; nowhere near the kinks, so that gradients exist."""
     rng = np.random.default_rng(seed)
@@ -22,16 +27,16 @@ def samples(seed, count=3):
 
 
 LOSSES = {
-    "policy_gradient": (ops.policy_gradient_loss, reference.policy_gradient, 2),
-    "surrogate": (ops.surrogate_loss, reference.surrogate, 2),
+    "policy_gradient": (mean(ops.policy_gradient_loss), reference.policy_gradient, 2),
+    "surrogate": (mean(ops.surrogate_loss), reference.surrogate, 2),
     "clipped_surrogate": (
-        functools.partial(ops.clipped_surrogate_loss, clip_eps=EPS),
+        mean(ops.clipped_surrogate_loss, clip_eps=EPS),
         functools.partial(reference.clipped_surrogate, eps=EPS),
         2,
     ),
-    "value": (ops.value_loss, reference.value, 2),
+    "value": (mean(ops.value_loss), reference.value, 2),
     "clipped_value": (
-        functools.partial(ops.clipped_value_loss, clip_eps=EPS),
+        mean(ops.clipped_value_loss, clip_eps=EPS),
         functools.partial(reference.clipped_value, eps=EPS),
         3,
     ),
@@ -66,12 +71,12 @@ def test_losses_have_the_right_gradients(loss, expected, count):
     ],
 )
 def test_no_gradient_where_ppo_clips(ratio, advantage, gradient):
-    loss = jax.grad(lambda r: ops.clipped_surrogate_loss(r, jnp.array([advantage]), EPS))
+    loss = jax.grad(lambda r: ops.clipped_surrogate_loss(r, jnp.array([advantage]), EPS).sum())
     np.testing.assert_allclose(loss(jnp.array([ratio])), [gradient], rtol=1e-6)
 
 
 def test_value_clip_stops_the_gradient_once_the_value_moved_far_enough():
-    slope = jax.grad(lambda v: ops.clipped_value_loss(v, jnp.zeros(1), jnp.full(1, 5.0), EPS))
+    slope = jax.grad(lambda v: ops.clipped_value_loss(v, jnp.zeros(1), jnp.full(1, 5.0), EPS).sum())
     np.testing.assert_allclose(slope(jnp.array([0.3])), [0.0])
     np.testing.assert_allclose(slope(jnp.array([0.1])), [-4.9], rtol=1e-6)
     np.testing.assert_allclose(slope(jnp.array([-0.3])), [-5.3], rtol=1e-6)
@@ -87,3 +92,13 @@ def test_normalised_advantages_have_no_mean_and_unit_spread(seed, shift, scale):
 
 def test_equal_advantages_normalise_to_zero():
     np.testing.assert_array_equal(ops.normalize_advantage(jnp.full(4, 3.0)), 0)
+
+
+def test_means_count_what_the_mask_leaves_and_hold_back_gradients():
+    terms = {"a": jnp.array([1.0, 2.0, jnp.nan]), "b": jnp.array([4.0, 0.0, 7.0])}
+    mask = jnp.array([True, True, False])
+    found = ops.means(terms, mask)
+    assert {name: float(x) for name, x in found.items()} == {"a": 1.5, "b": 2.0}
+    assert float(ops.means({"b": terms["b"]})["b"]) == pytest.approx(11 / 3)
+    slope = jax.grad(lambda x: ops.means({"x": x})["x"])(jnp.ones(3))
+    np.testing.assert_array_equal(slope, 0)

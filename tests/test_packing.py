@@ -1,0 +1,54 @@
+"""Packing and its way back are inverse, and leave large leaves and keys alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po.packing import MAX_ROW, pack
+
+TREE = {
+    "a": jnp.arange(6.0).reshape(2, 3, 1),
+    "b": jnp.arange(6, dtype=jnp.int32).reshape(2, 3),
+    "c": jnp.arange(24.0).reshape(2, 3, 2, 2),
+    "done": jnp.array([[True, False, True]] * 2),
+    "large": jnp.zeros((2, 3, MAX_ROW + 1)),
+    "key": jax.random.split(jax.random.key(0), (2, 3)),
+    "empty": (),
+}
+
+
+def equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert x.dtype == y.dtype
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("num_axes", [1, 2])
+def test_the_way_back_is_the_inverse(num_axes):
+    packed, unpack = pack(TREE, num_axes)
+    equal(unpack(packed), TREE)
+
+
+def test_small_leaves_of_a_type_become_one():
+    packed, _ = pack(TREE, 2)
+    assert sorted(str(x.dtype) for x in packed) == sorted(
+        ["float32", "int32", "bool", "float32", "key<fry>"]
+    )
+    assert packed[0].shape == (2, 3, 5)
+
+
+def test_the_way_back_takes_any_batch():
+    _, unpack = pack(TREE, 2)
+    row, _ = pack(jax.tree.map(lambda x: x[0], TREE), 1)
+    equal(unpack(row), jax.tree.map(lambda x: x[0], TREE))
+
+
+def test_scalars():
+    scalars = {"x": jnp.float32(1), "y": jnp.float32(2), "n": jnp.int32(3)}
+    packed, unpack = pack(scalars, 0)
+    assert [x.shape for x in packed] == [(), (2,)] or [x.shape for x in packed] == [(2,), ()]
+    equal(unpack(packed), scalars)
