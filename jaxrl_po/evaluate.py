@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.config import Config
+from jaxrl_po.prng import unrolled
 from jaxrl_po.train import as_config, make_parts, observe
 from jaxrl_po.types import Array, Network, TrainState
 
@@ -47,7 +48,7 @@ def evaluate(
     """
     config = as_config(config)
     environment, network = make_parts(config, env, network)
-    reset_key, key = jax.random.split(key)
+    reset_key, key = jax.random.split(unrolled(key))
     observation, env_state = jax.vmap(environment.reset, in_axes=(0, None))(
         jax.random.split(reset_key, num_episodes), environment.params
     )

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "jaxrl_po"
 # From the bottom up; a module may import its own layer and those below.
 LAYERS = [
     {"types", "config"},
-    {"ops"},
+    {"ops", "packing", "prng"},
     {"distributions", "envs"},
     {"networks"},
     {"rollout", "algorithms"},

@@ -16,10 +16,17 @@ from jaxrl_po.types import Array, Batch, PyTree
 def adam(
     learning_rate: Array | float, max_grad_norm: Array | float
 ) -> optax.GradientTransformation:
-    """Adam behind a bound on the gradient's global norm, built where its numbers are traced."""
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5)
-    )
+    """Adam behind a bound on the gradient's global norm, built where its numbers are traced.
+
+    The bound is one factor min(1, max/‖g‖), which XLA folds into Adam's own kernels; optax's
+    `clip_by_global_norm` writes the clipped gradient out first.
+    """
+
+    def clip(gradient: PyTree, _: PyTree) -> PyTree:
+        factor = jnp.minimum(1.0, max_grad_norm / optax.tree.norm(gradient))
+        return optax.tree.scale(factor, gradient)
+
+    return optax.chain(optax.stateless(clip), optax.adam(learning_rate, eps=1e-5))
 
 
 def to_vector(params: PyTree, flat: bool) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
