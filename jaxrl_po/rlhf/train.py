@@ -112,17 +112,18 @@ def make_rlhf_step(
     check_context(pool.ids.shape[1], T, model.context_length)
     network = token_network(model, T, config.temperature)
 
-    def algorithm(sft_params: PyTree) -> Algorithm:
+    def algorithm(sft_params: PyTree, kl_coef: Array) -> Algorithm:
         if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
-            return ppo(config.update, network, kl_loss(config, model, sft_params))
+            return ppo(config.update, network, kl_loss(config, model, sft_params, kl_coef))
         return make_algorithm(config.update, network)
 
     def init(key: Array, sft_params: PyTree) -> RLHFState:
         params = init_actor_critic(model, sft_params, config.update.shared_torso)
+        kl_coef = jnp.asarray(config.kl_coef, jnp.zeros(()).dtype)
         return RLHFState(
             params=params,
-            algorithm=algorithm(sft_params).init(params),
-            kl_coef=jnp.asarray(config.kl_coef, jnp.zeros(()).dtype),
+            algorithm=algorithm(sft_params, kl_coef).init(params),
+            kl_coef=kl_coef,
             key=key,
             iteration=jnp.zeros((), jnp.uint32),
         )
@@ -151,7 +152,7 @@ def make_rlhf_step(
         )
         fraction_left = 1.0 - state.iteration / config.update.num_iterations
         anneal = fraction_left if config.update.anneal_lr else 1.0
-        params, algorithm_state, update_metrics = algorithm(sft_params).update(
+        params, algorithm_state, update_metrics = algorithm(sft_params, state.kl_coef).update(
             update_key, state.params, state.algorithm, one_step(batch), jnp.asarray(anneal)
         )
         metrics |= {NAMES.get(name, f"policy/{name}"): x for name, x in update_metrics.items()}
@@ -217,7 +218,7 @@ def after_update(config: RLHFConfig, network: Network, params: PyTree, batch: Ba
 
 
 def kl_loss(
-    config: RLHFConfig, model: LanguageModel, sft_params: PyTree
+    config: RLHFConfig, model: LanguageModel, sft_params: PyTree, kl_coef: Array
 ) -> Callable[[Any, Batch], Array]:
     """β · k2 as a term of the loss: E[½ (log π/π_ref)²], whose gradient is that of the KL."""
 
@@ -227,6 +228,6 @@ def kl_loss(
         )
         log_ratio = distribution.log_prob(batch.action) - reference.log_prob(batch.action)
         estimate = ESTIMATORS[config.kl_in_loss](log_ratio)
-        return config.kl_coef * estimate.mean(where=batch.mask)
+        return kl_coef * estimate.mean(where=batch.mask)
 
     return penalty
