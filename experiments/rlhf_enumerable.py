@@ -72,7 +72,7 @@ def measure(name: str, config: RLHFConfig, reference: PyTree) -> list[dict[str, 
         for seed in range(SEEDS):
             started = time.perf_counter()
             found = jax.tree.map(np.asarray, run(jax.random.key(seed), kl_coef, reference))
-            row = {"method": name, "β": kl_coef, "seed": seed}
+            row: dict[str, Any] = {"method": name, "β": kl_coef, "seed": seed}
             row |= {key: np.round(x.astype(float), 6).tolist() for key, x in found.items()}
             rows.append(row)
             seconds = time.perf_counter() - started

@@ -45,8 +45,8 @@ from jaxrl_po.rlhf.types import RewardFn
 from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
-V, L, P, T, PAD = 4096, 48, 6, 16, -1
-N, UPDATES, SEGMENT = 64, 100, 10
+V, L, P, T, PAD = 4096, 48, 6, 10, -1
+N, UPDATES, SEGMENT = 256, 120, 10
 HELD_OUT, TEST_PROMPTS = 2000, 128
 REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 32  # to each test prompt
 PRICES = (0.1, 0), (0.1, 1), (0.3, 0), (0.03, 0)  # β, seed
@@ -62,12 +62,10 @@ CONFIG = RLHFConfig(
         num_steps=T,
         total_timesteps=N * T * UPDATES,
         gamma=1.0,
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         anneal_lr=True,
         max_grad_norm=1.0,
         update_epochs=2,
-        shared_torso=True,
-        vf_coef=0.1,
     ),
     eos_id=snippets.EOS,
     pad_id=PAD,

@@ -142,7 +142,7 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             "",
             found["measured"],
             "",
-            f"The policy continues openings of 2 to 5 words by at most 16 tokens; "
+            f"The policy continues openings of 2 to 5 words by at most 10 tokens; "
             f"{found['answers']} answers to each of {found['test prompts']} test prompts.",
             "",
             "- Gold reward against the vaderSentiment package, 2,000 held-out texts: correlation "
