@@ -1,85 +1,92 @@
-"""What `rlhf_snippets.py` found, as numbers, tables, sample texts' statistics and a figure."""
+"""What `rlhf_snippets.py` found: numbers in JSON, a page of tables and sample texts, a figure."""
 
+import json
 import pathlib
+import time
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from scores import machine
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
+from jaxrl_po.rlhf import Tokens
+from jaxrl_po.rlhf.tasks.snippets import Vocabulary
+from jaxrl_po.rlhf.types import concatenate
 
+RESULTS = pathlib.Path(__file__).parent / "results"
 BEST_OF = 1, 2, 4, 16, 64
-NUM_TEXTS = 6
+NUM_TEXTS = 5
+STANDING = "gold", "KL", "J0", "J", "J*", "fraction of the gap", "win-rate against SFT"
+TARGET = 4.0
 
 
-def numbers(
-    data: Any,
-    sft: dict[str, Any],
-    learned: dict[int, Any],
-    on_gold: dict[float, Any],
-    adaptive: dict[str, Any],
-    on_learned: dict[int, Any],
-    base: dict[str, Any],
-) -> dict[str, Any]:
-    """Everything the report says, JSON-ready."""
-    kl = adaptive["metrics"]["objective/kl"]
-    return {
-        "gold reward against the package": data.agreement,
-        "held-out perplexity": float(sft["perplexity"]),
-        "human-pair accuracy": {n: float(x["accuracy"]) for n, x in learned.items()},
-        "gold": {beta: standing(run, base, beta) for beta, run in on_gold.items()},
-        "texts": {
-            "before": data.vocabulary.decode(first(base["outcome"].generation.sequence)),
-            **{
-                f"after, beta {beta}": data.vocabulary.decode(
-                    first(run["outcome"].generation.sequence)
-                )
-                for beta, run in on_gold.items()
-            },
-        },
-        "curves": {f"gold, beta {beta}": run["curve"].tolist() for beta, run in on_gold.items()}
-        | {f"{n} pairs": run["curve"].tolist() for n, run in on_learned.items()},
+def write(
+    found: dict[str, Any],
+    vocabulary: Vocabulary,
+    prompts: Tokens,
+    base: dict[str, np.ndarray],
+    on_gold: dict[str, tuple[float, dict[str, Any]]],
+    adaptive: dict[str, np.ndarray],
+    on_learned: dict[int, dict[str, Any]],
+) -> None:
+    """All of the report.
+
+    Args:
+        found: numbers that stand by themselves.
+        vocabulary: of the texts.
+        prompts: that policies answered [prompts, P].
+        base: the reference policy's answers: "gold", "log_ratio" [samples, prompts], "ids", "mask".
+        on_gold: β and the outcome of each run on the gold reward, under its name.
+        adaptive: metrics [updates] of the run with an adaptive price.
+        on_learned: outcome of the run on each reward model, by the number of its pairs.
+    """
+    last = -len(adaptive["objective/kl"]) // 5
+    kl = adaptive["objective/kl"][last:]
+    found |= {
+        "gold": {name: standing(run, base, beta) for name, (beta, run) in on_gold.items()},
         "best of n": best_of_n(base["gold"]),
+        "learned": {n: over_optimisation(run) for n, run in on_learned.items()},
         "adaptive": {
-            "mean KL over the last fifth": float(kl[-len(kl) // 5 :].mean()),
-            "smallest and largest of 8-update means": [
-                float(f(np.convolve(kl[-len(kl) // 5 :], np.ones(8) / 8, "valid")))
-                for f in (np.min, np.max)
-            ],
-            "final coefficient": float(adaptive["metrics"]["objective/kl_coef"][-1]),
+            "KL, mean of the last fifth": float(kl.mean()),
+            "KL, smallest and largest of its updates": [float(kl.min()), float(kl.max())],
+            "last β": float(adaptive["objective/kl_coef"][-1]),
         },
+        "test prompts": prompts.ids.shape[0],
+        "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
     }
+    policies = {"SFT": base} | {
+        f"PPO, β = {beta}": run for name, (beta, run) in on_gold.items() if name.endswith("seed 0")
+    }
+    texts = {
+        name: vocabulary.decode(
+            Tokens(*(x[:NUM_TEXTS] for x in concatenate(prompts, Tokens(run["ids"], run["mask"]))))
+        )
+        for name, run in policies.items()
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "rlhf_snippets.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "rlhf_snippets.md").write_text(page(found, texts))
+    drawn = figure(found, on_gold, adaptive, on_learned)
+    drawn.savefig(RESULTS / "rlhf_snippets.png", dpi=120)
 
 
-def standing(run: dict[str, Any], base: dict[str, Any], beta: float) -> dict[str, float]:
-    """Where a policy stands against the reference and the optimum, over the test prompts.
+def standing(run: dict[str, Any], base: dict[str, np.ndarray], beta: float) -> dict[str, float]:
+    """Where a policy stands between the reference and the optimum, mean over the test prompts.
 
     J* = β log E_ref[exp(r/β)] of each prompt, estimated twice: from the reference's own samples,
     and from the policy's, weighted by π_ref/π. Both err on the low side (the logarithm of a mean),
     each where the other is good, so the larger is taken.
     """
-    gold, log_ratio = run["samples"]["gold"], run["samples"]["log_ratio"]  # [samples, prompts]
-    start = base["gold"].mean(axis=0)
-    by_reference = np.exp(base["gold"] / beta).mean(axis=0)
+    gold, log_ratio, start = run["gold"], run["log_ratio"], base["gold"]  # [samples, prompts]
+    by_reference = np.exp(start / beta).mean(axis=0)
     by_policy = np.exp(gold / beta - log_ratio).mean(axis=0)
     best = beta * np.log(np.maximum(by_reference, by_policy))
     value = (gold - beta * log_ratio).mean(axis=0)
-    after, before = run["outcome"].gold, base["outcome"].gold
-    return {
-        "gold": float(gold.mean()),
-        "KL": float(log_ratio.mean()),
-        "J0": float(start.mean()),
-        "J": float(value.mean()),
-        "J*": float(best.mean()),
-        "fraction of the gap": float((value - start).mean() / (best - start).mean()),
-        "win-rate against SFT": float((after > before).mean() + 0.5 * (after == before).mean()),
-    }
-
-
-def first(tokens: Any) -> Any:
-    """The first few sequences."""
-    return type(tokens)(tokens.ids[:NUM_TEXTS], tokens.mask[:NUM_TEXTS])
+    gained, possible = (value - start.mean(axis=0)).mean(), (best - start.mean(axis=0)).mean()
+    before = start[: len(gold)]
+    won = (gold > before).mean() + 0.5 * (gold == before).mean()
+    numbers = gold.mean(), log_ratio.mean(), start.mean(), value.mean(), best.mean()
+    return dict(zip(STANDING, map(float, (*numbers, gained / possible, won)), strict=True))
 
 
 def best_of_n(gold: np.ndarray) -> dict[int, list[float]]:
@@ -93,65 +100,122 @@ def best_of_n(gold: np.ndarray) -> dict[int, list[float]]:
     }
 
 
-def write(found: dict[str, Any], directory: pathlib.Path) -> None:
-    """The tables in Markdown, and the figure."""
-    agreement = found["gold reward against the package"]
-    adaptive = found["adaptive"]
-    lines = [
-        "# RLHF on snippets",
-        "",
-        f"- gold reward against the package on held-out texts: correlation "
-        f"{agreement['correlation']:.4f}, within 2e-3 {agreement['within 2e-3']:.1%}",
-        f"- held-out perplexity after fine-tuning: {found['held-out perplexity']:.1f}",
-        "- human-pair accuracy of reward models: "
-        + ", ".join(f"{n} pairs {a:.3f}" for n, a in found["human-pair accuracy"].items()),
-        f"- adaptive coefficient, target 4 nats a sequence: mean of the last fifth "
-        f"{adaptive['mean KL over the last fifth']:.2f}",
-        "",
-        "| β | gold | KL, nats | J | J0 | J* | fraction of the gap | win-rate against SFT |",
-        "|---|---|---|---|---|---|---|---|",
+def over_optimisation(run: dict[str, Any]) -> dict[str, float]:
+    """The best gold score on the way, and what is left of it at the end."""
+    gold, proxy, kl = (run["curve"][name] for name in ("gold", "proxy", "KL"))
+    best = int(gold.argmax())
+    return {
+        "best gold": float(gold[best]),
+        "KL there": float(kl[best]),
+        "last gold": float(gold[-1]),
+        "last KL": float(kl[-1]),
+        "last proxy": float(proxy[-1]),
+    }
+
+
+def table(columns: tuple[str, ...], rows: dict[Any, Any]) -> list[str]:
+    """A Markdown table of numbers; its first column is the rows' names."""
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
         *[
-            f"| {beta} | "
-            + " | ".join(
-                f"{x[name]:.3f}"
-                for name in (
-                    "gold",
-                    "KL",
-                    "J",
-                    "J0",
-                    "J*",
-                    "fraction of the gap",
-                    "win-rate against SFT",
-                )
-            )
-            + " |"
-            for beta, x in found["gold"].items()
+            f"| {name} | " + " | ".join(f"{x:.3f}" for x in row) + " |"
+            for name, row in rows.items()
         ],
         "",
-        "| best of n | gold | KL, nats |",
-        "|---|---|---|",
-        *[f"| {n} | {g:.3f} | {k:.2f} |" for n, (g, k) in found["best of n"].items()],
-        "",
-        "Texts (prompt and response), before and after:",
-        "",
-        *[f"- {name}: {text}" for name, texts in found["texts"].items() for text in texts],
-        "",
-        "![frontier and over-optimisation](rlhf_snippets.png)",
-        "",
     ]
-    (directory / "rlhf_snippets.md").write_text("\n".join(lines))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
-    for name, curve in found["curves"].items():
-        gold, proxy, kl = np.array(curve).T
-        axes = left if name.startswith("gold") else right
-        (line,) = axes.plot(kl, gold, marker=".", label=name)
-        if axes is right:
-            axes.plot(kl, proxy / 4, "--", color=line.get_color(), alpha=0.5)
-    best = np.array(list(found["best of n"].values()))
-    left.plot(best[:, 1], best[:, 0], "k^-", label="best of n")
-    left.set(title="reward against KL", xlabel="KL to SFT, nats", ylabel="gold score")
-    right.set(title="over-optimisation (dashed: proxy / 4)", xlabel="KL to SFT, nats")
-    for axes in (left, right):
+
+
+def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
+    """The tables in Markdown."""
+    agreement, adaptive = found["agreement"], found["adaptive"]
+    low, high = adaptive["KL, smallest and largest of its updates"]
+    gold = {name: [run[key] for key in STANDING] for name, run in found["gold"].items()}
+    learned = {
+        f"{n} ({found['accuracy'][n]:.3f})": list(run.values())
+        for n, run in found["learned"].items()
+    }
+    first = next(iter(found["learned"].values()))
+    return "\n".join(
+        [
+            "# RLHF on snippets: `python experiments/rlhf_snippets.py`",
+            "",
+            found["measured"],
+            "",
+            f"The policy continues openings of 2 to 5 words by at most 10 tokens; "
+            f"{found['answers']} answers to each of {found['test prompts']} test prompts.",
+            "",
+            "- Gold reward against the vaderSentiment package, 2,000 held-out texts: correlation "
+            f"{agreement['correlation']:.4f}, {agreement['within 2e-3']:.1%} within 2e-3.",
+            f"- Held-out perplexity after fine-tuning: {found['perplexity']:.1f} "
+            "(Kneser-Ney bigrams 102, trigrams 97).",
+            "- Reward models, accuracy on 2,000 held-out human pairs: "
+            + ", ".join(f"{a:.3f} from {n:,} pairs" for n, a in found["accuracy"].items())
+            + ".",
+            f"- Adaptive β, target {TARGET:g} nats a sequence, over the last fifth of the updates: "
+            f"mean {adaptive['KL, mean of the last fifth']:.2f}, smallest {low:.2f}, "
+            f"largest {high:.2f}; β went from 0.1 to {adaptive['last β']:.3f}.",
+            "",
+            "## PPO on the gold reward",
+            "",
+            "J = E[gold] - β KL(π‖π_SFT); J* is its maximum, "
+            "β log E_ref[exp(gold / β)] of each prompt, estimated by samples.",
+            "",
+            *table(("run", *STANDING), gold),
+            "Best of n answers of the SFT policy:",
+            "",
+            *table(("n", "gold", "KL"), found["best of n"]),
+            "## PPO on learned rewards",
+            "",
+            "By the number of human pairs that the reward model learned from, and its accuracy.",
+            "",
+            *table(("pairs", *first), learned),
+            "![frontier, over-optimisation, adaptive price](rlhf_snippets.png)",
+            "",
+            "## Texts",
+            "",
+            "Not chosen: the first test prompts, one answer each. The same opening in each list.",
+            "",
+            *[
+                line
+                for name, answers in texts.items()
+                for line in (f"{name}:", "", *[f"- {text}" for text in answers], "")
+            ],
+        ]
+    )
+
+
+def figure(
+    found: dict[str, Any],
+    on_gold: dict[str, tuple[float, dict[str, Any]]],
+    adaptive: dict[str, np.ndarray],
+    on_learned: dict[int, dict[str, Any]],
+) -> Figure:
+    """Frontier, over-optimisation and adaptive price, side by side."""
+    drawn = Figure(figsize=(13, 3.8), layout="constrained")
+    frontier, over, held = drawn.subplots(1, 3)
+    prices = list(dict.fromkeys(beta for beta, _ in on_gold.values()))
+    for name, (beta, run) in on_gold.items():
+        color = f"C{prices.index(beta)}"
+        label = f"PPO, β = {beta}" if name.endswith("seed 0") else None
+        kl, gold = run["curve"]["KL"], run["curve"]["gold"]
+        frontier.plot(kl, gold, color=color, alpha=0.6, label=label)
+        frontier.plot(kl[-1], gold[-1], "o", color=color)
+    score, kl = np.array(list(found["best of n"].values())).T
+    frontier.plot(kl, score, "k^:", label="best of " + ", ".join(map(str, BEST_OF)))
+    frontier.set(title="reward against KL", ylabel="gold score")
+    proxies = over.twinx()
+    for number, (n, run) in enumerate(on_learned.items()):
+        curve = run["curve"]
+        over.plot(curve["KL"], curve["gold"], color=f"C{number}", label=f"{n:,} pairs")
+        proxies.plot(curve["KL"], curve["proxy"], "--", color=f"C{number}", alpha=0.6)
+    over.set(title="over-optimisation of learned rewards", ylabel="gold score (solid)")
+    proxies.set_ylabel("learned score (dashed), in σ")
+    for axes in (frontier, over):
+        axes.set_xlabel("KL to SFT, nats a sequence")
+    held.plot(adaptive["objective/kl"], label="KL, batch of 64")
+    held.axhspan(TARGET - 1, TARGET + 1, color="C0", alpha=0.15, label="target ± 1")
+    held.set(title="adaptive price", xlabel="updates", ylabel="KL to SFT, nats a sequence")
+    for axes in (frontier, over, held):
         axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(directory / "rlhf_snippets.png", dpi=120)
+    return drawn

@@ -1,15 +1,14 @@
 """A reward model learned from preferences (Bradley & Terry 1952; Stiennon et al. 2020, eq. 1)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl_po.rlhf.batch import last_slot
 from jaxrl_po.rlhf.heads import apply_head, init_head
-from jaxrl_po.rlhf.sft import SFTConfig, adamw, epoch_orders
+from jaxrl_po.rlhf.sft import SFTConfig, epoch_orders, exchange_tokens, fit
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens, concatenate
 from jaxrl_po.types import Array, PyTree
 
@@ -54,7 +53,7 @@ def make_reward_model(
     """Learning a reward from pairs as one pure function.
 
     Args:
-        config: the run; `batch_size` counts pairs, `token_noise` is not used.
+        config: the run; `batch_size` counts pairs.
         model: a language model.
         tokens: sequences [R, L] that pairs point into.
         chosen: index of the better one of each pair [number of pairs].
@@ -77,28 +76,21 @@ def make_reward_model(
     pairs = jnp.stack([jnp.asarray(chosen), jnp.asarray(rejected)])
     samples = data if reference is None else reference
 
+    def look_up(rows: Array, key: Array) -> Tokens:
+        some = jax.tree.map(lambda x: x[rows], data)
+        return exchange_tokens(key, some, config.token_noise)
+
+    def loss(params: PyTree, batch: tuple[Array, Array]) -> Array:
+        index, key = batch
+        better, worse = map(look_up, pairs[:, index], jax.random.split(key))
+        return reward_loss(model, params, better, worse)
+
     def train(key: Array, sft_params: PyTree) -> tuple[RewardModel, Array]:
-        head_key, order_key = jax.random.split(key)
-        orders = epoch_orders(order_key, num_pairs, config.num_epochs, config.batch_size)
-        optimizer = adamw(
-            config.learning_rate,
-            config.weight_decay,
-            config.max_grad_norm,
-            config.warmup_fraction,
-            orders.shape[0],
-        )
-        params = {"torso": sft_params, "head": init_head(head_key, model.num_features)}
-
-        def step(carry: Any, index: Array) -> tuple[Any, Array]:
-            params, opt_state = carry
-            better, worse = (jax.tree.map(lambda x, i=i: x[pairs[i, index]], data) for i in (0, 1))
-            loss, gradient = jax.value_and_grad(
-                lambda params: reward_loss(model, params, better, worse)
-            )(params)
-            updates, opt_state = optimizer.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), loss
-
-        (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), orders)
+        head_key, order_key, noise_key = jax.random.split(key, 3)
+        orders = epoch_orders(order_key, num_pairs, config)
+        keys = jax.random.split(noise_key, orders.shape[0])
+        start = {"torso": sft_params, "head": init_head(head_key, model.num_features)}
+        params, losses = fit(config, loss, start, (orders, keys))
         scores = raw_score(model, params, samples)
         return RewardModel(params, scores.mean(), scores.std()), losses
 

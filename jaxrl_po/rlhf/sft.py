@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl_po.algorithms.minibatch import random_orders
 from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, POSITIVE, Settings, pytree, setting
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
@@ -36,27 +37,33 @@ class SFTConfig(Settings):
     token_noise: float = setting(0.0, FRACTION)
 
 
-def next_token_log_prob(model: LanguageModel, params: PyTree, tokens: Tokens) -> Array:
-    """log π(x_{l+1} | x_{≤l}) [N, L - 1] of sequences [N, L], 0 where there is no next token."""
-    inputs = jax.tree.map(lambda x: x[:, :-1], tokens)
-    return _log_prob_of_next(model, params, inputs, tokens)
-
-
-def sft_loss(model: LanguageModel, params: PyTree, inputs: Tokens, tokens: Tokens) -> Array:
-    """-E[log π(x_{l+1} | x_{≤l})] over the tokens that have one before them, in nats."""
-    log_prob = _log_prob_of_next(model, params, inputs, tokens)
-    return -log_prob.mean(where=tokens.mask[:, 1:])
-
-
-def _log_prob_of_next(
-    model: LanguageModel, params: PyTree, inputs: Tokens, tokens: Tokens
+def next_token_log_prob(
+    model: LanguageModel, params: PyTree, tokens: Tokens, seen: Tokens | None = None
 ) -> Array:
+    """log π(x_{l+1} | x_{≤l}) [N, L - 1] of sequences [N, L], 0 where there is no next token.
+
+    `seen` stands in for the tokens that the model looks at, if they are not the ones to predict.
+    """
+    inputs = jax.tree.map(lambda x: x[:, :-1], tokens if seen is None else seen)
     features, _ = model.apply(params, inputs, None)
-    mask = tokens.mask[:, 1:] & tokens.mask[:, :-1]
+    mask = predicted(tokens)
     log_prob = Categorical(model.logits(params, features)).log_prob(
         jnp.where(mask, tokens.ids[:, 1:], 0)
     )
     return jnp.where(mask, log_prob, 0.0)
+
+
+def predicted(tokens: Tokens) -> Array:
+    """Which of the tokens [N, 1:] are there, with one before them [N, L - 1]."""
+    return tokens.mask[:, 1:] & tokens.mask[:, :-1]
+
+
+def sft_loss(
+    model: LanguageModel, params: PyTree, tokens: Tokens, seen: Tokens | None = None
+) -> Array:
+    """-E[log π(x_{l+1} | x_{≤l})] over the tokens that have one before them, in nats."""
+    log_prob = next_token_log_prob(model, params, tokens, seen)
+    return -log_prob.mean(where=predicted(tokens))
 
 
 def perplexity(model: LanguageModel, params: PyTree, tokens: Tokens, chunk: int = 100) -> Array:
@@ -69,7 +76,7 @@ def perplexity(model: LanguageModel, params: PyTree, tokens: Tokens, chunk: int 
         raise ValueError(f"chunk={chunk} does not divide the number of rows, {rows}")
     chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, x.shape[1]), tokens)
     total = jax.lax.map(lambda some: next_token_log_prob(model, params, some).sum(), chunks).sum()
-    return jnp.exp(-total / (tokens.mask[:, 1:] & tokens.mask[:, :-1]).sum())
+    return jnp.exp(-total / predicted(tokens).sum())
 
 
 def make_sft(
@@ -88,76 +95,70 @@ def make_sft(
     Raises:
         ValueError: when there are fewer rows than `batch_size`.
     """
-    steps = tokens.ids.shape[0] // config.batch_size
-    if not steps:
-        raise ValueError(
-            f"batch_size={config.batch_size} is more than there are rows: {tokens.ids.shape[0]}"
-        )
+    num_rows = tokens.ids.shape[0]
+    if num_rows < config.batch_size:
+        raise ValueError(f"batch_size={config.batch_size} is more than there are rows: {num_rows}")
     data = jax.tree.map(jnp.asarray, tokens)
-    optimizer = adamw(
-        config.learning_rate,
-        config.weight_decay,
-        config.max_grad_norm,
-        config.warmup_fraction,
-        config.num_epochs * steps,
-    )
+
+    def loss(params: PyTree, batch: tuple[Array, Array]) -> Array:
+        index, key = batch
+        rows = jax.tree.map(lambda x: x[index], data)
+        return sft_loss(model, params, rows, exchange_tokens(key, rows, config.token_noise))
 
     def train(key: Array, params: PyTree) -> tuple[PyTree, Array]:
         order_key, noise_key = jax.random.split(key)
-        orders = epoch_orders(order_key, data.ids.shape[0], config.num_epochs, config.batch_size)
-
-        def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
-            params, opt_state = carry
-            index, key = inputs
-            rows = jax.tree.map(lambda x: x[index], data)
-            noisy = exchange_tokens(key, rows, config.token_noise)
-            loss, gradient = jax.value_and_grad(
-                lambda params: sft_loss(model, params, noisy, rows)
-            )(params)
-            updates, opt_state = optimizer.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), loss
-
+        orders = epoch_orders(order_key, num_rows, config)
         keys = jax.random.split(noise_key, orders.shape[0])
-        start = params, optimizer.init(params)
-        (params, _), losses = jax.lax.scan(step, start, (orders, keys))
-        return params, losses
+        return fit(config, loss, params, (orders, keys))
 
     return train
 
 
 def exchange_tokens(key: Array, tokens: Tokens, probability: float | Array) -> Tokens:
-    """Inputs [N, L - 1], where some tokens, never the first, are others drawn from the batch."""
-    inputs = jax.tree.map(lambda x: x[:, :-1], tokens)
+    """Sequences [N, L], where some tokens, never the first, are others drawn from the batch."""
+    ids, mask = tokens
     which_key, source_key = jax.random.split(key)
-    source = jax.random.randint(source_key, inputs.ids.shape, 0, inputs.ids.size)
-    others = inputs.ids.ravel()[source]
-    chosen = jax.random.uniform(which_key, inputs.ids.shape) < probability
-    return inputs._replace(ids=jnp.where(chosen.at[:, 0].set(False), others, inputs.ids))
+    source = jax.random.randint(source_key, ids.shape, 0, ids.size)
+    chosen = jax.random.uniform(which_key, ids.shape) < probability
+    chosen = (chosen & mask.ravel()[source]).at[:, 0].set(False)
+    return Tokens(jnp.where(chosen, ids.ravel()[source], ids), mask)
 
 
-def epoch_orders(key: Array, num_rows: int, num_epochs: int, batch_size: int) -> Array:
+def epoch_orders(key: Array, num_rows: int, config: SFTConfig) -> Array:
     """Fresh orders of the rows [epochs · (num_rows // batch_size), batch_size]."""
-    kept = num_rows // batch_size * batch_size
-    order = jnp.argsort(jax.random.bits(key, (num_epochs, num_rows)), axis=-1)
-    return order[:, :kept].reshape(-1, batch_size)
+    kept = num_rows // config.batch_size * config.batch_size
+    order = random_orders(key, config.num_epochs, num_rows)
+    return order[:, :kept].reshape(-1, config.batch_size)
 
 
-def adamw(
-    learning_rate: float | Array,
-    weight_decay: float | Array,
-    max_grad_norm: float | Array,
-    warmup_fraction: float | Array,
-    num_steps: int,
-) -> optax.GradientTransformation:
-    """AdamW behind a bound on the gradient; its step size rises linearly, falls as a cosine."""
+def fit(
+    config: SFTConfig, loss: Callable[[PyTree, Any], Array], params: PyTree, batches: PyTree
+) -> tuple[PyTree, Array]:
+    """A step of AdamW on `loss(params, batch)` for each of `batches` [steps, ...].
+
+    Behind a bound on the gradient's norm; the step size rises linearly, then falls as a cosine.
+
+    Returns:
+        The last params, and the loss before each step [steps].
+    """
+    num_steps = jax.tree.leaves(batches)[0].shape[0]
 
     def schedule(count: Array) -> Array:
         progress = (count + 1) / num_steps
-        rise = progress / jnp.maximum(warmup_fraction, 1 / num_steps)
+        rise = progress / jnp.maximum(config.warmup_fraction, 1 / num_steps)
         fall = 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        return learning_rate * jnp.minimum(rise, fall)
+        return config.learning_rate * jnp.minimum(rise, fall)
 
-    return optax.chain(
-        optax.clip_by_global_norm(max_grad_norm),
-        optax.adamw(schedule, b2=0.98, weight_decay=weight_decay),
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay),
     )
+
+    def step(carry: Any, batch: PyTree) -> tuple[Any, Array]:
+        params, opt_state = carry
+        value, gradient = jax.value_and_grad(loss)(params, batch)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), batches)
+    return params, losses

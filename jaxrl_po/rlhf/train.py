@@ -11,6 +11,7 @@ from jaxrl_po.algorithms import PPOConfig, make_algorithm
 from jaxrl_po.algorithms.ppo import ProximalConfig, ppo
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import importance_ratio, mean_kl
+from jaxrl_po.prng import same_kind, unrolled
 from jaxrl_po.rlhf.batch import make_token_batch, score_responses, states
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate, response_distribution
@@ -112,23 +113,24 @@ def make_rlhf_step(
     check_context(pool.ids.shape[1], T, model.context_length)
     network = token_network(model, T, config.temperature)
 
-    def algorithm(sft_params: PyTree) -> Algorithm:
+    def algorithm(sft_params: PyTree, kl_coef: Array) -> Algorithm:
         if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
-            return ppo(config.update, network, kl_loss(config, model, sft_params))
+            return ppo(config.update, network, kl_loss(config, model, sft_params, kl_coef))
         return make_algorithm(config.update, network)
 
     def init(key: Array, sft_params: PyTree) -> RLHFState:
         params = init_actor_critic(model, sft_params, config.update.shared_torso)
+        kl_coef = jnp.asarray(config.kl_coef, jnp.zeros(()).dtype)
         return RLHFState(
             params=params,
-            algorithm=algorithm(sft_params).init(params),
-            kl_coef=jnp.asarray(config.kl_coef, jnp.zeros(()).dtype),
+            algorithm=algorithm(sft_params, kl_coef).init(params),
+            kl_coef=kl_coef,
             key=key,
             iteration=jnp.zeros((), jnp.uint32),
         )
 
     def step(state: RLHFState, sft_params: PyTree) -> tuple[RLHFState, Metrics]:
-        key, prompt_key, generation_key, update_key = jax.random.split(state.key, 4)
+        key, prompt_key, generation_key, update_key = jax.random.split(unrolled(state.key), 4)
         index = jax.random.randint(prompt_key, (N,), 0, pool.ids.shape[0])
         prompt = constrain(jax.tree.map(lambda x: x[index], pool))
         generation = generate(
@@ -151,7 +153,7 @@ def make_rlhf_step(
         )
         fraction_left = 1.0 - state.iteration / config.update.num_iterations
         anneal = fraction_left if config.update.anneal_lr else 1.0
-        params, algorithm_state, update_metrics = algorithm(sft_params).update(
+        params, algorithm_state, update_metrics = algorithm(sft_params, state.kl_coef).update(
             update_key, state.params, state.algorithm, one_step(batch), jnp.asarray(anneal)
         )
         metrics |= {NAMES.get(name, f"policy/{name}"): x for name, x in update_metrics.items()}
@@ -165,6 +167,7 @@ def make_rlhf_step(
                 num_sequences=N,
                 kl_horizon_sequences=config.kl_horizon_sequences,
             )
+        key = same_kind(key, state.key)
         return RLHFState(params, algorithm_state, kl_coef, key, state.iteration + 1), metrics
 
     return init, step
@@ -217,7 +220,7 @@ def after_update(config: RLHFConfig, network: Network, params: PyTree, batch: Ba
 
 
 def kl_loss(
-    config: RLHFConfig, model: LanguageModel, sft_params: PyTree
+    config: RLHFConfig, model: LanguageModel, sft_params: PyTree, kl_coef: Array
 ) -> Callable[[Any, Batch], Array]:
     """β · k2 as a term of the loss: E[½ (log π/π_ref)²], whose gradient is that of the KL."""
 
@@ -226,6 +229,6 @@ def kl_loss(
             model, sft_params, batch.observation, config.update.num_steps, config.temperature
         )
         log_ratio = distribution.log_prob(batch.action) - reference.log_prob(batch.action)
-        return config.kl_coef * ESTIMATORS[config.kl_in_loss](log_ratio)
+        return kl_coef * ESTIMATORS[config.kl_in_loss](log_ratio)
 
     return penalty

@@ -1,22 +1,30 @@
 """The task with an exact answer, small: PPO comes close to the optimum, and mistakes do not."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl_po.algorithms import PPOConfig
-from jaxrl_po.rlhf import RLHFConfig, Tokens, TransformerConfig, make_rlhf
+from jaxrl_po.rlhf import (
+    RLHFConfig,
+    Tokens,
+    TransformerConfig,
+    generate,
+    make_rlhf,
+    make_transformer,
+    policy_params,
+)
 from jaxrl_po.rlhf.tasks import enumerable
-from jaxrl_po.rlhf.transformer import make_transformer
 
-V, T, N, UPDATES, BETA = 4, 3, 128, 40, 0.5
+V, T, N, UPDATES, BETA, SEEDS = 4, 3, 128, 40, 0.5, 3
 MODEL = TransformerConfig(vocab_size=V, context_length=T + 1, num_layers=1, num_features=16)
 PROMPT = jnp.ones((1, 1), jnp.int32)
-
-
-def config():
-    update = PPOConfig(
+CONFIG = RLHFConfig(
+    model=MODEL,
+    update=PPOConfig(
         num_envs=N,
         num_steps=T,
         total_timesteps=N * T * UPDATES,
@@ -24,59 +32,103 @@ def config():
         learning_rate=3e-3,
         anneal_lr=True,
         max_grad_norm=1.0,
-    )
-    return RLHFConfig(model=MODEL, update=update, kl_coef=BETA)
+    ),
+    kl_coef=BETA,
+)
+
+
+class Task(NamedTuple):
+    model: Any
+    params: Any  # of the reference: untrained, close to uniform
+    responses: Any
+    reward_fn: Any
+    reward: Any  # of each response
+    reference: Any  # log-probability of each response
 
 
 @pytest.fixture(scope="module")
 def task():
     model = make_transformer(MODEL)
     params = jax.jit(model.init)(jax.random.key(0))
-    params["embedding"] = {"embedding": 5 * params["embedding"]["embedding"]}
     responses = enumerable.all_responses(V, T)
-    # The weights are scaled up: KL has to be worth something beside the reward.
-    small = enumerable.bigram_reward(jax.random.key(3), V)
-
-    def reward(prompt, response):
-        return 3.0 * small(prompt, response)
-
+    reward_fn = enumerable.bigram_reward(jax.random.key(3), V)
     rows = jnp.tile(PROMPT, (responses.ids.shape[0], 1))
-    scores = reward(Tokens(rows, rows == 1), responses)
-    log_prob = enumerable.response_log_probs(model, params, PROMPT[0], responses)
-    return model, params, responses, reward, scores, log_prob
+    reward = reward_fn(Tokens(rows, rows == 1), responses)
+    reference = enumerable.response_log_probs(model, params, PROMPT[0], responses)
+    return Task(model, params, responses, reward_fn, reward, reference)
 
 
-def fraction(task, result):
-    model, _, responses, _, scores, reference = task
-    final = enumerable.response_log_probs(
-        model, result.state.params["policy"], PROMPT[0], responses
+def train(task, config):
+    run = jax.jit(make_rlhf(config, task.reward_fn, PROMPT))
+    return [run(jax.random.key(seed), task.params) for seed in range(SEEDS)]
+
+
+@pytest.fixture(scope="module")
+def trained(task):
+    return train(task, CONFIG)
+
+
+def standing(task, result):
+    """The policy's exact objective, and the fraction of the gap that it closes."""
+    log_prob = enumerable.response_log_probs(
+        task.model, policy_params(result.state.params), PROMPT[0], task.responses
     )
-    standing = enumerable.objective(final, reference, scores, BETA)
-    start = enumerable.objective(reference, reference, scores, BETA)
-    best = enumerable.optimum(reference, scores, BETA)
-    assert standing.value <= best + 1e-4
+    end = enumerable.objective(log_prob, task.reference, task.reward, BETA)
+    start = enumerable.objective(task.reference, task.reference, task.reward, BETA)
+    best = enumerable.optimum(task.reference, task.reward, BETA)
     assert start.kl == 0
-    return enumerable.fraction_of_gap(standing.value, start.value, best), standing
+    assert end.value <= best + 1e-4
+    return end, enumerable.fraction_of_gap(end.value, start.value, best)
 
 
 def test_there_are_as_many_responses_as_there_should_be(task):
-    _, _, responses, _, _, log_prob = task
-    assert responses.ids.shape == (3**0 + 3 + 9 + 27, T)
-    np.testing.assert_allclose(jnp.exp(log_prob).sum(), 1.0, rtol=1e-5)
+    assert task.responses.ids.shape == (3**0 + 3 + 9 + 27, T)
+    np.testing.assert_allclose(jnp.exp(task.reference).sum(), 1.0, rtol=1e-5)
     assert enumerable.all_responses(6, 5).ids.shape[0] == 3906
 
 
 def test_the_optimum_is_that_of_the_gibbs_policy(task):
-    *_, scores, reference = task
-    gibbs = jax.nn.log_softmax(reference + scores / BETA)
-    value = enumerable.objective(gibbs, reference, scores, BETA).value
-    np.testing.assert_allclose(value, enumerable.optimum(reference, scores, BETA), rtol=1e-5)
+    gibbs = jax.nn.log_softmax(task.reference + task.reward / BETA)
+    value = enumerable.objective(gibbs, task.reference, task.reward, BETA).value
+    best = enumerable.optimum(task.reference, task.reward, BETA)
+    np.testing.assert_allclose(value, best, rtol=1e-5)
 
 
-def test_ppo_closes_the_gap(task):
-    _, params, _, reward, _, _ = task
-    result = jax.jit(make_rlhf(config(), reward, PROMPT))(jax.random.key(0), params)
-    closed, standing = fraction(task, result)
-    assert closed >= 0.97
-    sampled = result.metrics["objective/kl"][-5:].mean()
-    assert abs(sampled - standing.kl) < 0.2
+def test_ppo_closes_the_gap(task, trained):
+    for result in trained:
+        end, fraction = standing(task, result)
+        assert fraction >= 0.97
+        assert abs(result.metrics["objective/kl"][-5:].mean() - end.kl) < 0.2
+
+
+def test_k3_as_reward_makes_the_policy_collapse(task):
+    config = CONFIG.replace()
+    object.__setattr__(config, "kl_in_reward", "k3")  # past the check that refuses it
+    for result in train(task, config):
+        end, fraction = standing(task, result)
+        assert fraction < 0.5
+        # One response is left: KL = -log π_ref of it.
+        assert end.kl > 0.8 * -task.reference.max()
+
+
+@pytest.mark.parametrize(("temperature", "agrees"), [(1.0, True), (0.5, False)])
+def test_the_sampled_kl_is_right_at_the_sampling_temperature_alone(
+    task, trained, temperature, agrees
+):
+    prompt = jnp.tile(PROMPT, (4096, 1))
+
+    @jax.jit
+    def log_ratios(policy, key):
+        options = {"num_steps": T, "eos_id": enumerable.EOS, "pad_id": -1}
+        start = Tokens(prompt, prompt == 1)
+        drawn = generate(task.model, policy, start, key, temperature=temperature, **options)
+        of = [
+            enumerable.response_log_probs(task.model, params, PROMPT[0], drawn.response)
+            for params in (policy, task.params)
+        ]
+        return of[0] - of[1]
+
+    for seed, result in enumerate(trained):
+        sampled = log_ratios(policy_params(result.state.params), jax.random.key(seed)).mean()
+        error = abs(sampled - standing(task, result)[0].kl)
+        assert (error < 0.1) if agrees else (error > 0.2)

@@ -7,10 +7,10 @@ import pytest
 
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import importance_ratio
-from jaxrl_po.rlhf import Generation, Tokens, generate, make_rlhf_step
+from jaxrl_po.rlhf import Generation, Tokens, make_rlhf_step
 from jaxrl_po.rlhf.batch import make_token_batch, score_responses
 from jaxrl_po.rlhf.heads import init_actor_critic, token_network
-from tests.rlhf.conftest import EOS, PAD, T, V, tiny_config
+from tests.rlhf.conftest import EOS, PAD, N, P, T, V, tiny_config
 
 IDS = jnp.tile(jnp.array([[1, EOS, PAD, PAD], [2, 3, 1, EOS]]), (4, 1))
 
@@ -98,24 +98,39 @@ def test_8_fractions_of_a_reward_survive(make_batch, generation, config):
     assert make_batch(half)[0].advantage[0, 1] == 0.5
 
 
-def test_9_every_iteration_draws_anew(config, reward, prompts, params, model, prompt, step):
-    init, _ = make_rlhf_step(config, reward, prompts)
-    first = init(jax.random.key(0), params)
-    second, _ = step(config, first, params)
-    # All randomness comes from the state's key: prompts, tokens and the orders of minibatches.
-    keys = [jax.random.key_data(jax.random.split(s.key, 4)) for s in (first, second)]
-    assert len({tuple(row) for pair in keys for row in pair.tolist()}) == 8
-    options = {"num_steps": T, "temperature": 1.0, "eos_id": EOS, "pad_id": PAD}
-    drawn = [
-        generate(model, params, prompt, jax.random.split(s.key, 4)[2], **options).response.ids
-        for s in (first, second)
-    ]
-    assert (drawn[0] != drawn[1]).any()
-    orders = [
-        jnp.argsort(jax.random.bits(jax.random.split(s.key, 4)[3], (2, 8))) for s in (first, second)
-    ]
-    assert (orders[0] != orders[1]).any()
-    assert (orders[0][0] != orders[0][1]).any()
+def test_9_every_iteration_draws_other_tokens_and_orders(config, reward, prompts, params, model):
+    """What the program generates and trains on is recorded while it runs, twice."""
+    update = config.update.replace(shared_torso=True)
+    config = config.replace(update=update, temperature=20.0)  # all tokens alike: no rows alike
+    seen = []
+
+    def apply(params, tokens, cache):
+        jax.debug.callback(lambda ids: seen.append(np.asarray(ids)), tokens.ids)
+        return model.apply(params, tokens, cache)
+
+    watched = model._replace(apply=apply)
+    init, step = make_rlhf_step(config, reward, prompts, watched)
+    step, state = jax.jit(step), init(jax.random.key(1), params)
+    iterations = []
+    for _ in range(2):
+        seen.clear()
+        state, _ = step(state, params)
+        jax.effects_barrier()
+        batch = next(ids for ids in seen if ids.shape == (N, P + T - 1))
+        row_of = {tuple(row): number for number, row in enumerate(batch.tolist())}
+        assert len(row_of) == N
+        # Which rows shared a minibatch, as sets: two epochs of two minibatches.
+        minibatches = [
+            frozenset(row_of[tuple(row)] for row in ids.tolist())
+            for ids in seen
+            if ids.shape == (N // 2, P + T - 1)
+        ]
+        assert len(minibatches) == 4
+        iterations.append((batch, set(minibatches)))
+    (tokens, orders), (other_tokens, other_orders) = iterations
+    assert (tokens[:, -T + 1 :] != other_tokens[:, -T + 1 :]).any(axis=1).mean() > 0.5
+    assert len(orders) == len(other_orders) == 4  # another order in each epoch
+    assert not orders & other_orders  # and in each iteration
 
 
 def test_10_a_masked_infinity_has_no_gradient():

@@ -117,6 +117,18 @@ def test_other_updates_run_on_the_same_loop(changes, reward, prompts, params, ji
     assert max(jax.tree.leaves(moved)) > 1e-4
 
 
+@pytest.mark.parametrize("where", [("k1", "none"), ("none", "k2")], ids=["k1_reward", "k2_loss"])
+def test_the_price_that_counts_is_the_states(where, reward, prompts, params, jit):
+    in_reward, in_loss = where
+    config = tiny_config(kl_in_reward=in_reward, kl_in_loss=in_loss, kl_coef=0.0)
+    init, step = make_rlhf_step(config, reward, prompts)
+    run = jit(lambda state: jax.lax.scan(lambda s, _: step(s, params), state, length=3))
+    start = init(jax.random.key(0), params)
+    _, free = run(start)
+    _, priced = run(start._replace(kl_coef=jnp.asarray(10.0)))
+    assert priced["objective/kl_exact"][-1] < 0.8 * free["objective/kl_exact"][-1]
+
+
 def policy(result):
     params = result.state.params
     return params.get("torso", params["policy"])

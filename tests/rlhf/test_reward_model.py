@@ -1,0 +1,100 @@
+"""The reward model: it learns who is preferred, and its scores have the scale they should."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po.rlhf import (
+    SFTConfig,
+    Tokens,
+    learned_reward,
+    make_reward_model,
+    pair_accuracy,
+)
+from jaxrl_po.rlhf.heads import init_head
+from jaxrl_po.rlhf.reward_model import raw_score, reward_loss
+from tests.rlhf.conftest import PAD, T, V
+
+ROWS = 128
+
+
+@pytest.fixture(scope="module")
+def scorer(params):
+    return {"torso": params, "head": init_head(jax.random.key(3), 8)}
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Rows of tokens, and how many threes are in each: what is preferred."""
+    ids = jax.random.randint(jax.random.key(0), (ROWS, T), 1, V)
+    return Tokens(ids, ids > 0), (ids == 3).sum(axis=1)
+
+
+def pairs(count, key):
+    one, other = jax.random.randint(key, (2, 4000), 0, ROWS)
+    differ = np.flatnonzero(np.asarray(count[one] != count[other]))[:1000]
+    one, other = one[differ], other[differ]
+    better = count[one] > count[other]
+    return jnp.where(better, one, other), jnp.where(better, other, one)
+
+
+@pytest.fixture(scope="module")
+def learned(model, params, texts):
+    rows, count = texts
+    chosen, rejected = pairs(count, jax.random.key(1))
+    config = SFTConfig(num_epochs=4, batch_size=50, learning_rate=1e-2, token_noise=0.02)
+    train = jax.jit(make_reward_model(config, model, rows, chosen, rejected))
+    return train(jax.random.key(2), params)[0]
+
+
+def test_the_score_is_read_at_the_last_token_wherever_padding_is(model, scorer):
+    bare = jnp.array([[3, 1, 2]])
+    right, left = jnp.array([[3, 1, 2, PAD, PAD]]), jnp.array([[PAD, PAD, 3, 1, 2]])
+    scores = [raw_score(model, scorer, Tokens(ids, ids != PAD)) for ids in (bare, right, left)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-6)
+    np.testing.assert_allclose(scores[2], scores[0], atol=1e-6)
+    changed = bare.at[0, 2].set(4)
+    assert abs(raw_score(model, scorer, Tokens(changed, changed != PAD)) - scores[0]) > 1e-3
+
+
+def test_the_loss_is_that_of_bradley_and_terry(model, scorer, texts):
+    rows, _ = texts
+    chosen, rejected = (
+        jax.tree.map(lambda x, p=part: x[p], rows) for part in (slice(0, 2), slice(2, 4))
+    )
+    difference = np.asarray(
+        raw_score(model, scorer, chosen) - raw_score(model, scorer, rejected), np.float64
+    )
+    expected = -np.log(1 / (1 + np.exp(-difference))).mean()
+    np.testing.assert_allclose(reward_loss(model, scorer, chosen, rejected), expected, rtol=1e-5)
+
+
+def test_heads_begin_at_the_published_scale():
+    kernel = init_head(jax.random.key(0), 9999)["kernel"]
+    np.testing.assert_allclose(kernel.std(), 1 / 10_000**0.5, rtol=0.05)
+
+
+def test_preferences_are_learned(model, texts, learned):
+    rows, count = texts
+    better, worse = (
+        jax.tree.map(lambda x, i=i: x[i], rows) for i in pairs(count, jax.random.key(9))
+    )
+    assert pair_accuracy(model, learned.params, better, worse) > 0.95
+
+
+def test_scores_of_the_reference_samples_have_mean_0_and_deviation_1(model, texts, learned):
+    rows, _ = texts
+    reward = learned_reward(model, learned)
+    scores = reward(
+        *(jax.tree.map(lambda x, p=part: x[:, p], rows) for part in (slice(0, 2), slice(2, T)))
+    )
+    np.testing.assert_allclose(scores.mean(), 0.0, atol=1e-5)
+    np.testing.assert_allclose(scores.std(), 1.0, rtol=1e-5)
+
+
+def test_too_few_pairs_are_refused(model, texts):
+    rows, _ = texts
+    one = jnp.arange(3)
+    with pytest.raises(ValueError, match="batch_size=32 is more than there are pairs: 3"):
+        make_reward_model(SFTConfig(), model, rows, one, one)

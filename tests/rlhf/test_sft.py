@@ -1,0 +1,86 @@
+"""Fine-tuning: the loss is that of the next token, noise stays within bounds, learning works."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po.rlhf import SFTConfig, Tokens, make_sft, perplexity
+from jaxrl_po.rlhf.sft import epoch_orders, exchange_tokens, next_token_log_prob, sft_loss
+from tests.rlhf.conftest import PAD, P, T, V
+
+L = P + T
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """A language in which each word is followed by the next, in rows of unequal length."""
+    first = jax.random.randint(jax.random.key(0), (64, 1), 0, V)
+    length = jax.random.randint(jax.random.key(1), (64, 1), 3, L + 1)
+    slot = jnp.arange(L)[None]
+    mask = slot < length
+    return Tokens(jnp.where(mask, (first + slot) % V, PAD), mask)
+
+
+def test_the_loss_is_the_mean_over_tokens_that_are_there(model, params, rows):
+    log_prob = np.asarray(next_token_log_prob(model, params, rows))
+    logits = np.asarray(model.logits(params, model.apply(params, rows, None)[0]))
+    ids, mask = map(np.asarray, rows)
+    expected = [
+        logits[n, slot, ids[n, slot + 1]] - jax.nn.logsumexp(logits[n, slot])
+        for n in range(64)
+        for slot in range(L - 1)
+        if mask[n, slot + 1]
+    ]
+    np.testing.assert_allclose(log_prob[mask[:, 1:]], expected, rtol=1e-4)
+    np.testing.assert_allclose(sft_loss(model, params, rows), -np.mean(expected), rtol=1e-5)
+    found = perplexity(model, params, rows, chunk=16)
+    np.testing.assert_allclose(found, np.exp(-np.mean(expected)), rtol=1e-5)
+
+
+def test_what_stands_in_empty_slots_has_no_influence_on_the_gradient(model, params, rows):
+    gradient = jax.jit(jax.grad(lambda params, rows: sft_loss(model, params, rows)))
+    noisy = rows._replace(ids=jnp.where(rows.mask, rows.ids, 3))
+    jax.tree.map(np.testing.assert_array_equal, gradient(params, rows), gradient(params, noisy))
+
+
+def test_rows_padded_on_the_left_have_the_same_loss(model, params):
+    ids = jnp.array([[3, 1, 2]])
+    padded = jnp.array([[PAD, PAD, 3, 1, 2]])
+    bare = sft_loss(model, params, Tokens(ids, ids != PAD))
+    np.testing.assert_allclose(
+        sft_loss(model, params, Tokens(padded, padded != PAD)), bare, rtol=1e-6
+    )
+
+
+def test_a_language_is_learned(model, params, rows):
+    config = SFTConfig(num_epochs=30, batch_size=16, learning_rate=1e-2, token_noise=0.05)
+    learned, losses = jax.jit(make_sft(config, model, rows))(jax.random.key(0), params)
+    assert losses.shape == (30 * 4,)
+    assert perplexity(model, params, rows, chunk=16) > 5.0
+    assert perplexity(model, learned, rows, chunk=16) < 1.2
+
+
+def test_exchanged_tokens_come_from_the_batch_and_fill_no_empty_slot(rows):
+    noisy = exchange_tokens(jax.random.key(0), rows, 0.5)
+    np.testing.assert_array_equal(noisy.mask, rows.mask)
+    np.testing.assert_array_equal(noisy.ids[:, 0], rows.ids[:, 0])
+    assert (noisy.ids[rows.mask] != PAD).all()
+    changed = (noisy.ids != rows.ids)[:, 1:][rows.mask[:, 1:]].mean()
+    assert 0.1 < changed < 0.5
+    unchanged = exchange_tokens(jax.random.key(0), rows, 0.0)
+    np.testing.assert_array_equal(unchanged.ids, rows.ids)
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    config = SFTConfig(num_epochs=3, batch_size=5)
+    orders = np.asarray(epoch_orders(jax.random.key(0), 20, config)).reshape(3, 20)
+    np.testing.assert_array_equal(np.sort(orders, axis=1), [np.arange(20)] * 3)
+    assert len({tuple(order) for order in orders.tolist()}) == 3
+
+
+def test_too_few_rows_are_refused(model, rows):
+    with pytest.raises(ValueError, match="batch_size=65 is more than there are rows: 64"):
+        make_sft(SFTConfig(batch_size=65), model, rows)
+    with pytest.raises(ValueError, match="chunk=60 does not divide the number of rows, 64"):
+        perplexity(model, {}, rows, chunk=60)
