@@ -19,6 +19,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from benchmark_report import RESULTS, write_report
@@ -35,6 +37,9 @@ COMMON: Setting = {
     "max_grad_norm": 0.5,
     "hidden_sizes": [64, 64],
 }
+# Small programs lose a quarter of their speed to handing kernels to a second thread: in rows of a
+# few environments XLA gets one thread, on all sides (its variable NPROC).
+ONE_THREAD: Setting = {"threads": 1}
 PPO: Setting = COMMON | {
     "algorithm": "ppo",
     "env_id": "CartPole-v1",
@@ -75,7 +80,7 @@ ALL, IN_JAX = ["own", "textbook", "rejax", "sb3", "sbx"], ["own", "textbook", "r
 
 # name -> (title, setting, sides)
 CPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
-    "cartpole_4x128": ("PPO CartPole-v1, 4 x 128", PPO, ALL),
+    "cartpole_4x128": ("PPO CartPole-v1, 4 x 128", PPO | ONE_THREAD, ALL),
     "cartpole_64x128": (
         "PPO CartPole-v1, 64 x 128",
         PPO | {"num_envs": 64, "host_timesteps": 16_384},
@@ -83,9 +88,17 @@ CPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
     ),
     "cartpole_2048x32": ("PPO CartPole-v1, 2048 x 32", PPO | WIDE_BATCH, IN_JAX),
     "breakout_64x128": ("PPO Breakout-MinAtar, 64 x 128", PPO | BREAKOUT, IN_JAX),
-    "pendulum_4x128": ("PPO Pendulum-v1, 4 x 128", PPO | {"env_id": "Pendulum-v1"}, ALL),
+    "pendulum_4x128": (
+        "PPO Pendulum-v1, 4 x 128",
+        PPO | ONE_THREAD | {"env_id": "Pendulum-v1"},
+        ALL,
+    ),
     "trpo_8x256": ("TRPO CartPole-v1, 8 x 256", TRPO, ["own", "sb3_trpo"]),
-    "sweep_16": ("PPO CartPole-v1, 4 x 128, 16 seeds", PPO | {"num_seeds": 16}, IN_JAX),
+    "sweep_16": (
+        "PPO CartPole-v1, 4 x 128, 16 seeds: a thread per core, others vmap",
+        PPO | {"num_seeds": 16, "execution": "threads", "total_timesteps": 51_200, "repeats": 3},
+        IN_JAX,
+    ),
 }
 GPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
     f"cartpole_{seeds}": (
@@ -119,10 +132,17 @@ print(json.dumps({"seconds": time.perf_counter() - started}))
 def measure(side: str, setting: Setting, options: argparse.Namespace, cache: str) -> Any:
     """What a fresh worker process of a side measures; None, and its error shown, if it fails."""
     arguments = ["-m", f"baselines.{side}"]
-    return launch(side, [*arguments, json.dumps(setting)], options, cache)
+    threads = {"NPROC": str(setting["threads"])} if "threads" in setting else {}
+    return launch(side, [*arguments, json.dumps(setting)], options, cache, threads)
 
 
-def launch(side: str, arguments: list[str], options: argparse.Namespace, cache: str) -> Any:
+def launch(
+    side: str,
+    arguments: list[str],
+    options: argparse.Namespace,
+    cache: str,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
     """The JSON on the last line that a Python process prints; None if it fails."""
     python = sys.executable
     if side in ENVIRONMENTS:
@@ -132,6 +152,7 @@ def launch(side: str, arguments: list[str], options: argparse.Namespace, cache: 
         "JAX_PLATFORMS": platform,
         "JAX_COMPILATION_CACHE_DIR": cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **variables,
     }
     done = subprocess.run(
         [python, *arguments], cwd=FOLDER, env=environment, capture_output=True, text=True

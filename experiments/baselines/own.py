@@ -19,6 +19,7 @@ from baselines.measurement import (
 from jaxrl_po import make_train
 from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.config import Config
+from jaxrl_po.envs import make_environment
 from jaxrl_po.host.execution import compile_members
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     """Measure one setting."""
     setting = read_setting()
     config = make_config(setting)
+    make_environment(config.env_id, {})  # imports gymnax, which is no part of compiling
     if "threshold" in setting:
         metrics = jax.jit(jax.vmap(make_train(config)))(seed_keys(setting)).metrics
         curves = metrics["episode_return"], metrics["num_episodes"]
