@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxrl_po.types import Array
 
 FEW = 8  # outputs of a head: transposing what they send back is cheaper than transposing the input
-WIDE = 256  # inputs: transposing more costs more than it gains
 
 
 def dense_dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
@@ -37,8 +36,6 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
 
 def _transposed_first(x: Array, dkernel: Array) -> Array:
     barrier = jax.lax.optimization_barrier
-    if x.shape[1] > WIDE:
-        return x @ dkernel
     if dkernel.shape[1] <= FEW:
         return jax.lax.dot_general(x, barrier(dkernel.T), (((1,), (1,)), ((), ())))
     return jax.lax.dot_general(barrier(x.T), dkernel, (((0,), (0,)), ((), ())))
