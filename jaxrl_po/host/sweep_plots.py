@@ -28,6 +28,8 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
     for color, setting in zip(colors, settings, strict=True):
         returns = result.returns[setting]
         known = np.isfinite(returns).all(axis=0)
+        if not known.any():
+            continue
         x, curves = result.timesteps[setting][known], returns[:, known].T
         low, high = bootstrap_interval([curves], num_resamples=500)
         axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
@@ -35,7 +37,7 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
     axes.set_xlabel("environment steps")
     axes.set_ylabel("episode return (IQM, 95 % interval)")
     axes.xaxis.set_major_formatter(_thousands)
-    if result.fields:
+    if result.fields and axes.lines:
         figure.legend(
             title=", ".join(result.fields),
             loc="outside right upper",
@@ -139,9 +141,8 @@ def _distinct(result: "SweepResult", field: str) -> list[Any]:
 
 def _strata(result: "SweepResult", chosen: dict[str, Any]) -> list[np.ndarray]:
     """Final returns of each setting that has the chosen values."""
-    keep = np.all([result.table[name] == value for name, value in chosen.items()], axis=0)
-    settings, final = result.table["setting"][keep], result.table["final_return"][keep]
-    return [final[settings == setting] for setting in np.unique(settings)]
+    keep = np.all([result.summary[name] == value for name, value in chosen.items()], axis=0)
+    return list(result.compared[np.sort(result.summary["setting"][keep])])
 
 
 def _logarithmic(values: Sequence[float]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl_po import resume, run
 from jaxrl_po.host import checkpoint
-from jaxrl_po.host.directory import lock
+from jaxrl_po.host.files import lock
 from tests.host.small import RUN, config, random_walk, same
 
 ENV = random_walk()

@@ -1,5 +1,9 @@
 """Policies in the real Gymnasium and in gymnax."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -31,8 +35,17 @@ def test_cartpole_is_played_and_drawn(tmp_path, jit):
     assert not np.array_equal(sampled.episode_return, again.episode_return)
     with pytest.raises(ValueError, match=r"MountainCar-v0 observes .* this policy takes"):
         play(cartpole, "gymnasium:MountainCar-v0")
-    with pytest.raises(ValueError, match="must be gymnasium:NAME or gymnax:NAME"):
-        play(cartpole, "CartPole-v1")
+    for arguments, message in (
+        (("CartPole-v1",), "must be gymnasium:NAME or gymnax:NAME"),
+        (("gymnasium:CartPol-v1",), "gymnasium:CartPol-v1: .*CartPole"),
+        (("gymnasium:CartPole-v1", 0), "num_episodes=0 is out of range"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            play(cartpole, *arguments)
+    with pytest.raises(ValueError, match="seed=-1 is out of range"):
+        play(cartpole, "gymnasium:CartPole-v1", seed=-1)
+    with pytest.raises(ValueError, match=r"gif='a.txt': its name must end with .gif"):
+        play(cartpole, "gymnasium:CartPole-v1", gif="a.txt")
 
 
 def test_pendulum_pays_the_same_in_both_suites(tmp_path, jit):
@@ -46,6 +59,25 @@ def test_pendulum_pays_the_same_in_both_suites(tmp_path, jit):
     pendulum.description["action"]["high"] = [1.0]
     with pytest.raises(ValueError, match="Pendulum-v1 acts in"):
         play(pendulum, "gymnasium:Pendulum-v1")
+
+
+DRAWN_QUIETLY = """
+import os, sys
+assert not {"SDL_AUDIODRIVER", "SDL_VIDEODRIVER"} & set(os.environ)
+from jaxrl_po import load_policy
+from jaxrl_po.host.play import play
+for suite in ("gymnasium", "gymnax"):
+    play(load_policy(sys.argv[1]), f"{suite}:Acrobot-v1", 1, gif=f"{sys.argv[1]}/{suite}.gif")
+"""
+
+
+def test_drawing_opens_neither_screen_nor_sound(tmp_path, jit):
+    policy(tmp_path, jit, "Acrobot-v1")
+    program = [sys.executable, "-c", DRAWN_QUIETLY, str(tmp_path)]
+    silent = {name: x for name, x in os.environ.items() if not name.startswith("SDL_")}
+    ended = subprocess.run(program, check=True, capture_output=True, text=True, env=silent)
+    assert "XDG_RUNTIME_DIR" not in ended.stderr
+    assert "ALSA" not in ended.stderr
 
 
 def test_gymnax_draws_its_own(tmp_path, jit):
