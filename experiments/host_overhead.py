@@ -144,8 +144,8 @@ def main(rounds: int = 9, many: int = 64, total_timesteps_of_many: int = 50_000)
     text = f"""# What the host costs
 
 PPO on CartPole, defaults; {jax.default_backend()}, {os.cpu_count()} cores, {platform.machine()},
-jax {jax.__version__}; {rounds} rounds, all variants interleaved in one process. "Clock" compares the
-best times of all rounds, "processor" the medians of the processor time (all threads). Repeat:
+jax {jax.__version__}; {rounds} rounds, all variants interleaved in one process. "Clock" compares
+the best times of all rounds, "processor" the medians of the processor time (all threads). Repeat:
 `python experiments/host_overhead.py`.
 
 | seeds | variant | steps/s | against | clock | processor |

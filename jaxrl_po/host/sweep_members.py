@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.files import write_whole
+from jaxrl_po.host.statistics import latest_mean
 from jaxrl_po.train import make_step
 from jaxrl_po.types import Array, Network, PyTree, TrainState
 
@@ -116,10 +117,7 @@ def known_returns(record: Record, points: np.ndarray, iterations: int) -> np.nda
 
     NaN before the first episode finishes, and after the iterations that were done.
     """
-    with np.errstate(invalid="ignore"):
-        curve = record.episode_return / record.num_episodes
-    latest = np.maximum.accumulate(np.where(record.num_episodes > 0, np.arange(len(curve)), -1))
-    known = np.where(latest >= 0, curve[latest], np.nan)
+    known = latest_mean(record.episode_return, record.num_episodes)
     return np.where(np.concatenate([[0], points[:-1]]) < iterations, known, np.nan)
 
 

@@ -13,6 +13,8 @@ from jaxrl_po import load_state, resume, run
 from jaxrl_po.host import checkpoint, execution
 from jaxrl_po.host.directory import RunSettings, read_description
 from jaxrl_po.host.logging import Logger
+from jaxrl_po.host.numpy_policy import read_folder
+from jaxrl_po.host.policy import policy_arrays
 from jaxrl_po.host.segments import make_programs
 from jaxrl_po.host.signals import Interrupted
 from tests.host.small import RUN, config, random_walk, same
@@ -103,6 +105,12 @@ def test_saved_policy_is_the_one_that_was_evaluated(finished):
     best = max(evaluations, key=lambda e: e["greedy_return"])
     assert policy["greedy_return"] == best["greedy_return"]
     assert (policy["seed"], policy["iteration"]) == (best["seed"], best["iteration"])
+
+    again = run(config(), 5, 3, env=ENV, segment_length=2, until=best["iteration"], **RUN)
+    _, arrays = read_folder(directory)
+    evaluated = policy_arrays(config(), again.state, best["seed"] - 5)
+    assert arrays.keys() == evaluated.keys()
+    assert all(arrays[name].tobytes() == x.tobytes() for name, x in evaluated.items())
 
 
 def test_evaluation_has_keys_of_its_own(jit):
