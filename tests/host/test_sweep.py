@@ -83,17 +83,20 @@ def assert_same(one, other):
 
 
 def test_a_member_is_the_same_config_trained_alone(algorithm):
-    config = config_from_dict({"algorithm": algorithm, **TINY})
-    result = quietly(config, {"gamma": [0.9, 0.99], "learning_rate": [1e-3, 1e-2]}, seed=5)
-    alone = quietly(config.replace(learning_rate=1e-2), {"gamma": [0.9]}, 1, seed=6)
+    config = config_from_dict({"algorithm": algorithm, **TINY, "total_timesteps": 256})
+    result = quietly(config, {"gamma": [0.0, 0.99], "learning_rate": [1e-3, 3e-2]}, seed=5)
+    alone = quietly(config.replace(learning_rate=3e-2), {"gamma": [0.0]}, 1, seed=6)
     np.testing.assert_array_equal(result.returns[1, 1], alone.returns[0, 0])
 
     trained = jax.jit(
-        make_train(config.replace(gamma=0.9, learning_rate=1e-2)),
+        make_train(config.replace(gamma=0.0, learning_rate=3e-2)),
         compiler_options={"xla_backend_optimization_level": 0},
     )(jax.random.key(6))
     expected = np.asarray(trained.metrics["episode_return"])
     np.testing.assert_allclose(result.returns[1, 1], expected, rtol=1e-4)
+    # Another setting or seed would not have passed for it.
+    for others in (result.returns[0, 1], result.returns[3, 1], result.returns[1, 0]):
+        assert not np.allclose(others, expected, rtol=1e-3)
 
 
 GRIDS = {
