@@ -1,6 +1,6 @@
 """Adaptive search with Optuna over structure and numbers together, resumable.
 
-    python experiments/optuna_search.py --trials 48
+    python experiments/optuna_search.py --trials 48    # writes experiments/results/optuna_search.md
 
 Trials are asked for in batches; a batch is one sweep: its trials that differ in numbers alone are
 one program, with all their seeds. The study lives in SQLite: run the command again to go on where
@@ -8,14 +8,18 @@ it stopped, with more trials if you like. Needs `pip install 'jaxrl-po[optuna]'`
 """
 
 import argparse
+import datetime
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import optuna
+from scores import machine
 
 from jaxrl_po import PPOConfig, sweep
 
+RESULTS = pathlib.Path(__file__).parent / "results" / "optuna_search.md"
 CONFIG = PPOConfig(env_id="CartPole-v1", total_timesteps=30_000, anneal_lr=True)
 
 
@@ -40,10 +44,15 @@ def open_study(path: pathlib.Path) -> optuna.Study:
         storage=f"sqlite:///{path}",
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(n_startup_trials=16, multivariate=True),
     )
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    study.sampler = optuna.samplers.TPESampler(
+        n_startup_trials=16,
+        multivariate=True,
+        constant_liar=True,  # trials of one batch keep apart
+        seed=len(study.trials),  # one that goes on draws other points than it began with
+    )
     return study
 
 
@@ -54,6 +63,33 @@ def run_batch(study: optuna.Study, batch: int, num_seeds: int) -> None:
     lows = dict(zip(result.summary["setting"].tolist(), result.summary["low"], strict=True))
     for i, trial in enumerate(trials):
         study.tell(trial, float(lows[i]))
+
+
+def report(study: optuna.Study, num_seeds: int) -> str:
+    """A page with the best trials, and how the search got there."""
+    complete = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    values = [trial.value or 0.0 for trial in complete]
+    best = sorted(complete, key=lambda trial: -(trial.value or 0.0))[:5]
+    names = list(best[0].params)
+    rows = "\n".join(
+        f"| {t.number} | {t.value:.1f} | {' | '.join(f'{t.params[n]:.3g}' for n in names)} |"
+        for t in best
+    )
+    third = len(values) // 3
+    means = ", ".join(f"{np.mean(values[i * third : (i + 1) * third]):.0f}" for i in range(3))
+    return f"""# Adaptive search: `python experiments/optuna_search.py --trials {len(complete)}`
+
+{datetime.datetime.now(datetime.UTC).date()}: {machine()}, optuna {optuna.__version__}
+
+PPO on CartPole, {CONFIG.total_timesteps:,} steps, annealed; seeds 0 to {num_seeds - 1} a trial.
+Value: lower end of the 95 % bootstrap interval of the final return (interquartile mean over seeds).
+Mean value of the first, second and last third of the trials, in their order: {means}.
+Trials that a kill left open, and that were asked for anew: {len(study.trials) - len(complete)}.
+
+| trial | value | {" | ".join(names)} |
+|{"---|" * (len(names) + 2)}
+{rows}
+"""
 
 
 def main() -> None:
@@ -72,8 +108,11 @@ def main() -> None:
     while (done := len(study.get_trials(deepcopy=False, states=complete))) < arguments.trials:
         run_batch(study, min(arguments.batch, arguments.trials - done), arguments.num_seeds)
         best = study.best_trial
-        print(f"{done:>4} trials before this batch; best #{best.number}: {best.value:.1f}")
+        print(
+            f"{done:>4} trials before this batch; best #{best.number}: {best.value:.1f}", flush=True
+        )
     print(study.best_params)
+    RESULTS.write_text(report(study, arguments.num_seeds))
 
 
 if __name__ == "__main__":

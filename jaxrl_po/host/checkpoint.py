@@ -7,7 +7,6 @@ checkpoints at every visit needs a millisecond, and damage must be seen.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
+
+from jaxrl_po.host.files import write_whole
 
 NAME = re.compile(r"(?P<iteration>\d{10})-(?P<digest>[0-9a-f]{32})\.safetensors")
 
@@ -90,26 +91,6 @@ def keep_only(directory: Path, num_newest: int, iteration: int | None) -> None:
             path.unlink()
     for path in directory.glob("*.tmp"):
         path.unlink()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that, whenever the machine stops, it is there whole or not at all.
-
-    Raises:
-        OSError: naming the file; what was there before stays.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"cannot write {path}: {os.strerror(error.errno or 0)}"
-        ) from None
 
 
 def _digest(data: bytes) -> str:

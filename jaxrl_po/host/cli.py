@@ -1,10 +1,10 @@
 """The command line: `python -m jaxrl_po train ppo --env-id CartPole-v1 --num-seeds 4`.
 
 Exit status: 0 done; 1 the disk, or another error; 2 bad input; 75 stopped by a signal after saving
-(EX_TEMPFAIL: start `resume` and it goes on, which is what a batch system's requeue does).
+(EX_TEMPFAIL: start `resume`, or the sweep again, and it goes on, which is what a batch system's
+requeue does); 130 stopped before there was anything to save.
 """
 
-import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host import logging
 from jaxrl_po.host.directory import read_description
 from jaxrl_po.host.export import export_policy
+from jaxrl_po.host.files import new_directory
 from jaxrl_po.host.play import play
 from jaxrl_po.host.policy import load_policy
 from jaxrl_po.host.run import resume, run
@@ -26,6 +27,7 @@ from jaxrl_po.host.signals import Interrupted
 from jaxrl_po.host.sweep_cli import sweep_command
 
 INTERRUPTED = 75  # os.EX_TEMPFAIL, where there is one
+STOPPED = 130  # what a shell says of SIGINT
 
 _CHOICES = tuple(
     Annotated[config_class, tyro.conf.subcommand(name, prefix_name=False)]
@@ -57,8 +59,7 @@ def train(
         tensorboard: log for TensorBoard too
         wandb: log to this project of Weights & Biases too
     """
-    path = Path(directory) if directory else _new_directory(config, seed)
-    print(f"run directory: {path}")
+    path = Path(directory or new_directory(f"{config.env_id}_{config.algorithm}_seed{seed}"))
     run(
         config,
         seed=seed,
@@ -148,10 +149,12 @@ def main(arguments: list[str] | None = None) -> None:
     _cache_compilations()
     try:
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, args=arguments, prog="jaxrl_po", description=__doc__
+            COMMANDS, args=arguments, prog="python -m jaxrl_po", description=__doc__
         )
     except Interrupted as interruption:
         _leave(str(interruption), INTERRUPTED)
+    except KeyboardInterrupt:
+        _leave("stopped", STOPPED)
     except ValueError as error:
         _leave(f"error: {error}", 2)
     except OSError as error:
@@ -168,13 +171,6 @@ def _cache_compilations() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(root) / "jaxrl_po"))
-
-
-def _new_directory(config: Config, seed: int) -> Path:
-    """A folder under runs/ that is not there yet."""
-    name = f"{config.env_id}_{config.algorithm}_seed{seed}"
-    names = (name if n == 1 else f"{name}_{n}" for n in itertools.count(1))
-    return next(path for path in map(Path("runs").joinpath, names) if not path.exists())
 
 
 def _loggers(

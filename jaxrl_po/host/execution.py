@@ -11,12 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxrl_po.host.arguments import integer
 from jaxrl_po.types import PyTree
 
 # One small program gains nothing from several cores; several programs do.
 SINGLE_THREADED: dict[str, str | bool] = {"xla_cpu_multi_thread_eigen": False}
 MEMORY_FRACTION = 0.8  # of a device's free memory that a chunk may take
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+def num_cores() -> int:
+    """Cores that this process may use, which on shared machines are not all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
 
 Load = Callable[[range], PyTree]  # members by number -> the members, stacked [n, ...] in NumPy
 Save = Callable[[range, PyTree, float], None]  # members, their outputs [n, ...], seconds each
@@ -70,7 +79,7 @@ def compile_blocks(
 
         if len(blocks) == 1:
             return [call_one(blocks[0])]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(num_cores()) as pool:
             return list(pool.map(call_one, blocks))
 
     return call
@@ -124,8 +133,7 @@ def plan_members(
     """
     if devices not in (None, "all"):
         raise ValueError(f'devices={devices!r}: it must be None (one device) or "all"')
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size} is out of range: it must be >= 1")
+    chunk_size = chunk_size if chunk_size is None else integer("chunk_size", chunk_size)
     used = jax.devices() if devices == "all" else jax.devices()[:1]
     if jax.default_backend() == "cpu" and len(used) == 1:
         return _plan_threads(function, example, shared, chunk_size)
@@ -139,8 +147,7 @@ def _plan_threads(
     chunk_size: int | None,
 ) -> Plan:
     compiled = jax.jit(function).lower(example, *shared).compile(compiler_options=SINGLE_THREADED)
-    cores = os.cpu_count() or 1
-    num_threads = min(cores, chunk_size or cores)
+    num_threads = min(num_cores(), chunk_size or num_cores())
 
     def run(count: int, load: Load, save: Save, *shared: Any) -> None:
         def run_one(index: int) -> None:

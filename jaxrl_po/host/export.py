@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import export
 
 from jaxrl_po.host import numpy_policy
-from jaxrl_po.host.checkpoint import write_whole
+from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.imports import import_extra
 from jaxrl_po.host.policy import make_act
 from jaxrl_po.types import Array

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jaxrl_po.host.directory import AppendFile
+from jaxrl_po.host.files import AppendFile
 from jaxrl_po.host.imports import import_extra
 
 

@@ -103,7 +103,8 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
             outputs += records.loggers
         for output in outputs:
             stack.callback(output.close)
-        requests = stack.enter_context(stop_requests(directory is not None))
+        notice = "" if console.quiet else "finishing the segment"
+        requests = stack.enter_context(stop_requests(directory is not None, notice))
 
         while done < last and not requests and len(diverged) < len(seeds):
             count = min(length - done % length, last - done)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 FORMAT = 1
+FIELDS = ("config", "network", "observation", "action", "normalizer", "weights")  # of policy.json
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U32": np.uint32}
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -41,6 +42,13 @@ class Policy(NamedTuple):
     def observation_shape(self) -> tuple[int, ...]:
         """Shape of one observation."""
         return tuple(self.description["observation"]["shape"])
+
+    def __repr__(self) -> str:
+        config, action = self.description["config"], self.description["action"]
+        return (
+            f"Policy({config['algorithm']} on {config['env_id']}: "
+            f"observation {list(self.observation_shape)}, action {action})"
+        )
 
     def __call__(self, observation: Any, key: Any = None) -> Any:
         """The action for one observation or a batch of them.
@@ -93,14 +101,18 @@ def read_folder(
         raise ValueError(f"{directory} holds no policy: there is no policy.json in it")
     try:
         description = json.loads(path.read_text())
-        version, weights = description["format"], description["weights"]
+        version = int(description["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not readable as JSON with format and weights") from error
+        raise ValueError(f"{path} is not readable as JSON with a format") from error
     if version > FORMAT:
         raise ValueError(
             f"{path} has format {version}, from a newer version of jaxrl_po; "
             f"this one reads up to {FORMAT}"
         )
+    missing = [name for name in FIELDS if name not in description]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    weights = description["weights"]
     file = folder / weights["file"]
     if not file.is_file():
         raise ValueError(f"{file} is missing")
@@ -112,6 +124,8 @@ def read_folder(
 
 def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | None) -> np.ndarray:
     """Actions [B, ...] in the environment's units, from logits [B, A] or (mean, log_std) [B, D]."""
+    if not isinstance(key, np.random.Generator | None):
+        raise ValueError(f"key must be a numpy.random.Generator, not {key!r}")
     if action["kind"] == "discrete":
         logits = outputs if key is None else outputs + key.gumbel(size=outputs.shape)
         return logits.argmax(-1)

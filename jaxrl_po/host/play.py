@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxrl_po.envs import make_environment
+from jaxrl_po.host.arguments import integer
 from jaxrl_po.host.imports import import_extra
 from jaxrl_po.host.numpy_policy import Policy
 
@@ -54,6 +55,11 @@ def play(
     suite, _, name = env.partition(":")
     if suite not in _SUITES or not name:
         raise ValueError(f"env={env!r}: it must be gymnasium:NAME or gymnax:NAME")
+    num_episodes, seed = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    if gif is not None and not gif.endswith(".gif"):
+        raise ValueError(f"gif={gif!r}: its name must end with .gif")
+    for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):  # renderers draw into memory alone,
+        os.environ.setdefault(driver, "dummy")  # and open the screen and the sound all the same
     key = jax.random.key(seed) if sampled else None
     return _SUITES[suite](policy, name, num_episodes, seed, key, gif)
 
@@ -62,9 +68,11 @@ def _play_gymnasium(
     policy: Policy, name: str, num_episodes: int, seed: int, key: Any, gif: str | None
 ) -> Played:
     gymnasium = import_extra("gymnasium", "play")
-    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # its renderer opens a sound device
     modes = ["rgb_array" if gif and e == 0 else None for e in range(num_episodes)]
-    envs = [gymnasium.make(name, render_mode=mode) for mode in modes]
+    try:
+        envs = [gymnasium.make(name, render_mode=mode) for mode in modes]
+    except gymnasium.error.Error as error:
+        raise ValueError(f"gymnasium:{name}: {error}") from None
     _check_spaces(policy, name, envs[0])
     starts = [env.reset(seed=seed + e) for e, env in enumerate(envs)]
     observation = np.array([start for start, _ in starts], np.float32)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl_po.host.statistics import latest_mean
+
 MAX_POINTS = 100
 COLUMNS = ("seed", "timesteps", "episode_return", "num_episodes")
 
@@ -27,7 +29,7 @@ def read_curves(path: Path) -> Curves:
     ends = np.unique(table[:, 1])
     stride = -(-len(ends) // MAX_POINTS) or 1
     points = np.append(ends[stride - 1 : -1 : stride], ends[-1:])
-    curves = np.full((len(seeds), len(points)), np.nan)
+    curves = np.empty((len(seeds), len(points)))
     for curve, seed in zip(curves, seeds, strict=True):
         _, timesteps, returns, counts = table[table[:, 0] == seed].T
         bins = np.searchsorted(points, timesteps)
@@ -36,10 +38,8 @@ def read_curves(path: Path) -> Curves:
             np.bincount(bins[finished], weights[finished], minlength=len(points))
             for weights in (returns * counts, counts)
         )
-        latest = np.maximum.accumulate(np.where(count > 0, np.arange(len(points)), -1))
-        known = latest >= 0
-        curve[known] = (total / np.maximum(count, 1))[latest[known]]
-        curve[points > timesteps[-1]] = np.nan  # the seed diverged
+        # NaN beyond its end: the seed diverged.
+        curve[:] = np.where(points <= timesteps[-1], latest_mean(total, count), np.nan)
     return Curves(points, curves)
 
 

@@ -18,7 +18,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Discrete, to_bounds
 from jaxrl_po.host import numpy_policy
 from jaxrl_po.host.arrays import from_host, to_host
-from jaxrl_po.host.checkpoint import write_whole
+from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.numpy_policy import Policy
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
@@ -127,8 +127,14 @@ def load_policy(
     if backend != "jax":
         raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
     description, arrays = numpy_policy.read_folder(directory)
-    act = jax.jit(make_act(description, arrays, network))
-    return Policy(description, lambda observation, key: np.asarray(act(observation, key)))
+    compiled = jax.jit(make_act(description, arrays, network))
+
+    def act(observation: np.ndarray, key: Any) -> np.ndarray:
+        if not isinstance(key, jax.Array | None):
+            raise ValueError(f"key must be a key of jax.random, not {key!r}")
+        return np.asarray(compiled(observation, key))
+
+    return Policy(description, act)
 
 
 def make_act(

@@ -11,7 +11,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host import checkpoint
 from jaxrl_po.host.arrays import to_host
 from jaxrl_po.host.checkpoint import Checkpoint
-from jaxrl_po.host.directory import AppendFile
+from jaxrl_po.host.files import AppendFile
 from jaxrl_po.host.logging import Logger, event_logger, table_logger
 from jaxrl_po.host.policy import policy_arrays, write_policy
 from jaxrl_po.host.segments import Assessment

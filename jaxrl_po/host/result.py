@@ -29,12 +29,20 @@ def summary(result: RunResult) -> str:
         e.episode_return.mean(axis=1) for e in (result.evaluation, result.greedy_evaluation)
     )
     num_seeds, num_episodes = result.evaluation.episode_return.shape
-    train_seconds = max(result.train_seconds, 1e-9)
-    running = train_seconds + result.evaluation_seconds + result.host_seconds
-    return (
+    text = (
         f"final return {sampled.mean():.1f} ± {sampled.std():.1f} sampled, "
         f"{greedy.mean():.1f} ± {greedy.std():.1f} greedy "
-        f"({num_seeds} seed(s) x {num_episodes} episodes)\n"
+        f"({num_seeds} seed(s) x {num_episodes} episodes)"
+    )
+    if result.diverged:
+        lost = (f"seed {s} in iteration {n}" for s, n in sorted(result.diverged.items()))
+        text += f"\ndiverged: {', '.join(lost)}; they stand at their last finite state"
+    if not result.timesteps:  # there was nothing left to do
+        return text
+    train_seconds = result.train_seconds
+    running = train_seconds + result.evaluation_seconds + result.host_seconds
+    return (
+        f"{text}\n"
         f"{result.timesteps:,} steps in {train_seconds:.1f} s: "
         f"{result.timesteps / train_seconds:,.0f} steps/s; "
         f"compiling took {result.compile_seconds:.1f} s\n"

@@ -11,19 +11,20 @@ from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host import checkpoint
+from jaxrl_po.host.arguments import integer, seeds
 from jaxrl_po.host.arrays import from_host
 from jaxrl_po.host.directory import (
     RunSettings,
     changed_fields,
-    lock,
     read_description,
     write_description,
 )
+from jaxrl_po.host.files import lock
 from jaxrl_po.host.logging import Logger
 from jaxrl_po.host.loop import Session, train
 from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.segments import make_programs
-from jaxrl_po.train import as_config
+from jaxrl_po.train import as_config, make_parts
 from jaxrl_po.types import Network, TrainState
 
 NUM_SEGMENTS = 20  # visits of the host during a run, unless the caller wants others
@@ -75,24 +76,23 @@ def run(
         OSError: when the directory cannot be written; what was saved before stays usable.
     """
     config = as_config(config)
+    make_parts(config, env, network)  # what does not fit leaves no directory behind
+    numbers = seeds(seed, num_seeds)
+    if segment_length is None:
+        segment_length = -(-config.num_iterations // NUM_SEGMENTS)
     settings = RunSettings(
-        seed=seed,
-        num_seeds=num_seeds,
-        segment_length=-(-config.num_iterations // NUM_SEGMENTS)
-        if segment_length is None
-        else segment_length,
-        evaluate_every=evaluate_every,
-        num_episodes=num_episodes,
-        max_episode_steps=max_episode_steps,
-        keep_checkpoints=keep_checkpoints,
-        given=[n for n, part in (("env", env), ("network", network)) if part is not None],
+        seed=numbers.start,
+        num_seeds=len(numbers),
+        segment_length=integer("segment_length", segment_length),
+        evaluate_every=integer("evaluate_every", evaluate_every),
+        num_episodes=integer("num_episodes", num_episodes),
+        max_episode_steps=integer("max_episode_steps", max_episode_steps),
+        keep_checkpoints=integer("keep_checkpoints", keep_checkpoints),
+        given=given_parts(env, network),
     )
-    for name, value in settings._asdict().items():
-        if isinstance(value, int) and value < (name != "seed"):
-            raise ValueError(f"{name}={value} is out of range: it must be >= {int(name != 'seed')}")
-    if seed + num_seeds > 2**32:
-        raise ValueError(f"seed={seed} is out of range: seeds must be < 2**32")
-    session = Session(config, settings, env, network, until, loggers, Console(quiet=quiet))
+    until = until if until is None else integer("until", until)
+    console = Console(quiet=quiet)
+    session = Session(config, settings, env, network, until, loggers, console)
     if directory is None:
         return train(session, None, None)
     path = Path(directory)
@@ -102,6 +102,7 @@ def run(
                 f"directory={str(path)!r} already holds a run: "
                 f"resume it (python -m jaxrl_po resume {path}) or choose another"
             )
+        console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
         write_description(path, config, settings)
         return train(session, path, None)
 
@@ -139,22 +140,24 @@ def resume(
             f"{path} was run with other values of {', '.join(changed)}: a resumed run must keep "
             "its config (total_timesteps may grow where anneal_lr is False)"
         )
-    given = [n for n, part in (("env", env), ("network", network)) if part is not None]
+    given = given_parts(env, network)
     if given != settings.given:
         raise ValueError(
             f"{path} was run with {settings.given or 'neither env nor network'} given as objects; "
             f"resume was given {given or 'none'}"
         )
+    until = until if until is None else integer("until", until)
     with lock(path):
         restored, damaged = checkpoint.load_newest(path / "checkpoints")
         for file in damaged:
-            console.print(f"not used: {file.reason}", style="red")
+            console.print(f"not used: {file.reason}", style="red", soft_wrap=True, markup=False)
         if damaged and restored is None:
             raise ValueError(f"no checkpoint in {path / 'checkpoints'} is intact")
         if versions["jax"] != jax.__version__ or versions["backend"] != jax.default_backend():
             console.print(
                 f"the run began on {versions['backend']} with jax {versions['jax']}: "
-                "from here on it may differ in the last bits from an uninterrupted one"
+                "from here on it may differ in the last bits from an uninterrupted one",
+                soft_wrap=True,
             )
         if config != saved:
             write_description(path, config, settings)
@@ -192,5 +195,10 @@ def load_state(
             raise ValueError(f"no checkpoint in {folder} has been evaluated yet")
         saved = checkpoint.load(path)
     start = make_programs(config, env, network, settings).start
-    seeds = np.zeros(settings.num_seeds, np.uint32)
-    return config, from_host(jax.eval_shape(jax.vmap(start), seeds), saved.arrays)
+    numbers = np.zeros(settings.num_seeds, np.uint32)
+    return config, from_host(jax.eval_shape(jax.vmap(start), numbers), saved.arrays)
+
+
+def given_parts(env: Any, network: Network | None) -> list[str]:
+    """Names of the parts that were given as objects."""
+    return [name for name, part in (("env", env), ("network", network)) if part is not None]

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as requests: what is running is finished first."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_requests(wanted: bool) -> Iterator[list[str]]:
+def stop_requests(wanted: bool, notice: str) -> Iterator[list[str]]:
     """Collect the names of SIGINT and SIGTERM as they come; a second one acts at once.
 
     Unless they are wanted, and outside the main thread, where Python allows no handlers, the
     list stays empty.
+
+    Args:
+        wanted: whether there is something to save.
+        notice: what is finished first, for the terminal; "" for silence.
     """
     received: list[str] = []
     if not wanted or threading.current_thread() is not threading.main_thread():
@@ -24,8 +29,11 @@ def stop_requests(wanted: bool) -> Iterator[list[str]]:
         return
 
     def note(number: int, frame: Any) -> None:
-        received.append(signal.Signals(number).name)
-        signal.signal(number, previous[signal.Signals(number)])
+        name = signal.Signals(number)
+        received.append(name.name)
+        signal.signal(number, previous[name])
+        if notice:  # not by print, which may be what was interrupted
+            os.write(2, f"\n{name.name}: {notice}; once more to stop at once\n".encode())
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -134,6 +134,8 @@ def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
     if not points:
         raise ValueError("space has no points")
     for point in points:
+        if not isinstance(point, Mapping):
+            raise ValueError(f"space: a point is a dict of field -> value, not {point!r}")
         if list(point) != list(points[0]):
             raise ValueError(f"space: its points differ in their fields: {points[0]} and {point}")
         for name, value in point.items():

@@ -1,4 +1,4 @@
-"""Aggregates of few runs: the interquartile mean and its bootstrap (arXiv:2108.13264)."""
+"""Learning curves and their aggregates: the IQM and its bootstrap (arXiv:2108.13264)."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,17 @@ import numpy as np
 from jaxrl_po.config import Range
 
 CONFIDENCE = Range(0.0, 1.0, open_low=True)
+
+
+def latest_mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean over the latest episodes that finished by each point of a curve [C]; NaN before any.
+
+    Args:
+        total: sum over the episodes that finished since the point before [C].
+        count: how many they are [C].
+    """
+    latest = np.maximum.accumulate(np.where(count > 0, np.arange(len(count)), -1))
+    return np.where(latest >= 0, (total / np.maximum(count, 1))[latest], np.nan)
 
 
 def iqm(values: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -11,9 +11,13 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl_po.config import Config
+from jaxrl_po.host.arguments import seeds
+from jaxrl_po.host.files import lock, write_whole
 from jaxrl_po.host.halving import Rung, halving_rungs, single_rung
+from jaxrl_po.host.signals import stop_requests
 from jaxrl_po.host.spaces import Space, configure, settings_of
-from jaxrl_po.host.sweep_launch import Launch, make_groups
+from jaxrl_po.host.sweep_groups import make_groups
+from jaxrl_po.host.sweep_launch import Launch
 from jaxrl_po.host.sweep_results import SweepResult, make_result, scores
 from jaxrl_po.train import as_config
 from jaxrl_po.types import Network
@@ -58,7 +62,8 @@ def sweep(
             stops, and the budget it leaves goes to the others. The whole costs
             num_members * total_timesteps, as it does without.
         directory: where each member is kept as it finishes, and the tables and figures at the
-            end. A sweep that was stopped continues there; None keeps nothing.
+            end. A sweep that was stopped continues there: SIGINT and SIGTERM let the members that
+            are under way finish, and raise `Interrupted`. None keeps nothing.
         chunk_size: members in memory at a time; None for as many as fit.
         devices: "all" shards the members over all devices.
         env: as for `make_train`.
@@ -69,30 +74,38 @@ def sweep(
         ValueError: naming the field that is unknown or out of range, before anything is compiled.
     """
     config = as_config(config)
-    if num_seeds < 1:
-        raise ValueError(f"num_seeds={num_seeds} is out of range: it must be >= 1")
+    numbers = seeds(seed, num_seeds)
     if prune not in PRUNERS:
         raise ValueError(f'prune={prune!r}: it must be None or "halving"')
-    settings = settings_of(config, space, sampling, num_samples, seed)
+    settings = settings_of(config, space, sampling, num_samples, numbers.start)
     rungs, horizon = PRUNERS[prune](len(settings))
     configs = [configure(config, setting) for setting in settings]
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
     groups = make_groups(configs, [rung.fraction for rung in rungs], env, network)
     console = Console(quiet=quiet)
+    if directory is not None:
+        console.print(
+            f"sweep directory: {directory}", soft_wrap=True, markup=False, highlight=False
+        )
     console.print(
         f"sweep: {len(settings)} setting(s) x {num_seeds} seed(s) = "
-        f"{len(settings) * num_seeds} members in {len(groups)} compilation(s)"
+        f"{len(settings) * num_seeds} members in {len(groups)} compilation(s)",
+        highlight=False,
     )
     identity = {
         "config": config.to_dict(),
         "settings": settings,
-        "num_seeds": num_seeds,
-        "seed": seed,
+        "num_seeds": len(numbers),
+        "seed": numbers.start,
         "prune": prune,
         "env": None if env is None else type(env).__name__,
     }
-    with _opened(directory, identity) as folder:
-        launch = Launch(groups, num_seeds, seed, folder, chunk_size, devices, console)
+    notice = "" if quiet else "finishing the members that are under way"
+    with (
+        _opened(directory, identity) as folder,
+        stop_requests(directory is not None, notice) as requests,
+    ):
+        launch = Launch(groups, numbers, folder, chunk_size, devices, console, requests)
         alive = list(range(len(settings)))
         for r, rung in enumerate(rungs):
             if r:
@@ -104,9 +117,9 @@ def sweep(
             launch.run(alive, r)
         outcomes = [launch.outcomes(i) for i in range(len(settings))]
         result = make_result(settings, outcomes, launch.num_compilations)
-    console.print(result.summary_text(), style="bold")
-    if directory is not None:
-        result.write(pathlib.Path(directory))
+        if directory is not None:
+            result.write(pathlib.Path(directory))
+    console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     return result
 
 
@@ -121,15 +134,25 @@ def _opened(
         return
     path = pathlib.Path(directory) / "sweep.json"
     text = json.dumps(identity, indent=2)
-    if path.exists():
-        for name, old in json.loads(path.read_text()).items():
-            new = json.loads(text)[name]
-            if old != new:
-                raise ValueError(
-                    f"{path} is of another sweep: its {name} is {old}, not {new}; "
-                    "choose another directory"
-                )
-    members = path.parent / "members"
-    members.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
-    yield members
+    with lock(path.parent):
+        if path.exists():
+            _check_same(path, json.loads(text))
+        else:
+            write_whole(path, (text + "\n").encode())
+        members = path.parent / "members"
+        members.mkdir(exist_ok=True)
+        yield members
+
+
+def _check_same(path: pathlib.Path, identity: dict[str, Any]) -> None:
+    """Refuse to go on with a sweep that is not this one, naming what differs."""
+    try:
+        found = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+    for name, wanted in identity.items():
+        if found.get(name) != wanted:
+            raise ValueError(
+                f"{path} is of another sweep: its {name} is {found.get(name)}, not {wanted}; "
+                "choose another directory"
+            )

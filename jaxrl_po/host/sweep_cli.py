@@ -10,6 +10,7 @@ import tyro
 
 from jaxrl_po.algorithms import ALGORITHMS, config_from_dict
 from jaxrl_po.config import Config
+from jaxrl_po.host.files import new_directory
 from jaxrl_po.host.spaces import ENV_PARAMS, Interval, linear, log
 from jaxrl_po.host.sweep import sweep
 
@@ -66,7 +67,8 @@ def _flags(name: str, config_class: type[Config]) -> type:
     env_params: Any = dataclasses.field(default_factory=dict)
     fields.append(("env_params", dict[str, str], env_params))
     flags = dataclasses.make_dataclass(f"{config_class.__name__}Flags", fields, kw_only=True)
-    flags.__doc__ = (config_class.__doc__ or "").splitlines()[0]
+    summary = (config_class.__doc__ or "").splitlines()[0]
+    flags.__doc__ = f"{summary}\n\n`train {name} --help` says what the fields mean."
     flags.algorithm = name  # type: ignore[attr-defined]
     return flags
 
@@ -99,7 +101,8 @@ def sweep_command(
         sampling: all combinations, or num_samples random or quasi-random points
         num_samples: number of points, unless they form a grid
         prune: sequential halving: the worse half of the settings stops at each rung
-        directory: for tables and figures; a stopped sweep continues there
+        directory: for members, tables and figures, by default a new folder under runs/; a sweep \
+that was stopped continues there
         chunk_size: members in memory at a time
         devices: shard the members over all devices
     """
@@ -116,7 +119,8 @@ def sweep_command(
         n.removeprefix(ENV_PARAMS): v for n, v in fixed.items() if n.startswith(ENV_PARAMS)
     }
     fields = {n: v for n, v in fixed.items() if not n.startswith(ENV_PARAMS)}
-    sweep(
+    path = directory or new_directory(f"sweep_{space.env_id}_{space.algorithm}")
+    result = sweep(
         config_from_dict({"algorithm": space.algorithm, "env_params": env_params, **fields}),
         {name: v for name, v in values.items() if name not in fixed},
         num_seeds,
@@ -124,10 +128,11 @@ def sweep_command(
         sampling=sampling,
         num_samples=num_samples,
         prune=prune,
-        directory=directory,
+        directory=path,
         chunk_size=chunk_size,
         devices=devices,
     )
+    print(result.summary)
 
 
 _CHOICES = tuple(

@@ -1,4 +1,4 @@
-"""Launching a sweep: group its settings by program, compile, estimate, run what is not done."""
+"""Launching a sweep: compile its groups, estimate, run what is not done."""
 
 import pathlib
 import time
@@ -9,45 +9,23 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxrl_po.config import Config
 from jaxrl_po.host.execution import Plan, plan_members
+from jaxrl_po.host.signals import Interrupted
+from jaxrl_po.host.sweep_groups import Group
 from jaxrl_po.host.sweep_members import (
     Member,
     Outcome,
     Saved,
     aggregates,
-    blank_progress,
-    curve_points,
     known_returns,
     load_member,
-    make_member_function,
     save_member,
     stack_leaves,
 )
-from jaxrl_po.types import Network, PyTree
+from jaxrl_po.types import PyTree
 
 NUM_REPORTS = 10  # lines of progress in a rung
 TIMED_SECONDS = 0.2  # that a job is run to estimate its time
-
-
-class Group(NamedTuple):
-    """Settings that differ in data alone, and so share a program."""
-
-    configs: dict[int, Config]  # setting -> its config
-    function: Callable[..., Any]  # training of a member
-    blank: PyTree  # progress of a member that has not begun
-    last: list[int]  # iterations done at the end of each rung
-    points: np.ndarray  # [C] iterations done at each point of the curve
-
-    @property
-    def example(self) -> Config:
-        """One of the configs: its static side is that of all."""
-        return next(iter(self.configs.values()))
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """N·T."""
-        return self.example.num_envs * self.example.num_steps
 
 
 class Job(NamedTuple):
@@ -55,65 +33,31 @@ class Job(NamedTuple):
 
     group: Group
     plan: Plan
-    members: list[tuple[int, int]]  # setting, number of the seed
+    members: list[tuple[int, int]]  # setting, seed
     load: Callable[[range], PyTree]
     first: int  # iterations that they have done
     last: int  # iterations that they will have done
 
 
-def make_groups(
-    configs: Sequence[Config], fractions: Sequence[float], env: Any, network: Network | None
-) -> list[Group]:
-    """As few groups as there are programs; each is traced once, so that what does not fit shows.
-
-    Args:
-        configs: of each setting.
-        fractions: of the horizon that are done at the end of each rung.
-        env: as for `make_train`.
-        network: as for `make_train`.
-    """
-    by_structure: dict[Any, dict[int, Config]] = {}
-    for setting, config in enumerate(configs):
-        by_structure.setdefault(jax.tree.structure(config), {})[setting] = config
-    keep_state = len(fractions) > 1
-    groups = []
-    for members in by_structure.values():
-        example = next(iter(members.values()))
-        blank = blank_progress(example, env, network)
-        last = [int(example.num_iterations * fraction) for fraction in fractions]
-        if not last[0]:
-            raise ValueError(
-                f"total_timesteps={example.total_timesteps} at most for a setting leaves the "
-                f"first rung of {len(fractions)} no iteration: prune fewer settings, or raise it"
-            )
-        groups.append(
-            Group(
-                configs=members,
-                function=make_member_function(example, env, network, keep_state),
-                blank=blank if keep_state else (),
-                last=last,
-                points=curve_points(example),
-            )
-        )
-    return groups
-
-
 class Launch:
-    """A sweep under way. Every member is a file of its own, written when it ends a rung."""
+    """A sweep under way. Every member is a file of its own, written when it ends a rung.
+
+    Once there is a stop request, no further member is begun: `Interrupted`.
+    """
 
     def __init__(
         self,
         groups: list[Group],
-        num_seeds: int,
-        seed: int,
+        seeds: range,
         folder: pathlib.Path,
         chunk_size: int | None,
         devices: str | None,
         console: Console,
+        stop_requests: Sequence[str],
     ) -> None:
         self.groups = groups
-        self.num_seeds = num_seeds
-        self.seed = seed
+        self.seeds = seeds
+        self._stop_requests = stop_requests
         self.num_compilations = 0
         self._plans: dict[int, Plan] = {}
         self._folder = folder
@@ -136,18 +80,20 @@ class Launch:
             nonlocal finished
             record, state = output
             for i, index in enumerate(members):
-                setting, k = job.members[index]
-                before = load_member(self._path(setting, k, rung - 1)).seconds if rung else 0.0
+                setting, seed = job.members[index]
+                before = load_member(self._path(setting, seed, rung - 1)).seconds if rung else 0.0
                 saved = Saved(
                     jax.tree.map(lambda x, i=i: x[i], record),
                     before + seconds,
                     [leaf[i] for leaf in jax.tree.leaves(state)],
                 )
-                save_member(self._path(setting, k, rung), saved)
+                save_member(self._path(setting, seed, rung), saved)
             before_now, finished = finished, finished + len(members)
             if finished * NUM_REPORTS // total > before_now * NUM_REPORTS // total:
                 elapsed = time.perf_counter() - started
-                self._console.print(f"  {finished}/{total} members  {elapsed:.0f} s")
+                self._console.print(
+                    f"  {finished}/{total} members  {elapsed:.0f} s", highlight=False
+                )
 
         for job in jobs:
             job.plan.run(
@@ -163,13 +109,13 @@ class Launch:
         group = next(group for group in self.groups if setting in group.configs)
         if rung is None:
             ended = range(len(group.last))
-            rung = max(r for r in ended if self._path(setting, 0, r).exists())
+            rung = max(r for r in ended if self._path(setting, self.seeds[0], r).exists())
         results = []
-        for k in range(self.num_seeds):
-            saved = load_member(self._path(setting, k, rung))
+        for seed in self.seeds:
+            saved = load_member(self._path(setting, seed, rung))
             curve = known_returns(saved.record, group.points, group.last[rung])
             row = {
-                "seed": self.seed + k,
+                "seed": seed,
                 "timesteps": group.last[rung] * group.steps_per_iteration,
                 **aggregates(curve),
                 "seconds": saved.seconds,
@@ -179,28 +125,45 @@ class Launch:
             results.append(Outcome(group.points * group.steps_per_iteration, curve, row))
         return results
 
-    def _path(self, setting: int, k: int, rung: int) -> pathlib.Path:
-        return self._folder / f"rung{rung}-setting{setting:05d}-seed{self.seed + k:05d}.npz"
+    def _path(self, setting: int, seed: int, rung: int) -> pathlib.Path:
+        return self._folder / f"rung{rung}-setting{setting:05d}-seed{seed:05d}.npz"
+
+    def _has_ended(self, setting: int, seed: int, rung: int) -> bool:
+        """Whether a member's file is there and intact; a damaged one is reported."""
+        path = self._path(setting, seed, rung)
+        if not path.exists():
+            return False
+        try:
+            load_member(path)
+        except ValueError as error:
+            self._console.print(f"not used: {error}", style="red", soft_wrap=True, markup=False)
+            return False
+        return True
 
     def _job(self, group: Group, settings: Sequence[int], rung: int) -> Job | None:
         """What is left to do for a group, compiled."""
         members = [
-            (setting, k)
+            (setting, seed)
             for setting in settings
             if setting in group.configs
-            for k in range(self.num_seeds)
-            if not self._path(setting, k, rung).exists()
+            for seed in self.seeds
+            if not self._has_ended(setting, seed, rung)
         ]
         if not members:
             return None
 
         def load(indices: range) -> PyTree:
+            if self._stop_requests:
+                raise Interrupted(
+                    f"stopped by {self._stop_requests[0]}, what ended is saved; to go on: "
+                    f"the same sweep once more, directory {self._folder.parent}"
+                )
             chosen = [members[i] for i in indices]
-            seeds = [Member(group.configs[setting], self.seed + k) for setting, k in chosen]
+            seeds = [Member(group.configs[setting], np.uint32(seed)) for setting, seed in chosen]
             batch = jax.tree.map(stack_leaves, *seeds)
             if not rung:
                 return batch, jax.tree.map(lambda x: np.stack([x] * len(chosen)), group.blank)
-            saved = [load_member(self._path(setting, k, rung - 1)) for setting, k in chosen]
+            saved = [load_member(self._path(setting, seed, rung - 1)) for setting, seed in chosen]
             records = jax.tree.map(stack_leaves, *(s.record for s in saved))
             leaves = [records, *map(stack_leaves, *(s.state for s in saved))]
             return batch, jax.tree.unflatten(

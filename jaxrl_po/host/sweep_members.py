@@ -1,7 +1,8 @@
 """A member of a sweep: one setting and one seed as data, its training, and what is kept of it."""
 
-import os
+import io
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import Config
+from jaxrl_po.host.files import write_whole
+from jaxrl_po.host.statistics import latest_mean
 from jaxrl_po.train import make_step
 from jaxrl_po.types import Array, Network, PyTree, TrainState
 
@@ -114,10 +117,7 @@ def known_returns(record: Record, points: np.ndarray, iterations: int) -> np.nda
 
     NaN before the first episode finishes, and after the iterations that were done.
     """
-    with np.errstate(invalid="ignore"):
-        curve = record.episode_return / record.num_episodes
-    latest = np.maximum.accumulate(np.where(record.num_episodes > 0, np.arange(len(curve)), -1))
-    known = np.where(latest >= 0, curve[latest], np.nan)
+    known = latest_mean(record.episode_return, record.num_episodes)
     return np.where(np.concatenate([[0], points[:-1]]) < iterations, known, np.nan)
 
 
@@ -153,19 +153,25 @@ class Saved(NamedTuple):
 def save_member(path: pathlib.Path, saved: Saved) -> None:
     """Write a member's file whole or not at all."""
     arrays: dict[str, Any] = {f"state_{i}": leaf for i, leaf in enumerate(saved.state)}
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, **saved.record._asdict(), seconds=saved.seconds, **arrays)
-    os.replace(temporary, path)
+    data = io.BytesIO()
+    np.savez(data, **saved.record._asdict(), seconds=saved.seconds, **arrays)
+    write_whole(path, data.getvalue())
 
 
 def load_member(path: pathlib.Path) -> Saved:
-    """Read a member's file."""
-    with np.load(path) as file:
-        record = Record(*(file[name] for name in Record._fields))
-        count = len(file.files) - len(Record._fields) - 1
-        state = [file[f"state_{i}"] for i in range(count)]
-        return Saved(record, float(file["seconds"]), state)
+    """Read a member's file.
+
+    Raises:
+        ValueError: naming the file, when it is not what was written.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            record = Record(*(file[name] for name in Record._fields))
+            count = len(file.files) - len(Record._fields) - 1
+            state = [file[f"state_{i}"] for i in range(count)]
+            return Saved(record, float(file["seconds"]), state)
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
 def stack_leaves(*leaves: Any) -> np.ndarray:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
     from jaxrl_po.host.sweep_results import SweepResult
 
-MAX_CURVES = 6
+MAX_CURVES = 5
+MAX_TICKS = 8  # values of a field that are each named on the axis
 LOG_RATIO = 10.0  # positive numbers spread wider than this are drawn on a logarithmic axis
 RETURN = "final return (IQM, 95 % interval)"
 
 
 def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None = None) -> "Figure":
-    """IQM over seeds with its bootstrap band; the best settings, or those named by number."""
+    """IQM over seeds with its bootstrap band; the best few settings, or those named by number."""
     if settings is None:
         settings = [int(i) for i in result.summary["setting"][:MAX_CURVES]]
     figure, axes = _figure(8.0, 4.2)
@@ -28,14 +29,18 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
     for color, setting in zip(colors, settings, strict=True):
         returns = result.returns[setting]
         known = np.isfinite(returns).all(axis=0)
+        if not known.any():
+            continue
         x, curves = result.timesteps[setting][known], returns[:, known].T
         low, high = bootstrap_interval([curves], num_resamples=500)
-        axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
         axes.plot(x, iqm(curves), color=color, linewidth=1.8, label=_label(result, setting))
+    if len(settings) < len(result.returns):
+        axes.set_title(f"{len(settings)} of {len(result.returns)} settings", fontsize=10)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("episode return (IQM, 95 % interval)")
     axes.xaxis.set_major_formatter(_thousands)
-    if result.fields:
+    if result.fields and axes.lines:
         figure.legend(
             title=", ".join(result.fields),
             loc="outside right upper",
@@ -67,8 +72,12 @@ def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
     if not numeric:
         axes.set_xticks(list(x), [_text(value) for value in values])
         axes.set_xlim(-0.5, len(values) - 0.5)
-    elif _logarithmic(values):
-        axes.set_xscale("log")
+    else:
+        if _logarithmic(values):
+            axes.set_xscale("log")
+        if len(values) <= MAX_TICKS:
+            axes.set_xticks(x, [_text(value) for value in values])
+            axes.minorticks_off()
     axes.set_xlabel(field)
     axes.set_ylabel(RETURN)
     return figure
@@ -139,9 +148,8 @@ def _distinct(result: "SweepResult", field: str) -> list[Any]:
 
 def _strata(result: "SweepResult", chosen: dict[str, Any]) -> list[np.ndarray]:
     """Final returns of each setting that has the chosen values."""
-    keep = np.all([result.table[name] == value for name, value in chosen.items()], axis=0)
-    settings, final = result.table["setting"][keep], result.table["final_return"][keep]
-    return [final[settings == setting] for setting in np.unique(settings)]
+    keep = np.all([result.summary[name] == value for name, value in chosen.items()], axis=0)
+    return list(result.compared[np.sort(result.summary["setting"][keep])])
 
 
 def _logarithmic(values: Sequence[float]) -> bool:
@@ -158,4 +166,4 @@ def _text(value: Any) -> str:
 
 
 def _thousands(value: float, _: float) -> str:
-    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k"
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value else "0"

@@ -21,6 +21,7 @@ class SweepResult(NamedTuple):
     fields: tuple[str, ...]  # names of the fields that were swept
     timesteps: np.ndarray  # [P, C] of the learning curves; NaN past a shorter one's end
     returns: np.ndarray  # [P, S, C] mean return of the latest finished episodes; NaN where unknown
+    compared: np.ndarray  # [P, S] final returns, the sweep's worst for members that went wrong
     num_compilations: int
 
     def write(self, directory: pathlib.Path) -> None:
@@ -59,7 +60,9 @@ def make_result(
         _summary_row(i, settings[i], [outcome.row for outcome in seeds], final[i])
         for i, seeds in enumerate(outcomes)
     ]
-    summary.sort(key=lambda row: (row["pruned"], -row["low"], -row["final_return"]))
+    # Where final returns are alike, the setting that learns sooner is the better one.
+    order = ("low", "final_return", "area")
+    summary.sort(key=lambda r: (r["pruned"], *(-np.nan_to_num(r[n], nan=-np.inf) for n in order)))
     num_points = max(outcome.curve.size for seeds in outcomes for outcome in seeds)
     return SweepResult(
         table=Table(rows),
@@ -68,6 +71,7 @@ def make_result(
         fields=tuple(settings[0]),
         timesteps=np.stack([_padded(seeds[0].timesteps, num_points) for seeds in outcomes]),
         returns=np.stack([[_padded(o.curve, num_points) for o in seeds] for seeds in outcomes]),
+        compared=final,
         num_compilations=num_compilations,
     )
 
@@ -78,10 +82,16 @@ def scores(outcomes: Sequence[Sequence[Outcome]]) -> np.ndarray:
 
 
 def _final_returns(outcomes: Sequence[Sequence[Outcome]]) -> np.ndarray:
-    """Final returns [P, S]; a run without one counts as the worst of the sweep."""
-    final = np.array([[outcome.row["final_return"] for outcome in seeds] for seeds in outcomes])
-    known = final[np.isfinite(final)]
-    return np.where(np.isfinite(final), final, known.min() if known.size else 0.0)
+    """Final returns [P, S]; one that diverged, or has none, counts as the worst of the sweep."""
+    final, diverged = (
+        np.array([[outcome.row[name] for outcome in seeds] for seeds in outcomes])
+        for name in ("final_return", "diverged")
+    )
+    known = np.isfinite(final)
+    worst = final[known].min() if known.any() else 0.0
+    # Where all are flagged, returns of thousands need large parameters: then they are compared.
+    sound = known if diverged.all() else known & ~diverged
+    return np.where(sound, final, worst)
 
 
 def _summary_row(

@@ -1,14 +1,17 @@
 """A small table: named columns of equal length, as CSV, Parquet or a pandas DataFrame."""
 
 import csv
-import os
+import io
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.imports import import_extra
+
+MAX_ROWS = 20  # that are shown; files have all
 
 
 class Table(Mapping[str, np.ndarray]):
@@ -35,19 +38,19 @@ class Table(Mapping[str, np.ndarray]):
         return [dict(zip(self._columns, values, strict=True)) for values in rows]
 
     def __str__(self) -> str:
-        cells = [list(self)] + [[_text(value) for value in row.values()] for row in self.rows()]
+        rows = self.rows()
+        cells = [list(self)] + [[_text(v) for v in row.values()] for row in rows[:MAX_ROWS]]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [map(str.rjust, line, widths) for line in cells]
-        return "\n".join("  ".join(line) for line in lines)
+        lines = ["  ".join(map(str.rjust, line, widths)) for line in cells]
+        return "\n".join(lines + [f"… {len(rows)} rows"] * (len(rows) > MAX_ROWS))
 
     def write_csv(self, path: pathlib.Path) -> None:
         """Write the table, or leave the old file as it was."""
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self._columns), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows())
-        os.replace(temporary, path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self._columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows())
+        write_whole(path, text.getvalue().encode())
 
     def write_parquet(self, path: pathlib.Path) -> None:
         """Write the table as Parquet."""
@@ -60,7 +63,7 @@ class Table(Mapping[str, np.ndarray]):
         return import_extra("pandas", "sweep").DataFrame(self._columns)
 
     def _repr_html_(self) -> str:
-        return self.to_pandas().to_html(index=False, max_rows=20)
+        return self.to_pandas().to_html(index=False, max_rows=MAX_ROWS)
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxrl_po import resume, run
 from jaxrl_po.host import checkpoint
-from jaxrl_po.host.directory import lock
+from jaxrl_po.host.files import lock, write_whole
 from tests.host.small import RUN, config, random_walk, same
 
 ENV = random_walk()
@@ -52,6 +52,22 @@ def test_full_disk_is_an_error_and_what_was_saved_stays(tmp_path, monkeypatch, w
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[0].iteration < 8
     assert not list(tmp_path.rglob("*.tmp"))
     assert same(resume(tmp_path / "run", env=ENV, quiet=True).state, whole.state)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_file_that_cannot_be_written_whole_stays_as_it_was(step, tmp_path, monkeypatch):
+    path = tmp_path / "policy.json"
+    write_whole(path, b"old")
+
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(OSError, match=r"cannot write .*policy.json: No space left"):
+            write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxrl_po.host.directory import AppendFile
+from jaxrl_po.host.files import AppendFile
 from jaxrl_po.host.imports import import_extra
 from jaxrl_po.host.logging import (
     Visit,

@@ -1,5 +1,7 @@
 """Policies in the real Gymnasium and in gymnax."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -31,8 +33,17 @@ def test_cartpole_is_played_and_drawn(tmp_path, jit):
     assert not np.array_equal(sampled.episode_return, again.episode_return)
     with pytest.raises(ValueError, match=r"MountainCar-v0 observes .* this policy takes"):
         play(cartpole, "gymnasium:MountainCar-v0")
-    with pytest.raises(ValueError, match="must be gymnasium:NAME or gymnax:NAME"):
-        play(cartpole, "CartPole-v1")
+    for arguments, message in (
+        (("CartPole-v1",), "must be gymnasium:NAME or gymnax:NAME"),
+        (("gymnasium:CartPol-v1",), "gymnasium:CartPol-v1: .*CartPole"),
+        (("gymnasium:CartPole-v1", 0), "num_episodes=0 is out of range"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            play(cartpole, *arguments)
+    with pytest.raises(ValueError, match="seed=-1 is out of range"):
+        play(cartpole, "gymnasium:CartPole-v1", seed=-1)
+    with pytest.raises(ValueError, match=r"gif='a.txt': its name must end with .gif"):
+        play(cartpole, "gymnasium:CartPole-v1", gif="a.txt")
 
 
 def test_pendulum_pays_the_same_in_both_suites(tmp_path, jit):
@@ -46,6 +57,15 @@ def test_pendulum_pays_the_same_in_both_suites(tmp_path, jit):
     pendulum.description["action"]["high"] = [1.0]
     with pytest.raises(ValueError, match="Pendulum-v1 acts in"):
         play(pendulum, "gymnasium:Pendulum-v1")
+
+
+@pytest.mark.parametrize("suite", ["gymnasium", "gymnax"])
+def test_drawing_opens_neither_screen_nor_sound(suite, tmp_path, jit, monkeypatch):
+    drivers = ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER")
+    for driver in drivers:
+        monkeypatch.delenv(driver, raising=False)
+    play(policy(tmp_path, jit, "CartPole-v1"), f"{suite}:CartPole-v1", 1)
+    assert [os.environ[driver] for driver in drivers] == ["dummy", "dummy"]
 
 
 def test_gymnax_draws_its_own(tmp_path, jit):

@@ -1,6 +1,7 @@
 """Saved policies: alike in JAX, NumPy and as exported programs, strict on what they are given."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from jaxrl_po import load_policy, make_step, save_policy
 from jaxrl_po.envs import Discrete
+from jaxrl_po.host import numpy_policy
 from jaxrl_po.host.export import export_policy
 from jaxrl_po.train import make_parts, observe
 from tests.host.small import config, random_walk
@@ -130,6 +132,30 @@ def test_folder_from_the_future_is_refused(backend, copy):
 
 
 @BACKENDS
+@pytest.mark.parametrize("field", numpy_policy.FIELDS)
+def test_description_without_a_field_is_named(backend, field, copy):
+    description = json.loads((copy / "policy.json").read_text())
+    description.pop(field)
+    (copy / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=f"policy.json lacks {field}"):
+        load_policy(copy, backend=backend)
+
+
+def test_keys_of_the_other_backend_are_refused(folder):
+    observation = observations(1)
+    with pytest.raises(ValueError, match=r"key must be a key of jax\.random"):
+        load_policy(folder)(observation, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"key must be a numpy\.random\.Generator"):
+        load_policy(folder, backend="numpy")(observation, jax.random.key(0))
+
+
+def test_policy_shows_what_it_is(folder):
+    shown = repr(load_policy(folder))
+    assert shown.startswith("Policy(ppo on CartPole-v1: observation [2], action {'kind': 'box'")
+    assert len(shown) < 200
+
+
+@BACKENDS
 def test_tampered_weights_are_refused(backend, copy):
     (weights,) = copy.glob("*.safetensors")
     data = bytearray(weights.read_bytes())
@@ -180,8 +206,10 @@ def test_nothing_is_unpickled():
     import jaxrl_po
 
     for path in Path(jaxrl_po.__file__).parent.rglob("*.py"):
-        source = path.read_text()
-        assert "pickle" not in source.replace("unpickled", ""), path
+        source = path.read_text().replace("unpickled", "").replace("allow_pickle=False", "")
+        assert "pickle" not in source, path
+        for call in re.findall(r"np\.load\(.*\)", path.read_text()):
+            assert "allow_pickle=False" in call, path
 
 
 WITHOUT_THE_LIBRARY = """

@@ -13,6 +13,8 @@ from jaxrl_po import load_state, resume, run
 from jaxrl_po.host import checkpoint, execution
 from jaxrl_po.host.directory import RunSettings, read_description
 from jaxrl_po.host.logging import Logger
+from jaxrl_po.host.numpy_policy import read_folder
+from jaxrl_po.host.policy import policy_arrays
 from jaxrl_po.host.segments import make_programs
 from jaxrl_po.host.signals import Interrupted
 from tests.host.small import RUN, config, random_walk, same
@@ -104,6 +106,12 @@ def test_saved_policy_is_the_one_that_was_evaluated(finished):
     assert policy["greedy_return"] == best["greedy_return"]
     assert (policy["seed"], policy["iteration"]) == (best["seed"], best["iteration"])
 
+    again = run(config(), 5, 3, env=ENV, segment_length=2, until=best["iteration"], **RUN)
+    _, arrays = read_folder(directory)
+    evaluated = policy_arrays(config(), again.state, best["seed"] - 5)
+    assert arrays.keys() == evaluated.keys()
+    assert all(arrays[name].tobytes() == x.tobytes() for name, x in evaluated.items())
+
 
 def test_evaluation_has_keys_of_its_own(jit):
     programs = make_programs(config(), ENV, None, SMALL)
@@ -119,7 +127,7 @@ def test_learning_curve_is_drawn(finished):
     assert (finished[0] / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_signal_finishes_the_segment_and_saves(tmp_path):
+def test_signal_finishes_the_segment_and_saves(tmp_path, capfd):
     def send(visit):
         if visit.iterations[-1] == 4:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -131,8 +139,9 @@ def test_signal_finishes_the_segment_and_saves(tmp_path):
             config(),
             directory=tmp_path / "stopped",
             loggers=[Logger(send, lambda: None)],
-            **settings,
+            **settings | {"quiet": False},
         )
+    assert "SIGTERM: finishing the segment; once more to stop at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is handler
     stopped = resume(tmp_path / "stopped", env=ENV, quiet=True)
     assert same(stopped.state, run(config(), **settings).state)
@@ -160,17 +169,59 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("num_seeds", 0), ("seed", -1), ("segment_length", 0), ("num_episodes", 0)],
+    [
+        ("num_seeds", 0),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("segment_length", 0),
+        ("num_episodes", 0),
+        ("until", -3),
+    ],
 )
 def test_arguments_out_of_range_are_named(argument, value):
     with pytest.raises(ValueError, match=f"{argument}={value} is out of range"):
         run(config(), env=ENV, **{argument: value})
 
 
-def test_diverged_seed_is_frozen_and_its_neighbours_are_not(tmp_path):
+@pytest.mark.parametrize(
+    ("argument", "value"), [("num_seeds", 2.5), ("seed", "a"), ("until", True)]
+)
+def test_arguments_of_another_type_are_named(argument, value):
+    with pytest.raises(ValueError, match=f"{argument} must be an integer .* not {value!r}"):
+        run(config(), env=ENV, **{argument: value})
+
+
+def test_what_cannot_be_run_leaves_no_directory(tmp_path):
+    for wrong in ({"env_id": "CartPole"}, {"env_params": {"lenght": 1.0}}):
+        with pytest.raises(ValueError, match="did you mean"):
+            run(config(**wrong), directory=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_finished_run_has_nothing_left_to_do(finished, capsys):
+    directory, result = finished
+    again = resume(directory, env=ENV)
+    assert same(again.state, result.state)
+    assert again.timesteps == 0
+    shown = capsys.readouterr().out
+    assert "final return" in shown
+    assert "steps/s" not in shown
+
+
+def test_shares_of_the_time_are_told(capsys, tmp_path):
+    result = run(config(), directory=tmp_path, env=ENV, segment_length=2, **RUN | {"quiet": False})
+    running = result.train_seconds + result.evaluation_seconds + result.host_seconds
+    assert min(result.train_seconds, result.evaluation_seconds, result.host_seconds) > 0
+    shown = capsys.readouterr().out
+    assert f"evaluation took {result.evaluation_seconds / running:.1%} of the time" in shown
+    assert f"compiling took {result.compile_seconds:.1f} s" in shown
+
+
+def test_diverged_seed_is_frozen_and_its_neighbours_are_not(tmp_path, capsys):
     broken = random_walk(hazard=0.02)
     settings = {"num_seeds": 4, "segment_length": 3, "env": broken, **RUN}
-    result = run(config(), directory=tmp_path / "run", **settings)
+    result = run(config(), directory=tmp_path / "run", **settings | {"quiet": False})
+    shown = capsys.readouterr().out
     healthy = [s for s in range(4) if s not in result.diverged]
     assert result.diverged
     assert healthy
@@ -181,6 +232,7 @@ def test_diverged_seed_is_frozen_and_its_neighbours_are_not(tmp_path):
     for seed, iteration in result.diverged.items():
         assert result.state.iteration[seed] == iteration - 1
         assert flagged[seed]["iteration"] == iteration
+        assert f"seed {seed} in iteration {iteration}" in shown
         assert flagged[seed]["not_finite"]["value_loss"] == "nan"
         table = [r for r in rows(tmp_path / "run") if int(r["seed"]) == seed]
         assert int(table[-1]["iteration"]) == iteration

@@ -32,6 +32,8 @@ def test_points_may_be_listed():
         settings_of(CONFIG, [{"gamma": 2.0}])
     with pytest.raises(ValueError, match="no field 'gama'"):
         settings_of(CONFIG, [{"gama": 0.9}])
+    with pytest.raises(ValueError, match=r"a point is a dict of field -> value, not 0.9"):
+        settings_of(CONFIG, [0.9])
 
 
 def test_ranges_end_where_they_say():

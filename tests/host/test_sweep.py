@@ -1,6 +1,7 @@
 """Sweeps: members are runs, grids are one program, and what is stopped goes on."""
 
 import csv
+import errno
 import json
 import os
 import random
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 
 from jaxrl_po import config_from_dict, make_train, sweep
-from jaxrl_po.host import execution, sweep_members
+from jaxrl_po.host import execution, sweep_launch, sweep_members
 from jaxrl_po.host.execution import plan_members
+from jaxrl_po.host.files import lock
+from jaxrl_po.host.signals import Interrupted
 from jaxrl_po.host.spaces import configure, linear, log, settings_of
-from jaxrl_po.host.sweep_launch import make_groups
+from jaxrl_po.host.sweep_groups import make_groups
 from jaxrl_po.host.sweep_members import MAX_POINTS
 
 TINY = {
@@ -80,17 +83,20 @@ def assert_same(one, other):
 
 
 def test_a_member_is_the_same_config_trained_alone(algorithm):
-    config = config_from_dict({"algorithm": algorithm, **TINY})
-    result = quietly(config, {"gamma": [0.9, 0.99], "learning_rate": [1e-3, 1e-2]}, seed=5)
-    alone = quietly(config.replace(learning_rate=1e-2), {"gamma": [0.9]}, 1, seed=6)
+    config = config_from_dict({"algorithm": algorithm, **TINY, "total_timesteps": 256})
+    result = quietly(config, {"gamma": [0.0, 0.99], "learning_rate": [1e-3, 3e-2]}, seed=5)
+    alone = quietly(config.replace(learning_rate=3e-2), {"gamma": [0.0]}, 1, seed=6)
     np.testing.assert_array_equal(result.returns[1, 1], alone.returns[0, 0])
 
     trained = jax.jit(
-        make_train(config.replace(gamma=0.9, learning_rate=1e-2)),
+        make_train(config.replace(gamma=0.0, learning_rate=3e-2)),
         compiler_options={"xla_backend_optimization_level": 0},
     )(jax.random.key(6))
     expected = np.asarray(trained.metrics["episode_return"])
     np.testing.assert_allclose(result.returns[1, 1], expected, rtol=1e-4)
+    # Another setting or seed would not have passed for it.
+    for others in (result.returns[0, 1], result.returns[3, 1], result.returns[1, 0]):
+        assert not np.allclose(others, expected, rtol=1e-3)
 
 
 GRIDS = {
@@ -107,8 +113,18 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_grid_of_floats_is_one_compilation(name, compiled):
     config = config_from_dict({"algorithm": name, **TINY, "anneal_lr": True})
+    quietly(config, {}, 1)  # small programs of JAX's own are compiled once a process
+    compiled.clear()
+    compilations = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compilations.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     result = quietly(config, GRIDS[name], 1)
-    assert result.num_compilations == len(compiled) == 1
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert result.num_compilations == len(compiled) == len(compilations) == 1
     assert len(np.unique(result.returns, axis=0)) > 1
     for field in result.fields:
         assert field in result.table
@@ -128,8 +144,10 @@ def test_algorithms_are_compared_in_one_sweep(compiled):
     assert len(np.unique(result.returns, axis=0)) == 4
 
 
-def test_vmapped_members_are_the_same(vmapped):
-    config, space = PPO, {"gamma": [0.9, 0.99]}
+def test_vmapped_members_are_the_same(algorithm, vmapped):
+    changes = ("anneal_lr", "normalize_observations", "normalize_rewards")
+    config = config_from_dict({"algorithm": algorithm, **TINY, **dict.fromkeys(changes, True)})
+    space = {"gamma": [0.9, 0.99]}
     chunked = quietly(config, space)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execution, "_plan_threads", REAL_THREADS)
@@ -154,6 +172,18 @@ def test_a_diverging_member_is_flagged_and_alone(path, request):
 def test_a_member_that_is_not_a_number_is_flagged_and_alone():
     result = quietly(PPO, {"env_params.dt": [0.05, np.inf, 0.04]}, 1)
     assert list(result.table["diverged"]) == [False, True, False]
+
+
+def test_a_diverged_member_is_never_the_best():
+    # A pole of length NaN never falls: its returns are the highest there are, and mean nothing.
+    cartpole = PPO.replace(env_id="CartPole-v1", env_params={}, total_timesteps=2048)
+    result = quietly(cartpole, {"env_params.length": [0.5, np.nan]}, 2)
+    raw = result.table["final_return"].reshape(2, 2)
+    assert raw[1].min() > raw[0].min()
+    assert result.best == {"env_params.length": 0.5}
+    np.testing.assert_array_equal(result.compared[0], raw[0])
+    np.testing.assert_array_equal(result.compared[1], raw.min())
+    assert result.summary["num_diverged"].tolist() == [0, 2]
 
 
 SCRIPT = """
@@ -191,6 +221,87 @@ def test_a_killed_sweep_continues_to_the_same_table(prune, tmp_path):
     again = quietly(config, space, 3, directory=directory, prune=prune)
     assert again.num_compilations == 0
     assert_same(again, resumed)
+
+
+def test_signal_lets_members_finish_and_saves_them(tmp_path, monkeypatch):
+    save, saves = sweep_launch.save_member, []
+
+    def stop(path, saved):
+        save(path, saved)
+        saves.append(path)
+        if len(saves) == 1:  # a second signal would act at once
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    space = {"gamma": [0.9, 0.95, 0.99]}
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_launch, "save_member", stop)
+        patch.setattr(execution, "num_cores", lambda: 1)
+        with pytest.raises(Interrupted, match=f"stopped by SIGTERM.* directory {tmp_path}"):
+            quietly(PPO, space, directory=tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert set((tmp_path / "members").iterdir()) == set(saves)
+    assert len(saves) < 6
+    assert_same(quietly(PPO, space, directory=tmp_path), quietly(PPO, space))
+
+
+@pytest.mark.parametrize("prune", [None, "halving"])
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped"])
+def test_damaged_members_are_reported_and_trained_again(damage, prune, tmp_path, capsys):
+    space = {"gamma": [0.9, 0.95, 0.99]}
+    config = PPO.replace(total_timesteps=256)
+    whole = quietly(config, space, directory=tmp_path, prune=prune)
+    path = sorted((tmp_path / "members").iterdir())[-1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"truncated": data[:-100], "emptied": b"", "flipped": data}[damage])
+    again = sweep(config, space, 2, directory=tmp_path, prune=prune)
+    assert f"not used: {path.name} is damaged" in capsys.readouterr().out
+    assert_same(again, whole)
+
+
+def test_full_disk_is_an_error_and_what_was_saved_stays(tmp_path, monkeypatch):
+    space, calls = {"gamma": [0.9, 0.95, 0.99]}, []
+
+    def fsync(file, real=os.fsync):
+        calls.append(file)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match=r"cannot write .*\.npz: No space left on device"):
+            quietly(PPO, space, directory=tmp_path)
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert len(list((tmp_path / "members").iterdir())) == 2
+    assert_same(quietly(PPO, space, directory=tmp_path), quietly(PPO, space))
+
+
+def test_second_process_on_a_sweep_is_refused(tmp_path):
+    with (
+        lock(tmp_path),
+        pytest.raises(ValueError, match=f"in use by another process .pid {os.getpid()}"),
+    ):
+        quietly(PPO, {"gamma": [0.9]}, directory=tmp_path)
+
+
+def test_corrupt_description_is_named(tmp_path):
+    for text in ("", "[1]"):
+        (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(ValueError, match=r"sweep.json cannot be used"):
+            quietly(PPO, {"gamma": [0.9]}, directory=tmp_path)
+
+
+def test_seeds_are_those_of_runs():
+    seed = 2**32 - 2
+    result = quietly(PPO, {}, 2, seed=seed)
+    for k in range(2):
+        trained = jax.jit(make_train(PPO))(jax.random.key(np.uint32(seed + k)))
+        expected = np.asarray(trained.metrics["episode_return"])
+        np.testing.assert_allclose(result.returns[0, k], expected, rtol=1e-4)
+    assert result.table["seed"].tolist() == [seed, seed + 1]
 
 
 def test_a_directory_holds_one_sweep(tmp_path):
@@ -332,6 +443,10 @@ def test_members_shard_over_all_devices():
 def test_bad_options_are_refused_by_name(compiled):
     with pytest.raises(ValueError, match="num_seeds=0"):
         quietly(PPO, {}, 0)
+    with pytest.raises(ValueError, match=r"num_seeds must be an integer .* not 2.5"):
+        quietly(PPO, {}, 2.5)
+    with pytest.raises(ValueError, match="seed=-1 is out of range"):
+        quietly(PPO, {}, seed=-1)
     with pytest.raises(ValueError, match=r"prune='halvin': it must be None or \"halving\""):
         quietly(PPO, {}, prune="halvin")
     with pytest.raises(ValueError, match="devices='both'"):
