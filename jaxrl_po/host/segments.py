@@ -49,6 +49,9 @@ def make_programs(
         abstract = jax.eval_shape(step, state)[1]
         buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract)
 
+        def write(buffer: Array, value: Array, i: Array) -> Array:  # `.at[i].set` would scatter
+            return jax.lax.dynamic_update_index_in_dim(buffer, value, i, axis=0)
+
         def iterate(i: Array, carry: Any) -> Any:
             state, buffers = carry
             new_state, metrics = step(state)
@@ -56,7 +59,7 @@ def make_programs(
             # key included, so each further iteration fails alike and the member stays there.
             finite = all_finite((new_state.params, new_state.algorithm, new_state.normalizer))
             state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state)
-            return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffers, metrics)
+            return state, jax.tree.map(lambda b, m: write(b, m, i), buffers, metrics)
 
         return jax.lax.fori_loop(0, count, iterate, (state, buffers))
 
@@ -86,4 +89,5 @@ def make_programs(
 def all_finite(tree: PyTree) -> Array:
     """Whether no real number in a pytree is infinite or NaN."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+    # 0 · x is NaN exactly where x is not finite, and a sum keeps a NaN.
+    return ~jnp.isnan(jnp.stack([(0.0 * x).sum() for x in leaves])).any()
