@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -37,8 +38,8 @@ COMMON: Setting = {
     "max_grad_norm": 0.5,
     "hidden_sizes": [64, 64],
 }
-# Small programs lose a quarter of their speed to handing kernels to a second thread: in rows of a
-# few environments XLA gets one thread, on all sides (its variable NPROC).
+# Small programs lose up to a quarter of their speed to handing kernels to a second thread: in rows
+# of a few environments all sides get one core, and XLA one thread (its variable NPROC).
 ONE_THREAD: Setting = {"threads": 1}
 PPO: Setting = COMMON | {
     "algorithm": "ppo",
@@ -94,8 +95,9 @@ CPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
         ALL,
     ),
     "trpo_8x256": ("TRPO CartPole-v1, 8 x 256", TRPO, ["own", "sb3_trpo"]),
+    # here seeds run a thread per core, as in `sweep`; rejax vmaps them
     "sweep_16": (
-        "PPO CartPole-v1, 4 x 128, 16 seeds: a thread per core, others vmap",
+        "PPO CartPole-v1, 4 x 128, 16 seeds",
         PPO | {"num_seeds": 16, "execution": "threads", "total_timesteps": 51_200, "repeats": 3},
         ["own", "rejax"],  # vmapped, the textbook's orthogonal weights can hang: batched QR
     ),
@@ -155,7 +157,12 @@ def launch(
         **variables,
     }
     done = subprocess.run(
-        [python, *arguments], cwd=FOLDER, env=environment, capture_output=True, text=True
+        [python, *arguments],
+        cwd=FOLDER,
+        env=environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=partial(os.sched_setaffinity, 0, {0}) if "NPROC" in variables else None,
     )
     if done.returncode:
         print(f"{side} failed:\n{done.stderr[-2000:]}", file=sys.stderr)

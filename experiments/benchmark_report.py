@@ -38,7 +38,8 @@ with an empty persistent cache and the median of the later ones'. Seconds to the
 median over 3 seeds of the steps until the mean of the last 100 training episodes reached 475 (for
 rejax: of 128 evaluation episodes), divided by the steps/s, without compilation. All JAX programs
 of a row are compiled with the same options (on CPU `xla_cpu_multi_thread_eigen=False`, which is
-what suits programs of this size). Peak memory is that of the process, interpreter and libraries
+what suits programs of this size). Rows of a few environments run on one core, with one thread.
+Peak memory is that of the process, interpreter and libraries
 included. Ratios between sides measured in the same rounds are to be trusted more than figures.
 """
 
@@ -115,43 +116,47 @@ def _curve_table(section: dict[str, Any]) -> str:
 
 
 def _figure(results: dict[str, Any], path: pathlib.Path) -> None:
+    """Bars of the rows, and a curve for each of the sections that were measured."""
     mpl.use("Agg")
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
-    _bars(axes[0], [row["measured"] for row in results.values() if "rounds" in row["measured"]])
-    for axis, name, label in (
-        (axes[1], "seeds", "seeds trained together"),
-        (axes[2], "widths", "width of two hidden layers"),
-    ):
-        for curve, points in results.get(name, {}).get("measured", {}).items():
+    labels = {"seeds": "seeds trained together", "widths": "width of two hidden layers"}
+    sections = [name for name in labels if name in results]
+    panels = 1 + len(sections)
+    figure, axes = plt.subplots(
+        1, panels, figsize=(3 + 4 * panels, 5), layout="constrained", squeeze=False
+    )
+    _bars(axes[0, 0], [row["measured"] for row in results.values() if "rounds" in row["measured"]])
+    for axis, name in zip(axes[0, 1:], sections, strict=True):
+        measured = results[name]["measured"]
+        for curve, points in measured.items():
             found = [(_scalar(v), m["steps_per_second"]) for v, m in points if m]
-            if found:
-                axis.plot(*zip(*found, strict=True), marker="o", label=curve)
-        axis.set(xscale="log", yscale="log", xlabel=label, ylabel="steps/s of all together")
-    limits = [
-        (_scalar(width), measured["matmul_flops"] / flops_per_step(_scalar(width)))
-        for width, measured in results.get("widths", {}).get("measured", {}).get("jaxrl_po", [])
-        if measured
-    ]
-    if limits:
-        axes[2].plot(*zip(*limits, strict=True), "k--", label="matrix products at full speed")
-    for axis in axes[1:]:
+            axis.plot(*zip(*found, strict=True), marker="o", label=curve)
+        if name == "widths":
+            limits = [
+                (_scalar(width), m["matmul_flops"] / flops_per_step(_scalar(width)))
+                for width, m in measured["jaxrl_po"]
+                if m
+            ]
+            axis.plot(*zip(*limits, strict=True), "k--", label="matrix products at full speed")
+        axis.set(xscale="log", yscale="log", xlabel=labels[name], ylabel="steps/s of all together")
         axis.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 def _bars(axis: Any, rows: list[dict[str, Any]]) -> None:
-    sides = list(dict.fromkeys(side for row in rows for side in row["rounds"]))
-    width = 0.8 / max(1, len(sides))
+    sides = [name for name in LABELS if any(name in row["rounds"] for row in rows)]
+    height = 0.8 / max(1, len(sides))
     for offset, side in enumerate(sides):
         bars = {
-            i: _median(row["rounds"].get(side, []), "steps_per_second") or 0.0
+            i + offset * height: _median(row["rounds"][side], "steps_per_second") or 0.0
             for i, row in enumerate(rows)
+            if side in row["rounds"]
         }
-        axis.bar([i + offset * width for i in bars], bars.values(), width, label=LABELS[side])
-    axis.set_xticks(range(len(rows)), [row["title"] for row in rows], rotation=30, ha="right")
-    axis.set(yscale="log", ylabel="steps/s")
-    axis.legend(fontsize="small")
+        axis.barh(list(bars), list(bars.values()), height, label=LABELS[side])
+    axis.set_yticks([i + 0.3 for i in range(len(rows))], [row["title"] for row in rows])
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="steps/s")
+    axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=3)
 
 
 def flops_per_step(width: int, inputs: int = 4, outputs: int = 2, epochs: int = 4) -> int:
