@@ -16,7 +16,6 @@ import pytest
 
 from jaxrl_po import config_from_dict, make_train, sweep
 from jaxrl_po.host import execution, sweep_launch, sweep_members
-from jaxrl_po.host.execution import plan_members
 from jaxrl_po.host.files import lock
 from jaxrl_po.host.signals import Interrupted
 from jaxrl_po.host.spaces import configure, linear, log, settings_of
@@ -329,28 +328,32 @@ def test_halving_gives_the_budget_of_the_worst_to_the_best():
     np.testing.assert_array_equal(pruned.returns[kept], alone.returns[0])
 
 
-def test_memory_is_bounded_by_the_chunk():
-    def plan(num_members):
-        return plan_members(
-            lambda member: (member * np.ones((64, 64), np.float32)).sum(),
-            np.float32(1.0),
-            (),
-            num_members,
-            chunk_size=2,
-            devices="all",
-        )
+def threads(num_members, wanted):
+    return execution._plan_threads(lambda x: x * 2, np.float32(0), (), wanted)
 
-    few, many = plan(2), plan(200)
-    assert few.chunk_bytes == many.chunk_bytes
-    loaded = []
+
+@pytest.mark.parametrize("path", ["threads", "chunks"])
+def test_memory_is_bounded_by_the_chunk(path, monkeypatch):
+    monkeypatch.setattr(execution, "num_cores", lambda: 8)
+    make = {"threads": threads, "chunks": chunks}[path]
+    few, many = make(2, 2), make(200, 2)
+    assert few.chunk_size == many.chunk_size == 2
+    assert few.chunk_bytes == many.chunk_bytes < make(200, 8).chunk_bytes
+    held, most = [], []
 
     def load(members):
-        loaded.append(len(members))
+        held.extend(members)
+        most.append(len(held))
         return np.array(list(members), np.float32)
 
-    many.run(201, load, lambda *_: None)
-    assert max(loaded) <= 2
-    assert sum(loaded) == 201
+    def save(members, output, seconds):
+        for member in members:
+            held.remove(member)
+
+    many.run(201, load, save)
+    assert len(most) >= 100
+    assert max(most) <= 2
+    assert not held
 
 
 def chunks(num_members, wanted=None):
