@@ -45,12 +45,12 @@ from jaxrl_po.rlhf.types import RewardFn
 from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
-V, L, P, T, PAD = 4096, 48, 6, 10, -1
-N, UPDATES, SEGMENT = 256, 120, 10
+V, L, P, T, PAD = 4096, 48, 6, 6, -1
+N, UPDATES, SEGMENT = 256, 150, 15
 HELD_OUT, TEST_PROMPTS = 2000, 128
 REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 32  # to each test prompt
-PRICES = (0.1, 0), (0.1, 1), (0.3, 0), (0.03, 0)  # β, seed
-HORIZON = 1000.0  # sequences, of the price that adapts
+PRICES = (0.1, 0), (0.3, 0), (0.05, 0), (0.1, 1)  # β, seed
+HORIZON = 2500.0  # sequences, of the price that adapts
 PAIRS, ALL_PAIRS, PROXY_PRICE = (250, 1000, 4000), 20_000, 0.02
 
 MODEL = TransformerConfig(vocab_size=V, context_length=L, num_layers=2, num_features=64)
@@ -63,7 +63,7 @@ CONFIG = RLHFConfig(
         num_steps=T,
         total_timesteps=N * T * UPDATES,
         gamma=1.0,
-        learning_rate=3e-4,
+        learning_rate=1e-3,
         anneal_lr=True,
         max_grad_norm=1.0,
         update_epochs=2,
@@ -75,6 +75,13 @@ CONFIG = RLHFConfig(
 )
 SHORTER = CONFIG.update.replace(total_timesteps=N * T * UPDATES // 2)  # on learned rewards
 LANGUAGE_MODEL = make_transformer(MODEL)
+# The same model with gradients for the embeddings that score the next word, and no others: in the
+# whole network PPO spends most of the KL on noise.
+WORDS_ONLY = LANGUAGE_MODEL._replace(
+    apply=lambda params, tokens, cache: LANGUAGE_MODEL.apply(
+        jax.lax.stop_gradient(params), tokens, cache
+    )
+)
 
 
 class Data(NamedTuple):
@@ -222,7 +229,7 @@ def optimiser(data: Data, reference: PyTree) -> Callable[..., dict[str, Any]]:
 
     @jax.jit
     def advance(config: RLHFConfig, state: RLHFState, learned: Any) -> Any:
-        _, step = make_rlhf_step(config, reward_fn(learned), data.prompts)
+        _, step = make_rlhf_step(config, reward_fn(learned), data.prompts, WORDS_ONLY)
         state, metrics = jax.lax.scan(lambda s, _: step(s, reference), state, length=SEGMENT)
         answers = answer(data, policy_params(state.params), reference, jax.random.key(7))
         proxy = reward_fn(learned)(data.test_prompts, answers.response)
