@@ -55,7 +55,7 @@ PAIRS, ALL_PAIRS, PROXY_PRICE = (250, 1000, 4000), 20_000, 0.02
 
 MODEL = TransformerConfig(vocab_size=V, context_length=L, num_layers=2, num_features=64)
 SFT = SFTConfig(num_epochs=4, learning_rate=3e-3, token_noise=0.1)
-REWARD = SFTConfig(num_epochs=1, batch_size=50, learning_rate=1e-3, weight_decay=0.01)
+REWARD = SFTConfig(batch_size=50, learning_rate=1e-3, weight_decay=0.01, token_noise=0.1)
 CONFIG = RLHFConfig(
     model=MODEL,
     update=PPOConfig(
@@ -204,7 +204,7 @@ def learn(data: Data, reference: PyTree, num_pairs: int) -> dict[str, Any]:
     rows = snippets.whole(data.train, data.vocabulary, L)
     test = snippets.whole(data.test, data.vocabulary, L)
     better, worse = snippets.human_pairs(data.train, num_pairs)
-    config = REWARD.replace(num_epochs=max(1, 4000 // num_pairs))
+    config = REWARD.replace(num_epochs=max(2, 4000 // num_pairs))
     train = make_reward_model(
         config, LANGUAGE_MODEL, rows, better, worse, jax.tree.map(lambda x: x[:1000], rows)
     )
