@@ -45,16 +45,17 @@ from jaxrl_po.rlhf.types import RewardFn
 from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
-V, L, P, T, PAD = 4096, 48, 6, 10, -1
-N, UPDATES, SEGMENT = 256, 120, 10
+V, L, P, T, PAD = 4096, 48, 6, 6, -1
+N, UPDATES, SEGMENT = 256, 150, 15
 HELD_OUT, TEST_PROMPTS = 2000, 128
 REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 32  # to each test prompt
-PRICES = (0.1, 0), (0.1, 1), (0.3, 0), (0.03, 0)  # β, seed
+PRICES = (0.1, 0), (0.3, 0), (0.05, 0), (0.1, 1)  # β, seed
+HORIZON = 2500.0  # sequences, of the price that adapts
 PAIRS, ALL_PAIRS, PROXY_PRICE = (250, 1000, 4000), 20_000, 0.02
 
 MODEL = TransformerConfig(vocab_size=V, context_length=L, num_layers=2, num_features=64)
 SFT = SFTConfig(num_epochs=4, learning_rate=3e-3, token_noise=0.1)
-REWARD = SFTConfig(num_epochs=1, batch_size=50, learning_rate=1e-3, weight_decay=0.01)
+REWARD = SFTConfig(batch_size=50, learning_rate=1e-3, weight_decay=0.01, token_noise=0.1)
 CONFIG = RLHFConfig(
     model=MODEL,
     update=PPOConfig(
@@ -62,17 +63,25 @@ CONFIG = RLHFConfig(
         num_steps=T,
         total_timesteps=N * T * UPDATES,
         gamma=1.0,
-        learning_rate=3e-4,
+        learning_rate=1e-3,
         anneal_lr=True,
         max_grad_norm=1.0,
         update_epochs=2,
     ),
     eos_id=snippets.EOS,
     pad_id=PAD,
-    kl_horizon_sequences=1000.0,
+    adaptive_kl=True,
     target_kl_per_sequence=4.0,
 )
+SHORTER = CONFIG.update.replace(total_timesteps=N * T * UPDATES // 2)  # on learned rewards
 LANGUAGE_MODEL = make_transformer(MODEL)
+# The same model with gradients for the embeddings that score the next word, and no others: in the
+# whole network PPO spends most of the KL on noise.
+WORDS_ONLY = LANGUAGE_MODEL._replace(
+    apply=lambda params, tokens, cache: LANGUAGE_MODEL.apply(
+        jax.lax.stop_gradient(params), tokens, cache
+    )
+)
 
 
 class Data(NamedTuple):
@@ -101,7 +110,7 @@ def main() -> None:
     sft = stage("sft", lambda: fine_tune(data))
     reference = sft["params"]
     base = stage("base", lambda: reference_answers(data, reference))
-    run = optimiser(data, reference, CONFIG)
+    run = optimiser(data, reference)
     on_gold = {
         f"β = {price}, seed {seed}": (
             price,
@@ -109,23 +118,27 @@ def main() -> None:
         )
         for price, seed in PRICES
     }
-    adaptive = stage(
-        "adaptive", lambda: optimiser(data, reference, CONFIG.replace(adaptive_kl=True))(0.1)
-    )
+    adaptive = stage("adaptive", lambda: run(0.1, horizon=HORIZON))
     learned = {
         n: stage(f"reward_{n}", functools.partial(learn, data, reference, n))
         for n in (*PAIRS, ALL_PAIRS)
     }
     on_learned = {
-        n: stage(f"learned_{n}", functools.partial(run, PROXY_PRICE, 0, learned[n]["model"]))
+        n: stage(f"learned_{n}", functools.partial(run, PROXY_PRICE, learned=learned[n]["model"]))
         for n in PAIRS
     }
+    stages = sft, base, adaptive, *[r for _, r in on_gold.values()], *learned.values()
+    stages += tuple(on_learned.values())
     report.write(
         {
             "agreement": data.agreement,
             "perplexity": float(sft["perplexity"]),
             "accuracy": {n: float(found["accuracy"]) for n, found in learned.items()},
             "answers": POLICY_ANSWERS,
+            "tokens": T,
+            "batch": N,
+            "updates": UPDATES,
+            "minutes": sum(float(s["core_seconds"]) for s in stages) / 60,
         },
         data.vocabulary,
         data.test_prompts,
@@ -142,9 +155,10 @@ def stage(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.exists():
         started = time.process_time()
         result = jax.tree.map(np.asarray, function())
+        result["core_seconds"] = np.asarray(time.process_time() - started)
         STAGES.mkdir(parents=True, exist_ok=True)
         np.savez(path, **flatten_dict(result, sep="|"))
-        print(f"{name}: {time.process_time() - started:.0f} s of one core", flush=True)
+        print(f"{name}: {result['core_seconds']:.0f} s of one core", flush=True)
     with np.load(path) as kept:
         return unflatten_dict(dict(kept), sep="|")
 
@@ -190,7 +204,7 @@ def learn(data: Data, reference: PyTree, num_pairs: int) -> dict[str, Any]:
     rows = snippets.whole(data.train, data.vocabulary, L)
     test = snippets.whole(data.test, data.vocabulary, L)
     better, worse = snippets.human_pairs(data.train, num_pairs)
-    config = REWARD.replace(num_epochs=max(1, 4000 // num_pairs))
+    config = REWARD.replace(num_epochs=max(2, 4000 // num_pairs))
     train = make_reward_model(
         config, LANGUAGE_MODEL, rows, better, worse, jax.tree.map(lambda x: x[:1000], rows)
     )
@@ -202,33 +216,39 @@ def learn(data: Data, reference: PyTree, num_pairs: int) -> dict[str, Any]:
     return {"model": model._asdict(), "losses": losses, "accuracy": accuracy}
 
 
-def optimiser(data: Data, reference: PyTree, config: RLHFConfig) -> Callable[..., dict[str, Any]]:
-    """run(price, seed, reward model, or nothing for gold): PPO, always by the same executables.
+def optimiser(data: Data, reference: PyTree) -> Callable[..., dict[str, Any]]:
+    """run(β, seed, horizon, reward model): PPO on the gold reward, or on a reward model if given.
 
-    Every `SEGMENT` updates the policy answers the test prompts, and the gold reward judges it.
+    All runs on one kind of reward share an executable: a fixed price is one that adapts over an
+    infinite horizon. Every `SEGMENT` updates the policy answers the test prompts, and the gold
+    reward judges it.
     """
 
     def reward_fn(learned: Any) -> RewardFn:
         return learned_reward(LANGUAGE_MODEL, RewardModel(**learned)) if learned else data.gold
 
-    def segment(state: RLHFState, learned: Any) -> Any:
-        _, step = make_rlhf_step(config, reward_fn(learned), data.prompts)
+    @jax.jit
+    def advance(config: RLHFConfig, state: RLHFState, learned: Any) -> Any:
+        _, step = make_rlhf_step(config, reward_fn(learned), data.prompts, WORDS_ONLY)
         state, metrics = jax.lax.scan(lambda s, _: step(s, reference), state, length=SEGMENT)
         answers = answer(data, policy_params(state.params), reference, jax.random.key(7))
         proxy = reward_fn(learned)(data.test_prompts, answers.response)
         point = {"gold": answers.gold, "proxy": proxy, "KL": answers.log_ratio}
         return state, metrics, jax.tree.map(jnp.mean, point)
 
-    advance = jax.jit(segment)
     ask = jax.jit(functools.partial(many_answers, data, number=POLICY_ANSWERS))
 
-    def run(price: float, seed: int = 0, learned: Any = ()) -> dict[str, Any]:
+    def run(
+        price: float, seed: int = 0, horizon: float = np.inf, learned: Any = ()
+    ) -> dict[str, Any]:
+        config = CONFIG.replace(kl_coef=price, kl_horizon_sequences=horizon)
+        if learned:
+            config = config.replace(update=SHORTER)
         init, _ = make_rlhf_step(config, reward_fn(learned), data.prompts)
-        # The price of the KL is part of the state: it may be set where it is kept.
-        state = init(jax.random.key(seed), reference)._replace(kl_coef=jnp.float32(price))
+        state = init(jax.random.key(seed), reference)
         parts = []
-        for _ in range(UPDATES // SEGMENT):
-            state, *found = advance(state, learned)
+        for _ in range(config.update.num_iterations // SEGMENT):
+            state, *found = advance(config, state, learned)
             parts.append(found)
             print(f"  β {price}:", {k: round(float(x), 3) for k, x in found[1].items()}, flush=True)
         return {

@@ -142,8 +142,10 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             "",
             found["measured"],
             "",
-            f"The policy continues openings of 2 to 5 words by at most 10 tokens; "
-            f"{found['answers']} answers to each of {found['test prompts']} test prompts.",
+            f"{found['minutes']:.0f} minutes of one core. The policy continues openings of 2 to 5 "
+            f"words by at most {found['tokens']} tokens; {found['updates']} updates of "
+            f"{found['batch']} responses (half as many on learned rewards); measured on "
+            f"{found['answers']} answers to each of {found['test prompts']} held-out openings.",
             "",
             "- Gold reward against the vaderSentiment package, 2,000 held-out texts: correlation "
             f"{agreement['correlation']:.4f}, {agreement['within 2e-3']:.1%} within 2e-3.",
@@ -159,7 +161,9 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             "## PPO on the gold reward",
             "",
             "J = E[gold] - β KL(π‖π_SFT); J* is its maximum, "
-            "β log E_ref[exp(gold / β)] of each prompt, estimated by samples.",
+            "β log E_ref[exp(gold / β)] of each prompt, estimated from the reference's answers and "
+            "the policy's, weighted; both err on the low side, so of each prompt the larger is "
+            "taken. PPO trains the embeddings that score the next word, and a value head.",
             "",
             *table(("run", *STANDING), gold),
             "Best of n answers of the SFT policy:",
@@ -213,7 +217,7 @@ def figure(
     proxies.set_ylabel("learned score (dashed), in σ")
     for axes in (frontier, over):
         axes.set_xlabel("KL to SFT, nats a sequence")
-    held.plot(adaptive["objective/kl"], label="KL, batch of 64")
+    held.plot(adaptive["objective/kl"], label=f"KL, batch of {found['batch']}")
     held.axhspan(TARGET - 1, TARGET + 1, color="C0", alpha=0.15, label="target ± 1")
     held.set(title="adaptive price", xlabel="updates", ylabel="KL to SFT, nats a sequence")
     for axes in (frontier, over, held):
