@@ -65,8 +65,8 @@ def test_imports_go_downwards_only(name):
 def test_algorithms_and_ops_take_parts_as_values(name):
     allowed = {
         "ops": {"ops", "types"},
-        "algorithms": {"algorithms", "config", "ops", "types"},
-        "rollout": {"envs", "types"},
+        "algorithms": {"algorithms", "config", "ops", "packing", "types"},
+        "rollout": {"envs", "packing", "types"},
     }
     own = component(name)
     assert internal_imports(name) <= allowed.get(own, set(RANK))
