@@ -163,7 +163,8 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             "J = E[gold] - β KL(π‖π_SFT); J* is its maximum, "
             "β log E_ref[exp(gold / β)] of each prompt, estimated from the reference's answers and "
             "the policy's, weighted; both err on the low side, so of each prompt the larger is "
-            "taken, which errs the other way. PPO trains the embeddings that score the next word, and a value head.",
+            "taken, which errs the other way. PPO trains the embeddings that score the next word, "
+            "and a value head.",
             "",
             *table(("run", *STANDING), gold),
             "Best of n answers of the SFT policy:",
