@@ -10,7 +10,7 @@ from jaxrl_po.envs import Environment
 from jaxrl_po.packing import pack
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
 
-START_STATE_BYTES = 16 * 2**20  # bound on the start states drawn for one rollout
+START_STATE_BYTES = 4 * 2**20  # bound on the start states drawn for one rollout
 
 
 class EpisodeSums(NamedTuple):

@@ -5,18 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.ops.dense import FEW, dense_dot_general
+from jaxrl_po.ops.dense import FEW, TINY, dense_dot_general
 
-X = jax.random.normal(jax.random.key(0), (16, 5))
+IN = 5
 
 
+@pytest.mark.parametrize("rows", [1, 16, TINY])
 @pytest.mark.parametrize("outputs", [1, 2, FEW, FEW + 1, 12])
-def test_derivatives(outputs):
-    keys = jax.random.split(jax.random.key(1), 3)
-    kernel, weight, direction = (
-        jax.random.normal(k, s)
-        for k, s in zip(keys, [(5, outputs), (16, outputs), (5, outputs)], strict=True)
-    )
+def test_derivatives(rows, outputs):
+    keys = jax.random.split(jax.random.key(1), 4)
+    shapes = (rows, IN), (IN, outputs), (rows, outputs), (IN, outputs)
+    X, kernel, weight, direction = map(jax.random.normal, keys, shapes)
 
     def loss(product):
         return lambda x, kernel: (jnp.sin(product(x, kernel)) * weight).sum()
@@ -35,11 +34,22 @@ def test_derivatives(outputs):
     np.testing.assert_allclose(curvature(ours), curvature(plain), rtol=1e-4, atol=1e-4)
 
 
+def test_a_cpu_calls_no_matrix_product_for_a_few_numbers():
+    def calls(product, rows):
+        x, kernel = jnp.ones((rows, IN)), jnp.ones((IN, 12))
+        return " dot(" in jax.jit(product).lower(x, kernel).compile().as_text()
+
+    assert calls(jnp.matmul, 4)
+    assert calls(dense_dot_general, 4) == (jax.default_backend() != "cpu")
+    assert calls(dense_dot_general, TINY)
+
+
 def test_a_cpu_multiplies_no_transposed_left_factor():
+    X, kernel = jnp.ones((16, IN)), jnp.ones((IN, 12))
+
     def found(product):
         gradient = jax.grad(lambda kernel, x: jnp.sin(product(x, kernel)).sum())
         return "lhs_contracting_dims={0}" in jax.jit(gradient).lower(kernel, X).compile().as_text()
 
-    kernel = jnp.ones((5, 12))
     assert found(jnp.matmul)
     assert found(dense_dot_general) == (jax.default_backend() != "cpu")
