@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.config import Config
-from jaxrl_po.prng import unrolled
+from jaxrl_po.prng import split, unrolled
 from jaxrl_po.train import as_config, make_parts, observe
 from jaxrl_po.types import Array, Network, TrainState
 
@@ -48,9 +48,9 @@ def evaluate(
     """
     config = as_config(config)
     environment, network = make_parts(config, env, network)
-    reset_key, key = jax.random.split(unrolled(key))
+    reset_key, key = split(key)
     observation, env_state = jax.vmap(environment.reset, in_axes=(0, None))(
-        jax.random.split(reset_key, num_episodes), environment.params
+        split(reset_key, num_episodes), environment.params
     )
 
     def running(carry: Any) -> Array:
@@ -59,19 +59,19 @@ def evaluate(
 
     def step(carry: Any) -> Any:
         env_state, observation, memory, results, done, t = carry
-        noise_key, env_key = jax.random.split(jax.random.fold_in(key, t))
+        noise_key, env_key = split(jax.random.fold_in(key, t))
         distribution, memory = network.policy(
             state.params, observe(state.normalizer, observation), memory
         )
         action = (
             distribution.mode()
             if deterministic
-            else distribution.sample(distribution.noise(noise_key))
+            else distribution.sample(distribution.noise(unrolled(noise_key)))
         )
         observation, env_state, reward, terminated, truncated = jax.vmap(
             environment.step, in_axes=(0, 0, 0, None)
         )(
-            jax.random.split(env_key, num_episodes),
+            split(env_key, num_episodes),
             env_state,
             distribution.to_env(action),
             environment.params,

@@ -29,6 +29,15 @@ def unrolled(key: Array) -> Array:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
 
 
+def split(key: Array, shape: int | tuple[int, ...] = 2) -> Array:
+    """`jax.random.split`, without loops, into keys of the caller's kind.
+
+    Environments and networks get such keys: what they do with theirs, from keeping one in a state
+    to samplers that insist on JAX's generator (`poisson`), must not depend on ours.
+    """
+    return same_kind(jax.random.split(unrolled(key), shape), key)
+
+
 def same_kind(key: Array, like: Array) -> Array:
     """The key as a key of the generator that `like` belongs to."""
     impl = jax.random.key_impl(like)

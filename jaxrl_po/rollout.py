@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl_po.envs import Environment
 from jaxrl_po.packing import pack
+from jaxrl_po.prng import split, unrolled
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
 
 START_STATE_BYTES = 4 * 2**20  # bound on the start states drawn for one rollout
@@ -23,7 +24,7 @@ class EpisodeSums(NamedTuple):
 
 def init_rollout(env: Environment, network: Network, num_envs: int, key: Array) -> RolloutState:
     """All environments at the start of an episode."""
-    keys = jax.random.split(key, num_envs)
+    keys = split(key, num_envs)
     observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env.params)
     return RolloutState(
         env_state=env_state,
@@ -61,12 +62,12 @@ def rollout(
         Where the environments stand now, the T transitions, and the episodes that finished.
     """
     num_envs = state.episode_return.shape[0]
-    action_key, env_key, start_key = jax.random.split(key, 3)
+    action_key, env_key, start_key = split(key, 3)
     abstract, _ = jax.eval_shape(policy, state.observation, state.memory)
-    noise = abstract.noise(action_key, leading=(num_steps,))
-    env_keys = jax.random.split(env_key, (num_steps, num_envs))
+    noise = abstract.noise(unrolled(action_key), leading=(num_steps,))
+    env_keys = split(env_key, (num_steps, num_envs))
     num_starts = _num_starts((state.observation, state.env_state), num_steps)
-    start_keys = jax.random.split(start_key, (num_starts, num_envs))
+    start_keys = split(start_key, (num_starts, num_envs))
     starts = jax.vmap(jax.vmap(lambda k: env.reset(k, env.params)))(start_keys)
 
     fresh, unpack_state = pack(

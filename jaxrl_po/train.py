@@ -21,7 +21,7 @@ from jaxrl_po.ops import (
     scale_rewards,
     update_statistics,
 )
-from jaxrl_po.prng import same_kind, unrolled
+from jaxrl_po.prng import split, unrolled
 from jaxrl_po.rollout import EpisodeSums, init_rollout, rollout
 from jaxrl_po.types import Array, Batch, Network, PyTree, TrainResult, TrainState, Transition
 
@@ -81,19 +81,19 @@ def make_step(
     N, T = config.num_envs, config.num_steps
 
     def init(key: Array) -> TrainState:
-        params_key, env_key, run_key = jax.random.split(unrolled(key), 3)
+        params_key, env_key, run_key = split(key, 3)
         params = network.init(params_key)
         return TrainState(
             params=params,
             algorithm=algorithm.init(params),
             rollout=init_rollout(environment, network, N, env_key),
             normalizer=init_normalizer(config, environment),
-            key=same_kind(run_key, key),
+            key=run_key,
             iteration=jnp.zeros((), jnp.uint32),
         )
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
-        key, rollout_key, update_key = jax.random.split(unrolled(state.key), 3)
+        key, rollout_key, update_key = split(state.key, 3)
 
         def policy(observation: Array, memory: PyTree) -> tuple[Any, PyTree]:
             seen = observe(state.normalizer, observation)
@@ -105,7 +105,7 @@ def make_step(
         batch, normalizer = make_batch(config, network, state, transitions)
         anneal = 1.0 - state.iteration / config.num_iterations if config.anneal_lr else 1.0
         params, algorithm_state, metrics = algorithm.update(
-            update_key, state.params, state.algorithm, batch, jnp.asarray(anneal)
+            unrolled(update_key), state.params, state.algorithm, batch, jnp.asarray(anneal)
         )
         new_distribution, _ = network.policy(params, batch.observation, batch.memory)
         iteration = state.iteration + 1
@@ -117,7 +117,6 @@ def make_step(
             "explained_variance": explained_variance(batch.value, batch.target),
             "learning_rate": jnp.asarray(config.learning_rate * anneal),
         }
-        key = same_kind(key, state.key)
         return TrainState(
             params, algorithm_state, rollout_state, normalizer, key, iteration
         ), metrics

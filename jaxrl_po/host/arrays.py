@@ -40,13 +40,22 @@ def from_host(template: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
                 f"where {expected.dtype}{list(expected.shape)} is needed"
             )
         value = jax.device_put(array)
-        leaves.append(jax.random.wrap_key_data(value) if is_key else value)
+        if is_key:
+            value = jax.random.wrap_key_data(value, impl=_generator(leaf))
+        leaves.append(value)
     return jax.tree.unflatten(treedef, leaves)
 
 
 def path_name(path: Any) -> str:
     """Where a leaf stands in its tree, as "params/policy/head/params/Dense_0/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _generator(key: Any) -> Any:
+    """The generator of a key of which there may be no more than shape and dtype."""
+    found: list[Any] = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
+    return found[0]
 
 
 def _key_data(leaf: Any) -> np.ndarray:

@@ -28,7 +28,7 @@ def dense_dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
 
 @jax.custom_jvp
 def _product(x: Array, kernel: Array) -> Array:
-    if 1 < kernel.shape[1] and x.size * kernel.shape[1] <= TINY:
+    if kernel.shape[1] > 1 and x.size * kernel.shape[1] <= TINY:
         return jax.lax.platform_dependent(x, kernel, cpu=_summed, default=jnp.matmul)
     return x @ kernel
 
