@@ -7,12 +7,22 @@ import jax.numpy as jnp
 
 from jaxrl_po.types import Array
 
-FEW = 8  # outputs of a head: transposing what they send back is cheaper than transposing the input
-TINY = 3072  # multiplications that take less time than calling a matrix product
+# A head's: transposing what they send back is cheaper than transposing the input.
+FEW_OUTPUTS = 8
+# Multiplications that take less time than the call of a matrix product.
+FEW_PRODUCTS = 3072
 
 
-def dense_dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+def dense_dot_general(
+    x: Array,
+    kernel: Array,
+    dimension_numbers: Any,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Array:
     """x W for x [B, in] and W [in, out], as the `dot_general` of a `flax.linen.Dense`.
+
+    Any other product, or one of a chosen precision, is `jax.lax.dot_general`'s own.
 
     A few numbers, such as a policy's for 4 environments, are multiplied and summed in the kernel
     that uses them: a call of a matrix product takes longer than its arithmetic (a fifth of the
@@ -23,12 +33,17 @@ def dense_dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     barrier that keeps XLA from folding it back: 8 % less time for a minibatch of 128 and two
     networks of 64 units. Other devices multiply all forms alike.
     """
+    over, batch = dimension_numbers
+    plain = x.ndim == 2 and [tuple(axes) for axes in (*over, *batch)] == [(1,), (0,), (), ()]
+    if not plain or precision is not None or preferred_element_type is not None:
+        return jax.lax.dot_general(x, kernel, dimension_numbers, precision, preferred_element_type)
     return _product(x, kernel)
 
 
 @jax.custom_jvp
 def _product(x: Array, kernel: Array) -> Array:
-    if kernel.shape[1] > 1 and x.size * kernel.shape[1] <= TINY:
+    # A product with a vector XLA computes in the kernel that uses it, without being asked.
+    if kernel.shape[1] > 1 and x.size * kernel.shape[1] <= FEW_PRODUCTS:
         return jax.lax.platform_dependent(x, kernel, cpu=_summed, default=jnp.matmul)
     return x @ kernel
 
@@ -47,6 +62,6 @@ def _summed(x: Array, kernel: Array) -> Array:
 
 def _transposed_first(x: Array, dkernel: Array) -> Array:
     barrier = jax.lax.optimization_barrier
-    if dkernel.shape[1] <= FEW:
+    if dkernel.shape[1] <= FEW_OUTPUTS:
         return jax.lax.dot_general(x, barrier(dkernel.T), (((1,), (1,)), ((), ())))
     return jax.lax.dot_general(barrier(x.T), dkernel, (((0,), (0,)), ((), ())))

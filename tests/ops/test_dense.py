@@ -1,17 +1,23 @@
 """The dense product and its derivatives, of every order and mode, are those of x @ W."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.ops.dense import FEW, TINY, dense_dot_general
+from jaxrl_po.ops.dense import FEW_OUTPUTS, FEW_PRODUCTS, dense_dot_general
 
 IN = 5
 
 
-@pytest.mark.parametrize("rows", [1, 16, TINY])
-@pytest.mark.parametrize("outputs", [1, 2, FEW, FEW + 1, 12])
+def ours(x, kernel):
+    """As a layer of flax calls it."""
+    return dense_dot_general(x, kernel, (((1,), (0,)), ((), ())))
+
+
+@pytest.mark.parametrize("rows", [1, 16, FEW_PRODUCTS])
+@pytest.mark.parametrize("outputs", [1, 2, FEW_OUTPUTS, FEW_OUTPUTS + 1, 12])
 def test_derivatives(rows, outputs):
     keys = jax.random.split(jax.random.key(1), 4)
     shapes = (rows, IN), (IN, outputs), (rows, outputs), (IN, outputs)
@@ -20,10 +26,10 @@ def test_derivatives(rows, outputs):
     def loss(product):
         return lambda x, kernel: (jnp.sin(product(x, kernel)) * weight).sum()
 
-    ours, plain = loss(dense_dot_general), loss(jnp.matmul)
-    np.testing.assert_allclose(ours(X, kernel), plain(X, kernel), rtol=1e-6)
+    own, plain = loss(ours), loss(jnp.matmul)
+    np.testing.assert_allclose(own(X, kernel), plain(X, kernel), rtol=1e-6)
     for one, other in zip(
-        jax.jit(jax.grad(ours, (0, 1)))(X, kernel), jax.grad(plain, (0, 1))(X, kernel), strict=True
+        jax.jit(jax.grad(own, (0, 1)))(X, kernel), jax.grad(plain, (0, 1))(X, kernel), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
@@ -31,7 +37,7 @@ def test_derivatives(rows, outputs):
         gradient = jax.grad(lambda kernel: f(X, kernel))
         return jax.jvp(gradient, (kernel,), (direction,))[1]
 
-    np.testing.assert_allclose(curvature(ours), curvature(plain), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(curvature(own), curvature(plain), rtol=1e-4, atol=1e-4)
 
 
 def test_a_cpu_calls_no_matrix_product_for_a_few_numbers():
@@ -40,8 +46,8 @@ def test_a_cpu_calls_no_matrix_product_for_a_few_numbers():
         return " dot(" in jax.jit(product).lower(x, kernel).compile().as_text()
 
     assert calls(jnp.matmul, 4)
-    assert calls(dense_dot_general, 4) == (jax.default_backend() != "cpu")
-    assert calls(dense_dot_general, TINY)
+    assert calls(ours, 4) == (jax.default_backend() != "cpu")
+    assert calls(ours, FEW_PRODUCTS)
 
 
 def test_a_cpu_multiplies_no_transposed_left_factor():
@@ -52,4 +58,27 @@ def test_a_cpu_multiplies_no_transposed_left_factor():
         return "lhs_contracting_dims={0}" in jax.jit(gradient).lower(kernel, X).compile().as_text()
 
     assert found(jnp.matmul)
-    assert found(dense_dot_general) == (jax.default_backend() != "cpu")
+    assert found(ours) == (jax.default_backend() != "cpu")
+
+
+@pytest.mark.parametrize("shape", [(IN,), (3, IN), (2, 4, IN), (20, 40, IN)])
+def test_in_a_layer_of_any_batch_shape(shape):
+    layers = nn.Dense(12), nn.Dense(12, dot_general=dense_dot_general)
+    x = jax.random.normal(jax.random.key(0), shape)
+    params = layers[0].init(jax.random.key(1), x)
+
+    def gradient(layer):
+        return jax.jit(jax.grad(lambda p: jnp.sin(layer.apply(p, x)).sum()))(params)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *map(gradient, layers)
+    )
+
+
+def test_precision_is_heeded():
+    x, kernel = jnp.ones((4, IN), jnp.bfloat16), jnp.ones((IN, 12), jnp.bfloat16)
+    dimensions = ((1,), (0,)), ((), ())
+    wide = dense_dot_general(x, kernel, dimensions, preferred_element_type=jnp.float32)
+    assert wide.dtype == jnp.float32
+    text = jax.jit(lambda: dense_dot_general(x, kernel, dimensions, "highest")).lower().as_text()
+    assert "HIGHEST" in text
