@@ -94,10 +94,10 @@ CPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
         PPO | ONE_THREAD | {"env_id": "Pendulum-v1"},
         ALL,
     ),
-    "trpo_8x256": ("TRPO CartPole-v1, 8 x 256", TRPO, ["own", "sb3_trpo"]),
+    "trpo_8x256": ("TRPO CartPole-v1, 8 x 256", TRPO | ONE_THREAD, ["own", "sb3_trpo"]),
     # here seeds run a thread per core, as in `sweep`; rejax vmaps them
     "sweep_16": (
-        "PPO CartPole-v1, 4 x 128, 16 seeds",
+        "PPO CartPole-v1, 4 x 128, 16 seeds: a thread per core, and vmap",
         PPO | {"num_seeds": 16, "execution": "threads", "total_timesteps": 51_200, "repeats": 3},
         ["own", "rejax"],  # vmapped, the textbook's orthogonal weights can hang: batched QR
     ),

@@ -84,7 +84,8 @@ def rollout(
 
     def step(carry: list[Array], inputs: Any) -> tuple[list[Array], list[Array]]:
         nonlocal unpack_step
-        env_state, observation, memory, episode_return, episode_length = unpack_state(carry)
+        before = unpack_state(carry)
+        env_state, observation, memory, episode_return, episode_length = before
         t, noise_t, keys_t = inputs
 
         distribution, next_memory = policy(observation, memory)
@@ -107,10 +108,11 @@ def rollout(
         )
         episode_return = episode_return + reward
         episode_length = episode_length + 1
-        ongoing, _ = pack(
-            RolloutState(env_state, next_observation, next_memory, episode_return, episode_length),
-            num_axes=1,
+        after = RolloutState(
+            env_state, next_observation, next_memory, episode_return, episode_length
         )
+        _check_same_types(before, after)
+        ongoing, _ = pack(after, num_axes=1)
         output, unpack_step = pack((transition, episode_return, episode_length), num_axes=1)
         number = t % num_starts
         return [_where(done, f[number], o) for f, o in zip(fresh, ongoing, strict=True)], output
@@ -127,6 +129,24 @@ def rollout(
         done.sum(dtype=jnp.int32),
     )
     return unpack_state(end), transitions, sums
+
+
+def _check_same_types(before: RolloutState, after: RolloutState) -> None:
+    """Raise unless a step has kept the structure, shapes and dtypes of what it began from."""
+    structures: list[Any] = [jax.tree.structure(state) for state in (before, after)]
+    if structures[0] != structures[1]:
+        raise ValueError(
+            "env, network: a step must keep the structure of the state: it turns "
+            f"{structures[0]} into {structures[1]}"
+        )
+    leaves, _ = jax.tree_util.tree_flatten_with_path(before)
+    for (path, old), new in zip(leaves, jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise ValueError(
+                "env, network: a step must keep the types of the state: it turns "
+                f"{jax.tree_util.keystr(path).lstrip('.')} from {old.dtype}{list(old.shape)} "
+                f"into {new.dtype}{list(new.shape)}"
+            )
 
 
 def _repeat(x: Array, num: int) -> Array:

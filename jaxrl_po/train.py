@@ -230,8 +230,8 @@ def values(
     """V(o_t) and V(o_{t+1}) [T, N] of a rollout, the latter before any reset.
 
     Within an episode o_{t+1} is the next row's observation, whose value is at hand. The rows after
-    a time limit are not, so a rollout that has any takes a second pass; after a terminal state the
-    value is not used.
+    a time limit are not, so a rollout that has any takes a second pass (under vmap every rollout
+    does); after a terminal state the value is not used.
     """
 
     def value_of_next(rows: slice) -> Array:

@@ -7,7 +7,7 @@ import scipy.stats
 
 import jaxrl_po.rollout
 from jaxrl_po.distributions import Categorical
-from jaxrl_po.envs import make_environment
+from jaxrl_po.envs import Discrete, Environment, make_environment
 from jaxrl_po.rollout import init_rollout, rollout
 from jaxrl_po.types import Network
 from tests import probes
@@ -181,3 +181,38 @@ def test_the_bound_on_start_states_holds_at_least_one(monkeypatch, jit):
     _, _, transitions, _ = jit(lambda: play(env_params={"max_steps_in_episode": 2}, num_steps=8))()
     starts = np.asarray(transitions.observation[2::2])
     assert len(np.unique(starts[:, 0], axis=0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("next_state", "match"),
+    [
+        (lambda x: {"x": x["x"] + 0.5}, r"env_state\['x'\] from int32\[3\] into float32\[3\]"),
+        (lambda x: {"x": x["x"], "y": x["x"]}, "structure of the state"),
+    ],
+)
+def test_a_step_that_changes_a_type_is_refused(next_state, match):
+    environment = Environment(
+        reset=lambda key, params: (jnp.zeros(4), {"x": jnp.zeros((), jnp.int32)}),
+        step=lambda key, state, action, params: (
+            jnp.zeros(4),
+            next_state(state),
+            jnp.zeros(()),
+            jnp.asarray(False),
+            jnp.asarray(False),
+        ),
+        params=(),
+        observation_shape=(4,),
+        action_space=Discrete(2),
+        max_steps=None,
+    )
+    network = counting_network()
+    start = init_rollout(environment, network, N, KEY)
+    with pytest.raises(ValueError, match=match):
+        rollout(
+            environment,
+            lambda observation, memory: network.policy(network.init(None), observation, memory),
+            network.initial_memory(N),
+            start,
+            KEY,
+            T,
+        )

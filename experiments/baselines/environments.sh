@@ -20,7 +20,7 @@ for name in "${names[@]}"; do
       "$pip" install --quiet rejax==0.1.3 gymnax==0.0.9 ;;
     sbx)
       "$pip" install --quiet torch==2.13.0
-      "$pip" install --quiet stable-baselines3==2.9.2 sbx-rl ;;
+      "$pip" install --quiet stable-baselines3==2.9.2 sbx-rl==0.28.0 ;;
     *) echo "unknown environment: $name" >&2; exit 2 ;;
   esac
 done

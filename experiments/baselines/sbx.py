@@ -3,7 +3,7 @@
 sbx compiles as it goes, so its compilation falls into the iteration that warms up.
 """
 
-from sbx import PPO
+import os
 
 from baselines.measurement import read_setting, report
 from baselines.sb3 import measure, ppo_arguments
@@ -11,6 +11,11 @@ from baselines.sb3 import measure, ppo_arguments
 
 def main() -> None:
     """Measure one setting."""
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # as all JAX programs here
+    import torch
+    from sbx import PPO
+
+    torch.set_num_threads(1)
     setting = read_setting()
     report(**measure(setting, lambda seed: PPO(**ppo_arguments(setting, seed))))
 
