@@ -66,7 +66,7 @@ def test_algorithms_and_ops_take_parts_as_values(name):
     allowed = {
         "ops": {"ops", "types"},
         "algorithms": {"algorithms", "config", "ops", "packing", "types"},
-        "rollout": {"envs", "packing", "types"},
+        "rollout": {"envs", "packing", "prng", "types"},
     }
     own = component(name)
     assert internal_imports(name) <= allowed.get(own, set(RANK))
