@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -82,3 +83,11 @@ def test_precision_is_heeded():
     assert wide.dtype == jnp.float32
     text = jax.jit(lambda: dense_dot_general(x, kernel, dimensions, "highest")).lower().as_text()
     assert "HIGHEST" in text
+
+
+def test_a_batch_without_a_number_can_be_exported():
+    rows = jax.export.symbolic_shape("rows")[0]
+    x = jax.ShapeDtypeStruct((rows, IN), jnp.float32)
+    kernel = jnp.arange(IN * 12.0).reshape(IN, 12)
+    exported = jax.export.export(jax.jit(lambda x: ours(x, kernel)))(x)
+    np.testing.assert_allclose(exported.call(jnp.ones((3, IN))), jnp.ones((3, IN)) @ kernel)
