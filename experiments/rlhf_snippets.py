@@ -75,8 +75,9 @@ CONFIG = RLHFConfig(
 )
 SHORTER = CONFIG.update.replace(total_timesteps=N * T * UPDATES // 2)  # on learned rewards
 LANGUAGE_MODEL = make_transformer(MODEL)
-# The same model with gradients for the embeddings that score the next word, and no others: with
-# the whole network no setting that was tried closed more of the gap.
+# The same model with gradients for the embeddings by what they score as the next word, and no
+# others: with the whole network no setting that was tried closed more of the gap. The layers see
+# the same embeddings as their input, which therefore moves along, without a gradient for it.
 WORDS_ONLY = LANGUAGE_MODEL._replace(
     apply=lambda params, tokens, cache: LANGUAGE_MODEL.apply(
         jax.lax.stop_gradient(params), tokens, cache

@@ -163,8 +163,9 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             "J = E[gold] - β KL(π‖π_SFT); J* is its maximum, "
             "β log E_ref[exp(gold / β)] of each prompt, estimated from the reference's answers and "
             "the policy's, weighted; both err on the low side, so of each prompt the larger is "
-            "taken, which errs the other way. PPO trains the embeddings that score the next word, "
-            "and a value head.",
+            "taken, which errs the other way. PPO trains the embeddings, by the scores they give "
+            "to the next word alone, and a value head; as the input of the layers, which stay, the "
+            "same embeddings move along.",
             "",
             *table(("run", *STANDING), gold),
             "Best of n answers of the SFT policy:",

@@ -42,8 +42,7 @@ def dense_dot_general(
 
 @jax.custom_jvp
 def _product(x: Array, kernel: Array) -> Array:
-    # A product with a vector XLA computes in the kernel that uses it, without being asked.
-    # An exported policy's batch has no number yet.
+    # For one output the product is the faster form; an exported policy's batch has no size yet.
     known = isinstance(x.shape[0], int)
     if known and kernel.shape[1] > 1 and x.size * kernel.shape[1] <= FEW_PRODUCTS:
         return jax.lax.platform_dependent(x, kernel, cpu=_summed, default=jnp.matmul)
