@@ -1,6 +1,7 @@
 """Many small arrays as few larger ones, so that a loop's body is fewer kernels."""
 
-from collections.abc import Callable
+import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -12,16 +13,40 @@ from jaxrl_po.types import Array, PyTree
 MAX_ROW = 64  # numbers a row of a leaf may have to be packed; moving larger ones costs more
 
 
-def pack(tree: PyTree, num_axes: int) -> tuple[list[Array], Callable[[list[Array]], PyTree]]:
-    """The leaves [*batch, ...] of a tree, those of one dtype side by side as [*batch, K].
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["arrays"],
+    meta_fields=["members", "shapes", "treedef"],
+)
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A tree's leaves [*batch, ...], the small ones of one dtype side by side as [*batch, K].
 
-    Args:
-        tree: arrays that share their first `num_axes` axes.
-        num_axes: how many.
-
-    Returns:
-        The packed arrays, and the way back, which takes them with any batch axes.
+    A pytree itself, which a loop may carry, stack, index or choose from by its arrays: the way
+    back comes along.
     """
+
+    arrays: list[Array]
+    members: tuple[tuple[int, ...], ...]  # numbers of the leaves in each array
+    shapes: tuple[tuple[int, ...], ...]  # of a row of each leaf
+    treedef: Any
+
+    def unpack(self) -> PyTree:
+        """The tree, with the batch axes that the arrays have now."""
+        leaves: list[Any] = [None] * len(self.shapes)
+        for array, members in zip(self.arrays, self.members, strict=True):
+            if len(members) == 1:
+                leaves[members[0]] = array
+                continue
+            end = 0
+            for i in members:
+                begin, end = end, end + int(np.prod(self.shapes[i], dtype=int))
+                leaves[i] = array[..., begin:end].reshape(*array.shape[:-1], *self.shapes[i])
+        return jax.tree.unflatten(self.treedef, leaves)
+
+
+def pack(tree: PyTree, num_axes: int) -> Packed:
+    """Pack a tree of arrays that share their first `num_axes` axes."""
     leaves, treedef = jax.tree.flatten(tree)
     shapes = [np.shape(leaf)[num_axes:] for leaf in leaves]
     groups: dict[Any, list[int]] = {}
@@ -30,27 +55,12 @@ def pack(tree: PyTree, num_axes: int) -> tuple[list[Array], Callable[[list[Array
             leaf.dtype, jax.dtypes.extended
         )
         groups.setdefault(leaf.dtype if small else index, []).append(index)
-
-    def pack_leaves(leaves: list[Array]) -> list[Array]:
-        return [
-            leaves[members[0]]
-            if len(members) == 1
-            else jnp.concatenate(
-                [leaves[i].reshape(*leaves[i].shape[:num_axes], -1) for i in members], axis=-1
-            )
-            for members in groups.values()
-        ]
-
-    def unpack(packed: list[Array]) -> PyTree:
-        leaves: list[Any] = [None] * len(shapes)
-        for array, members in zip(packed, groups.values(), strict=True):
-            if len(members) == 1:
-                leaves[members[0]] = array
-                continue
-            end = 0
-            for i in members:
-                begin, end = end, end + int(np.prod(shapes[i], dtype=int))
-                leaves[i] = array[..., begin:end].reshape(*array.shape[:-1], *shapes[i])
-        return jax.tree.unflatten(treedef, leaves)
-
-    return pack_leaves(leaves), unpack
+    arrays = [
+        leaves[members[0]]
+        if len(members) == 1
+        else jnp.concatenate(
+            [leaves[i].reshape(*leaves[i].shape[:num_axes], -1) for i in members], axis=-1
+        )
+        for members in groups.values()
+    ]
+    return Packed(arrays, tuple(map(tuple, groups.values())), tuple(shapes), treedef)

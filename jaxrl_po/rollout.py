@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.envs import Environment
-from jaxrl_po.packing import pack
+from jaxrl_po.packing import Packed, pack
 from jaxrl_po.prng import split, unrolled
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
 
@@ -70,7 +70,7 @@ def rollout(
     start_keys = split(start_key, (num_starts, num_envs))
     starts = jax.vmap(jax.vmap(lambda k: env.reset(k, env.params)))(start_keys)
 
-    fresh, unpack_state = pack(
+    fresh = pack(
         RolloutState(
             env_state=starts[1],
             observation=starts[0],
@@ -80,11 +80,9 @@ def rollout(
         ),
         num_axes=2,
     )
-    unpack_step = None
 
-    def step(carry: list[Array], inputs: Any) -> tuple[list[Array], list[Array]]:
-        nonlocal unpack_step
-        before = unpack_state(carry)
+    def step(carry: Packed, inputs: Any) -> tuple[Packed, Packed]:
+        before = carry.unpack()
         env_state, observation, memory, episode_return, episode_length = before
         t, noise_t, keys_t = inputs
 
@@ -112,23 +110,20 @@ def rollout(
             env_state, next_observation, next_memory, episode_return, episode_length
         )
         _check_same_types(before, after)
-        ongoing, _ = pack(after, num_axes=1)
-        output, unpack_step = pack((transition, episode_return, episode_length), num_axes=1)
-        number = t % num_starts
-        return [_where(done, f[number], o) for f, o in zip(fresh, ongoing, strict=True)], output
+        number, ongoing = t % num_starts, pack(after, num_axes=1)
+        carry = jax.tree.map(lambda f, o: _where(done, f[number], o), fresh, ongoing)
+        return carry, pack((transition, episode_return, episode_length), num_axes=1)
 
-    start, _ = pack(state, num_axes=1)
     inputs = jnp.arange(num_steps), noise, env_keys
-    end, outputs = jax.lax.scan(step, start, inputs)
-    assert unpack_step is not None
-    transitions, episode_return, episode_length = unpack_step(outputs)
+    end, outputs = jax.lax.scan(step, pack(state, num_axes=1), inputs)
+    transitions, episode_return, episode_length = outputs.unpack()
     done = transitions.terminated | transitions.truncated
     sums = EpisodeSums(
         jnp.where(done, episode_return, 0).sum(),
         jnp.where(done, episode_length, 0).sum(dtype=jnp.int32),
         done.sum(dtype=jnp.int32),
     )
-    return unpack_state(end), transitions, sums
+    return end.unpack(), transitions, sums
 
 
 def _check_same_types(before: RolloutState, after: RolloutState) -> None:

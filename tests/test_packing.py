@@ -29,26 +29,33 @@ def equal(one, other):
 
 @pytest.mark.parametrize("num_axes", [1, 2])
 def test_the_way_back_is_the_inverse(num_axes):
-    packed, unpack = pack(TREE, num_axes)
-    equal(unpack(packed), TREE)
+    equal(pack(TREE, num_axes).unpack(), TREE)
 
 
 def test_small_leaves_of_a_type_become_one():
-    packed, _ = pack(TREE, 2)
-    assert sorted(str(x.dtype) for x in packed) == sorted(
+    arrays = pack(TREE, 2).arrays
+    assert sorted(str(x.dtype) for x in arrays) == sorted(
         ["float32", "int32", "bool", "float32", "key<fry>"]
     )
-    assert packed[0].shape == (2, 3, 5)
+    assert arrays[0].shape == (2, 3, 5)
 
 
 def test_the_way_back_takes_any_batch():
-    _, unpack = pack(TREE, 2)
-    row, _ = pack(jax.tree.map(lambda x: x[0], TREE), 1)
-    equal(unpack(row), jax.tree.map(lambda x: x[0], TREE))
+    row = jax.tree.map(lambda x: x[0], pack(TREE, 2))
+    assert jax.tree.structure(row) == jax.tree.structure(
+        pack(jax.tree.map(lambda x: x[0], TREE), 1)
+    )
+    equal(row.unpack(), jax.tree.map(lambda x: x[0], TREE))
+
+
+def test_a_loop_hands_the_way_back_out():
+    row = jax.tree.map(lambda x: x[0], TREE)
+    _, rows = jax.lax.scan(lambda carry, _: (carry, pack(row, 1)), (), length=2)
+    equal(rows.unpack(), jax.tree.map(lambda x: jnp.stack([x, x]), row))
 
 
 def test_scalars():
     scalars = {"x": jnp.float32(1), "y": jnp.float32(2), "n": jnp.int32(3)}
-    packed, unpack = pack(scalars, 0)
-    assert [x.shape for x in packed] == [(), (2,)]  # n, then x and y: dicts are sorted
-    equal(unpack(packed), scalars)
+    packed = pack(scalars, 0)
+    assert [x.shape for x in packed.arrays] == [(), (2,)]  # n, then x and y: dicts are sorted
+    equal(packed.unpack(), scalars)

@@ -9,7 +9,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl_po.config import Config
-from jaxrl_po.packing import pack
+from jaxrl_po.packing import Packed, pack
 from jaxrl_po.types import Array, Batch, PyTree
 
 
@@ -116,15 +116,13 @@ def descend(
     Returns:
         Params, optimizer state, and the metrics [num_epochs · num_minibatches] with "grad_norm".
     """
-    samples, unpack_samples = pack(flatten(batch), num_axes=1)
-    size = samples[0].shape[0]
+    samples = pack(flatten(batch), num_axes=1)
+    size = samples.arrays[0].shape[0]
     vector, unravel = to_vector(params, flat)
-    unpack_metrics: Callable[[list[Array]], dict[str, Array]]
 
-    def step(carry: Any, samples: list[Array]) -> tuple[Any, list[Array]]:
-        nonlocal unpack_metrics
+    def step(carry: Any, samples: Packed) -> tuple[Any, Packed]:
         vector, opt_state, stopped = carry
-        minibatch = unpack_samples(samples)
+        minibatch = samples.unpack()
         gradient, metrics = jax.grad(lambda vector: loss(unravel(vector), minibatch), has_aux=True)(
             vector
         )
@@ -134,8 +132,7 @@ def descend(
             stopped |= stop(metrics)
             new = jax.tree.map(lambda n, o: jnp.where(stopped, o, n), new, (vector, opt_state))
         metrics["grad_norm"] = optax.tree.norm(gradient)
-        output, unpack_metrics = pack(metrics, num_axes=0)
-        return (*new, stopped), output
+        return (*new, stopped), pack(metrics, num_axes=0)
 
     start = vector, opt_state, jnp.zeros((), bool)
     if num_minibatches == 1:  # the order within a full batch does not matter
@@ -143,9 +140,9 @@ def descend(
     else:
         order = random_orders(key, num_epochs, size)
         end, metrics = jax.lax.scan(
-            lambda c, index: step(c, [x[index] for x in samples]),
+            lambda c, index: step(c, jax.tree.map(lambda x: x[index], samples)),
             start,
             order.reshape(num_epochs * num_minibatches, size // num_minibatches),
         )
     vector, opt_state, _ = end
-    return unravel(vector), opt_state, unpack_metrics(metrics)
+    return unravel(vector), opt_state, metrics.unpack()
