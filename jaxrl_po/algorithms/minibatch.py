@@ -30,13 +30,15 @@ def adam(
 
 
 def to_vector(params: PyTree, flat: bool) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """Parameters as an optimiser sees them, and the way back: one vector if `flat`.
+    """Parameters as an optimiser sees them, and the way back: if `flat`, one vector.
 
     On one vector Adam is a few large kernels in place of several for each parameter. A CPU gains
     most: XLA hands many small kernels that could run side by side to several threads, whose
-    waiting for each other takes a quarter of the time of a minibatch of 128.
+    waiting for each other takes a quarter of the time of a minibatch of 128. Parameters of several
+    dtypes stay a tree, for a vector would promote them to one.
     """
-    return ravel_pytree(params) if flat else (params, lambda params: params)
+    several = len({leaf.dtype for leaf in jax.tree.leaves(params)}) > 1
+    return ravel_pytree(params) if flat and not several else (params, lambda params: params)
 
 
 def check_minibatches(config: Config, field: str) -> None:

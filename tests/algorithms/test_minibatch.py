@@ -1,10 +1,12 @@
-"""Orders of minibatches: permutations, all samples equally likely in all places."""
+"""Minibatches: orders are permutations, and steps keep the types of parameters."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxrl_po.algorithms.minibatch import random_orders
+from jaxrl_po.algorithms.minibatch import descend, random_orders, to_vector
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 512, 1000])
@@ -23,3 +25,33 @@ def test_samples_are_equally_likely_in_all_places():
     chi_squared = (np.square(counts - expected) / expected).sum()
     degrees = (size - 1) ** 2
     assert abs(chi_squared - degrees) < 5 * np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "flat", "sizes"),
+    [
+        (("float32", "float32"), True, [5]),
+        (("float32", "float32"), False, [2, 3]),
+        (("bfloat16", "float32"), True, [2, 3]),
+    ],
+)
+def test_a_step_keeps_the_dtype_of_each_parameter(dtypes, flat, sizes):
+    params = {str(n): jnp.ones(n, dtype) for n, dtype in zip((2, 3), dtypes, strict=True)}
+    vector, _ = to_vector(params, flat)
+    assert [leaf.size for leaf in jax.tree.leaves(vector)] == sizes
+    optimizer = optax.adam(0.1)
+    loss = lambda params, batch: (optax.tree.norm(params).astype(float), {})  # noqa: E731
+    new, opt_state, _ = descend(
+        jax.random.key(0),
+        loss,
+        optimizer,
+        params,
+        optimizer.init(vector),
+        jnp.zeros((1, 1)),
+        num_epochs=1,
+        num_minibatches=1,
+        flat=flat,
+    )
+    assert [leaf.dtype for leaf in jax.tree.leaves(new)] == list(dtypes)
+    assert [leaf.dtype for leaf in jax.tree.leaves(opt_state[0].mu)] == list(dtypes[: len(sizes)])
+    assert all((leaf < 1).all() for leaf in jax.tree.leaves(new))
