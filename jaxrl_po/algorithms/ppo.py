@@ -120,14 +120,14 @@ def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> 
         params, opt_state, metrics = proximal_epochs(
             config,
             network,
-            policy_loss,
             key,
             params,
             state.opt_state,
             batch,
             anneal,
-            max_kl,
-            penalty,
+            policy_loss=policy_loss,
+            max_kl=max_kl,
+            penalty=penalty,
         )
         return params, PPOState(opt_state), metrics
 
@@ -151,7 +151,14 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
             return surrogate_loss(ratio, advantage) + beta * kl, {}
 
         params, opt_state, metrics = proximal_epochs(
-            config, network, policy_loss, key, params, state.opt_state, batch, anneal
+            config,
+            network,
+            key,
+            params,
+            state.opt_state,
+            batch,
+            anneal,
+            policy_loss=policy_loss,
         )
         if config.adaptive_kl:
             distribution, _ = network.policy(params, batch.observation, batch.memory)
@@ -180,12 +187,13 @@ def init_optimizer(config: ProximalConfig, network: Network, params: PyTree) -> 
 def proximal_epochs(
     config: ProximalConfig,
     network: Network,
-    policy_loss: PolicyLoss,
     key: Array,
     params: PyTree,
     opt_state: PyTree,
     batch: Batch,
     anneal: Array,
+    *,
+    policy_loss: PolicyLoss,
     max_kl: Array | float | None = None,
     penalty: Penalty | None = None,
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
