@@ -11,7 +11,7 @@ from jaxrl_po.algorithms import PPOConfig, make_algorithm
 from jaxrl_po.algorithms.ppo import ProximalConfig, ppo
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import importance_ratio, mean_kl
-from jaxrl_po.prng import same_kind, unrolled
+from jaxrl_po.prng import split, unrolled
 from jaxrl_po.rlhf.batch import make_token_batch, score_responses, states
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate, response_distribution
@@ -130,7 +130,8 @@ def make_rlhf_step(
         )
 
     def step(state: RLHFState, sft_params: PyTree) -> tuple[RLHFState, Metrics]:
-        key, prompt_key, generation_key, update_key = jax.random.split(unrolled(state.key), 4)
+        key, *draws = split(state.key, 4)
+        prompt_key, generation_key, update_key = map(unrolled, draws)
         index = jax.random.randint(prompt_key, (N,), 0, pool.ids.shape[0])
         prompt = constrain(jax.tree.map(lambda x: x[index], pool))
         generation = generate(
@@ -167,7 +168,6 @@ def make_rlhf_step(
                 num_sequences=N,
                 kl_horizon_sequences=config.kl_horizon_sequences,
             )
-        key = same_kind(key, state.key)
         return RLHFState(params, algorithm_state, kl_coef, key, state.iteration + 1), metrics
 
     return init, step
