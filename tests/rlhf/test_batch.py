@@ -1,6 +1,6 @@
 """The index contract: where scores sit, where values end, and that empty slots stay inert."""
 
-from typing import ClassVar
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -113,31 +113,24 @@ def batch(config, model, params, prompt):
     return network, actor_critic, batch
 
 
-class TestEmptySlots:
-    """NaN and noise in masked slots change no update, gradient or metric, to the bit."""
+COMMON = {"num_envs": 8, "num_steps": T, "total_timesteps": 8 * T}
+UPDATES = {
+    "ppo": PPOConfig(**COMMON, ent_coef=0.01, clip_value=True),
+    "ppo_penalty": PPOPenaltyConfig(**COMMON),
+    "trpo": TRPOConfig(**COMMON, critic_epochs=2),
+    "npg": NPGConfig(**COMMON, critic_epochs=2),
+    "vpg": VPGConfig(**COMMON, critic_epochs=2),
+}
 
-    common: ClassVar = {
-        "num_envs": 8,
-        "num_steps": T,
-        "total_timesteps": 8 * T,
-    }
-    updates: ClassVar = [
-        PPOConfig(**common, ent_coef=0.01, clip_value=True),
-        PPOPenaltyConfig(**common),
-        TRPOConfig(**common, critic_epochs=2),
-        NPGConfig(**common, critic_epochs=2),
-        VPGConfig(**common, critic_epochs=2),
-    ]
 
-    @pytest.mark.parametrize("update", updates, ids=lambda u: u.algorithm)
-    def test_have_no_influence(self, update, batch, config, jit):
-        network, params, clean = batch
-        algorithm = make_algorithm(update, network)
-        empty = ~clean.mask
+@pytest.fixture(scope="module")
+def run_update(batch, config, jit):
+    """An algorithm's first update as a program: batch -> parameters, metrics, metrics after it."""
+    network, params, clean = batch
 
-        def spoil(x, value):
-            fill = jnp.full_like(x, value) if jnp.issubdtype(x.dtype, jnp.floating) else x + 1
-            return jnp.where(empty.reshape(*empty.shape, *[1] * (x.ndim - 2)), fill, x)
+    @functools.cache
+    def program(name):
+        algorithm = make_algorithm(UPDATES[name], network)
 
         @jit
         def run(batch):
@@ -145,31 +138,42 @@ class TestEmptySlots:
             new, _, metrics = algorithm.update(
                 jax.random.key(0), params, state, one_step(batch), jnp.ones(())
             )
-            after = after_update(config, network, new, clean)
-            return new, metrics, after
+            return new, metrics, after_update(config, network, new, clean)
 
-        def spoiled(value):
-            fields = ("distribution", "action", "log_prob", "value", "advantage", "target")
-            return clean._replace(
-                **{f: jax.tree.map(lambda x: spoil(x, value), getattr(clean, f)) for f in fields}
-            )
+        return run
 
-        expected = run(clean)
-        for value in (jnp.nan, 1e30):
-            for one, other in zip(
-                jax.tree.leaves(run(spoiled(value))), jax.tree.leaves(expected), strict=True
-            ):
-                np.testing.assert_array_equal(one, other)
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(expected))
+    return program
 
 
-def test_masked_means_count_only_what_the_mask_leaves(batch, jit):
-    network, params, clean = batch
-    config = TRPOConfig(**TestEmptySlots.common, advantage_normalization="none")
-    algorithm = make_algorithm(config, network)
-    _, _, metrics = jit(algorithm.update)(
-        jax.random.key(0), params, algorithm.init(params), one_step(clean), jnp.ones(())
-    )
+@pytest.mark.parametrize("name", UPDATES)
+def test_empty_slots_have_no_influence(name, batch, run_update):
+    """NaN and noise in masked slots change no update, gradient or metric, to the bit."""
+    _, _, clean = batch
+    run = run_update(name)
+    empty = ~clean.mask
+
+    def spoil(x, value):
+        fill = jnp.full_like(x, value) if jnp.issubdtype(x.dtype, jnp.floating) else x + 1
+        return jnp.where(empty.reshape(*empty.shape, *[1] * (x.ndim - 2)), fill, x)
+
+    def spoiled(value):
+        fields = ("distribution", "action", "log_prob", "value", "advantage", "target")
+        return clean._replace(
+            **{f: jax.tree.map(lambda x: spoil(x, value), getattr(clean, f)) for f in fields}
+        )
+
+    expected = run(clean)
+    for value in (jnp.nan, 1e30):
+        for one, other in zip(
+            jax.tree.leaves(run(spoiled(value))), jax.tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(expected))
+
+
+def test_masked_means_count_only_what_the_mask_leaves(batch, run_update):
+    _, _, clean = batch
+    _, metrics, _ = run_update("trpo")(clean)
     np.testing.assert_allclose(
         metrics["policy_loss"],
         -np.asarray(clean.advantage)[np.asarray(clean.mask)].mean(),

@@ -98,7 +98,9 @@ def test_8_fractions_of_a_reward_survive(make_batch, generation, config):
     assert make_batch(half)[0].advantage[0, 1] == 0.5
 
 
-def test_9_every_iteration_draws_other_tokens_and_orders(config, reward, prompts, params, model):
+def test_9_every_iteration_draws_other_tokens_and_orders(
+    config, reward, prompts, params, model, jit
+):
     """What the program generates and trains on is recorded while it runs, twice."""
     update = config.update.replace(shared_torso=True)
     config = config.replace(update=update, temperature=20.0)  # all tokens alike: no rows alike
@@ -110,7 +112,7 @@ def test_9_every_iteration_draws_other_tokens_and_orders(config, reward, prompts
 
     watched = model._replace(apply=apply)
     init, step = make_rlhf_step(config, reward, prompts, watched)
-    step, state = jax.jit(step), init(jax.random.key(1), params)
+    step, state = jit(step), init(jax.random.key(1), params)
     iterations = []
     for _ in range(2):
         seen.clear()

@@ -1,5 +1,7 @@
 """The reward model: it learns who is preferred, and its scores have the scale they should."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,34 +42,38 @@ def pairs(count, key):
 
 
 @pytest.fixture(scope="module")
-def learned(model, params, texts):
+def learned(model, params, texts, jit):
     rows, count = texts
     chosen, rejected = pairs(count, jax.random.key(1))
     config = SFTConfig(num_epochs=4, batch_size=50, learning_rate=1e-2, token_noise=0.02)
-    train = jax.jit(make_reward_model(config, model, rows, chosen, rejected))
+    train = jit(make_reward_model(config, model, rows, chosen, rejected))
     return train(jax.random.key(2), params)[0]
 
 
-def test_the_score_is_read_at_the_last_token_wherever_padding_is(model, scorer):
+@pytest.fixture(scope="module")
+def score(model, jit):
+    return jit(functools.partial(raw_score, model))
+
+
+def test_the_score_is_read_at_the_last_token_wherever_padding_is(score, scorer):
     bare = jnp.array([[3, 1, 2]])
     right, left = jnp.array([[3, 1, 2, PAD, PAD]]), jnp.array([[PAD, PAD, 3, 1, 2]])
-    scores = [raw_score(model, scorer, Tokens(ids, ids != PAD)) for ids in (bare, right, left)]
+    scores = [score(scorer, Tokens(ids, ids != PAD)) for ids in (bare, right, left)]
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-6)
     np.testing.assert_allclose(scores[2], scores[0], atol=1e-6)
     changed = bare.at[0, 2].set(4)
-    assert abs(raw_score(model, scorer, Tokens(changed, changed != PAD)) - scores[0]) > 1e-3
+    assert abs(score(scorer, Tokens(changed, changed != PAD)) - scores[0]) > 1e-3
 
 
-def test_the_loss_is_that_of_bradley_and_terry(model, scorer, texts):
+def test_the_loss_is_that_of_bradley_and_terry(model, score, scorer, texts, jit):
     rows, _ = texts
     chosen, rejected = (
         jax.tree.map(lambda x, p=part: x[p], rows) for part in (slice(0, 2), slice(2, 4))
     )
-    difference = np.asarray(
-        raw_score(model, scorer, chosen) - raw_score(model, scorer, rejected), np.float64
-    )
+    difference = np.asarray(score(scorer, chosen) - score(scorer, rejected), np.float64)
     expected = -np.log(1 / (1 + np.exp(-difference))).mean()
-    np.testing.assert_allclose(reward_loss(model, scorer, chosen, rejected), expected, rtol=1e-5)
+    loss = jit(functools.partial(reward_loss, model))(scorer, chosen, rejected)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_heads_begin_at_the_published_scale():
@@ -75,17 +81,18 @@ def test_heads_begin_at_the_published_scale():
     np.testing.assert_allclose(kernel.std(), 1 / 10_000**0.5, rtol=0.05)
 
 
-def test_preferences_are_learned(model, texts, learned):
+def test_preferences_are_learned(model, texts, learned, jit):
     rows, count = texts
     better, worse = (
         jax.tree.map(lambda x, i=i: x[i], rows) for i in pairs(count, jax.random.key(9))
     )
-    assert pair_accuracy(model, learned.params, better, worse) > 0.95
+    accuracy = jit(functools.partial(pair_accuracy, model))
+    assert accuracy(learned.params, better, worse) > 0.95
 
 
-def test_scores_of_the_reference_samples_have_mean_0_and_deviation_1(model, texts, learned):
+def test_scores_of_the_reference_samples_have_mean_0_and_deviation_1(model, texts, learned, jit):
     rows, _ = texts
-    reward = learned_reward(model, learned)
+    reward = jit(learned_reward(model, learned))
     scores = reward(
         *(jax.tree.map(lambda x, p=part: x[:, p], rows) for part in (slice(0, 2), slice(2, T)))
     )
