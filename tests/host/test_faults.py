@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,17 @@ def whole():
     return run(config(), **SETTINGS)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    run(config(), directory=directory, until=6, **SETTINGS)
+    return directory
+
+
 @pytest.fixture
-def paused(tmp_path):
+def paused(original, tmp_path):
     """A run directory with checkpoints of iterations 2, 4 and 6, of 8."""
-    run(config(), directory=tmp_path / "run", until=6, **SETTINGS)
-    return tmp_path / "run"
+    return shutil.copytree(original, tmp_path / "run")
 
 
 def checkpoints(directory):

@@ -11,7 +11,7 @@ import pytest
 
 from jaxrl_po import load_state, resume, run
 from jaxrl_po.host import checkpoint, execution
-from jaxrl_po.host.directory import RunSettings, read_description
+from jaxrl_po.host.directory import RunSettings, read_description, write_description
 from jaxrl_po.host.logging import Logger
 from jaxrl_po.host.numpy_policy import read_folder
 from jaxrl_po.host.policy import policy_arrays
@@ -162,7 +162,8 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
         resume(tmp_path / "grown", config("trpo"), env=ENV)
     with pytest.raises(ValueError, match=r"with \['env'\] given.*given none"):
         resume(tmp_path / "grown")
-    run(short.replace(anneal_lr=True), directory=tmp_path / "annealed", **settings)
+    (tmp_path / "annealed").mkdir()
+    write_description(tmp_path / "annealed", short.replace(anneal_lr=True), SMALL)
     with pytest.raises(ValueError, match="other values of total_timesteps"):
         resume(tmp_path / "annealed", long.replace(anneal_lr=True), env=ENV)
 
@@ -219,8 +220,8 @@ def test_shares_of_the_time_are_told(capsys, tmp_path):
 
 def test_diverged_seed_is_frozen_and_its_neighbours_are_not(tmp_path, capsys):
     broken = random_walk(hazard=0.02)
-    settings = {"num_seeds": 4, "segment_length": 3, "env": broken, **RUN}
-    result = run(config(), directory=tmp_path / "run", **settings | {"quiet": False})
+    settings = {"segment_length": 3, "env": broken, **RUN}
+    result = run(config(), num_seeds=4, directory=tmp_path / "run", **settings | {"quiet": False})
     shown = capsys.readouterr().out
     healthy = [s for s in range(4) if s not in result.diverged]
     assert result.diverged
@@ -239,10 +240,10 @@ def test_diverged_seed_is_frozen_and_its_neighbours_are_not(tmp_path, capsys):
         assert table[-1]["value_loss"] == "nan"
         # Frozen at the last state that an uninterrupted run of this seed alone was finite in.
         if iteration > 1:
-            alone = run(config(), seed, env=broken, until=iteration - 1, **RUN)
+            alone = run(config(), seed, until=iteration - 1, **settings)
             assert same(jax.tree.map(lambda x, s=seed: x[s], result.state), first(alone.state))
     for seed in healthy:
-        alone = run(config(), seed, env=broken, **RUN)
+        alone = run(config(), seed, **settings)
         assert same(jax.tree.map(lambda x, s=seed: x[s], result.state), first(alone.state))
     assert resume(tmp_path / "run", env=broken, quiet=True).diverged == result.diverged
 
