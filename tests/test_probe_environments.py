@@ -33,7 +33,7 @@ def config(algorithm):
 
 
 @pytest.fixture(scope="module")
-def learned(config):
+def learned(config, jit):
     """All probes in one program: values [S] and action probabilities [S, A] of each."""
 
     def learn(tables):
@@ -44,7 +44,7 @@ def learned(config):
         return value, jax.nn.softmax(policy.logits), result.metrics
 
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *probes.PROBES.values())
-    values, probabilities, metrics = jax.jit(jax.vmap(learn))(stacked)
+    values, probabilities, metrics = jit(jax.vmap(learn))(stacked)
     return (
         dict(zip(CASES, np.asarray(values), strict=True)),
         dict(zip(CASES, np.asarray(probabilities), strict=True)),
@@ -79,11 +79,11 @@ def test_a_reward_that_is_not_a_number_shows_in_the_metrics(learned):
         assert np.isfinite(metrics[name]["one state"]).all(), name
 
 
-def test_the_mean_action_finds_a_continuous_target(algorithm, config):
+def test_the_mean_action_finds_a_continuous_target(algorithm, config, jit):
     config = config.replace(squash_actions=algorithm == "ppo", log_std_init=-0.5)
     env = probes.Target()
 
-    @jax.jit
+    @jit
     def learn(key):
         state = make_train(config, env=env)(key).state
         _, network = make_parts(config, env)
