@@ -19,26 +19,25 @@ def ours(x, kernel):
 
 @pytest.mark.parametrize("rows", [1, 16, FEW_PRODUCTS])
 @pytest.mark.parametrize("outputs", [1, 2, FEW_OUTPUTS, FEW_OUTPUTS + 1, 12])
-def test_derivatives(rows, outputs):
+def test_derivatives(rows, outputs, jit):
     keys = jax.random.split(jax.random.key(1), 4)
     shapes = (rows, IN), (IN, outputs), (rows, outputs), (IN, outputs)
-    X, kernel, weight, direction = map(jax.random.normal, keys, shapes)
+    arrays = list(map(jax.random.normal, keys, shapes))
 
-    def loss(product):
-        return lambda x, kernel: (jnp.sin(product(x, kernel)) * weight).sum()
+    def derivatives(product):
+        def program(X, kernel, weight, direction):
+            loss = lambda x, kernel: (jnp.sin(product(x, kernel)) * weight).sum()  # noqa: E731
+            gradient = jax.grad(loss, (0, 1))
+            _, curvature = jax.jvp(lambda w: gradient(X, w)[1], (kernel,), (direction,))
+            return loss(X, kernel), gradient(X, kernel), curvature
 
-    own, plain = loss(ours), loss(jnp.matmul)
-    np.testing.assert_allclose(own(X, kernel), plain(X, kernel), rtol=1e-6)
-    for one, other in zip(
-        jax.jit(jax.grad(own, (0, 1)))(X, kernel), jax.grad(plain, (0, 1))(X, kernel), strict=True
-    ):
+        return jit(program)(*arrays)
+
+    (value, gradient, curvature), expected = derivatives(ours), derivatives(jnp.matmul)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    for one, other in zip(gradient, expected[1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-
-    def curvature(f):
-        gradient = jax.grad(lambda kernel: f(X, kernel))
-        return jax.jvp(gradient, (kernel,), (direction,))[1]
-
-    np.testing.assert_allclose(curvature(own), curvature(plain), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(curvature, expected[2], rtol=1e-4, atol=1e-4)
 
 
 def test_a_cpu_calls_no_matrix_product_for_a_few_numbers():
