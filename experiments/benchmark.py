@@ -99,7 +99,7 @@ CPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
     "sweep_16": (
         "PPO CartPole-v1, 4 x 128, 16 seeds: a thread per core, and vmap",
         PPO | {"num_seeds": 16, "execution": "threads", "total_timesteps": 51_200, "repeats": 3},
-        ["own", "rejax"],  # vmapped, the textbook's orthogonal weights can hang: batched QR
+        ["own", "rejax"],
     ),
 }
 GPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
@@ -121,6 +121,7 @@ THRESHOLD: Setting = {"threshold": 475.0, "total_timesteps": 500_000, "num_seeds
 THRESHOLD_ROWS = "cartpole_4x128", "trpo_8x256"
 WIDTHS = 16, 64, 256, 1024
 ENVIRONMENTS = {"rejax": "rejax", "sb3": "sb3", "sb3_trpo": "sb3", "sbx": "sbx"}
+MACHINE = "import json; from scores import machine; print(json.dumps(machine()))"
 IMPORTS = """
 import time
 import jax, flax.linen, optax, chex, distrax, tyro, rich.console
@@ -193,12 +194,14 @@ def measure_row(
 def measure_seeds(options: argparse.Namespace) -> dict[str, Any]:
     """Steps/s of all seeds together: vmap, and as `run` executes them."""
     counts = [1, 2, 4, 8, 16, 32, 64] if options.device == "cpu" else [4**i for i in range(7)]
+    # vmapped on a CPU, the textbook's orthogonal weights can hang: batched QR
+    peer = "rejax" if options.device == "cpu" else "textbook"
     return _curves(
         {
             f"jaxrl_po, {label}": ("own", "num_seeds", counts, extra | {"device": options.device})
             for label, extra in {"vmap": {}, "a thread per core": {"execution": "threads"}}.items()
         }
-        | {"textbook, vmap": ("textbook", "num_seeds", counts, {"device": options.device})},
+        | {f"{peer}, vmap": (peer, "num_seeds", counts, {"device": options.device})},
         PPO | {"repeats": 2, "total_timesteps": 51_200},
         options,
     )
@@ -278,6 +281,7 @@ def main() -> None:
 
     path = RESULTS / f"benchmark_{options.device}.json"
     results = json.loads(path.read_text()) if path.exists() else {}
+    machine = launch("own", ["-c", MACHINE], options, "")
     for name in options.names or known:
         measured: Any
         if name in sections:
@@ -285,7 +289,7 @@ def main() -> None:
         else:
             measured = measure_row(name, rows[options.device][name], options)
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        results[name] = {"date": today, "measured": measured}
+        results[name] = {"measured_on": f"{today}: {machine}", "measured": measured}
         path.write_text(json.dumps(results, indent=1) + "\n")
     write_report()
 

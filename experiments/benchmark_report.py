@@ -1,12 +1,9 @@
 """The table and the figure of `benchmark.py`, from the measurements it kept."""
 
 import json
-import os
 import pathlib
-import platform
 import statistics
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any
 
 import matplotlib as mpl
@@ -56,7 +53,6 @@ def write_report() -> None:
             )
             continue
         results = json.loads(path.read_text())
-        parts.append(f"{platform.machine()}, {os.cpu_count()} cores, jax {version('jax')}.\n")
         parts += [_row_table(row) for row in results.values() if "rounds" in row["measured"]]
         parts += [_sections(results)]
         _figure(results, RESULTS / f"benchmark_{device}.png")
@@ -67,7 +63,7 @@ def write_report() -> None:
 def _row_table(row: dict[str, Any]) -> str:
     measured = row["measured"]
     own = _median(measured["rounds"]["own"], "steps_per_second")
-    lines = [f"\n### {measured['title']} ({row['date']})\n", _line(COLUMNS), _line(["---"] * 8)]
+    lines = [*_heading(measured["title"], row), _line(COLUMNS), _line(["---"] * 8)]
     for side, rounds in measured["rounds"].items():
         speed = _median(rounds, "steps_per_second")
         steps = (measured.get("to_threshold", {}).get(side) or {}).get("steps_to_threshold", [])
@@ -87,20 +83,25 @@ def _row_table(row: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _heading(title: str, section: dict[str, Any]) -> list[str]:
+    return [f"\n### {title}\n", f"{section['measured_on']}\n"]
+
+
 def _sections(results: dict[str, Any]) -> str:
     lines = []
     if "seeds" in results:
-        lines += ["\n### Steps/s of all seeds together\n", _curve_table(results["seeds"])]
+        lines += _heading("Steps/s of all seeds together", results["seeds"])
+        lines += [_curve_table(results["seeds"])]
     if "widths" in results:
-        lines += ["\n### Steps/s against the width of two hidden layers\n"]
+        lines += _heading("Steps/s against the width of two hidden layers", results["widths"])
         lines += [_curve_table(results["widths"])]
     if "memory" in results:
         peaks = {n: m["peak_mib"] for n, m in results["memory"]["measured"].items()}
-        lines += ["\n### Peak memory (MiB) against total_timesteps\n"]
+        lines += _heading("Peak memory (MiB) against total_timesteps", results["memory"])
         lines += [_line(peaks), _line(["---"] * len(peaks)), _line(map(_number, peaks.values()))]
     if "import" in results:
         seconds = statistics.median(results["import"]["measured"])
-        lines += ["\n### Import\n"]
+        lines += _heading("Import", results["import"])
         lines += [f"`import jaxrl_po` adds {seconds:.2f} s to importing what it depends on."]
     return "\n".join(lines) + "\n"
 

@@ -46,12 +46,12 @@ from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
 V, L, P, T, PAD = 4096, 48, 6, 6, -1
-N, UPDATES, SEGMENT = 256, 150, 15
+N, UPDATES, SEGMENT = 1024, 120, 15
 HELD_OUT, TEST_PROMPTS = 2000, 128
-REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 32  # to each test prompt
+REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 128  # to each test prompt
 PRICES = (0.1, 0), (0.3, 0), (0.05, 0), (0.1, 1)  # β, seed
-HORIZON = 2500.0  # sequences, of the price that adapts
-PAIRS, ALL_PAIRS, PROXY_PRICE = (250, 1000, 4000), 20_000, 0.02
+HORIZON = 10_000.0  # sequences, of the price that adapts
+PAIRS, ALL_PAIRS, TEST_PAIRS, PROXY_PRICE = (250, 1000, 4000), 20_000, 4000, 0.02
 
 MODEL = TransformerConfig(vocab_size=V, context_length=L, num_layers=2, num_features=64)
 SFT = SFTConfig(num_epochs=4, learning_rate=3e-3, token_noise=0.1)
@@ -75,14 +75,6 @@ CONFIG = RLHFConfig(
 )
 SHORTER = CONFIG.update.replace(total_timesteps=N * T * UPDATES // 2)  # on learned rewards
 LANGUAGE_MODEL = make_transformer(MODEL)
-# The same model with gradients for the embeddings by what they score as the next word, and no
-# others: with the whole network no setting that was tried closed more of the gap. The layers see
-# the same embeddings as their input, which therefore moves along, without a gradient for it.
-WORDS_ONLY = LANGUAGE_MODEL._replace(
-    apply=lambda params, tokens, cache: LANGUAGE_MODEL.apply(
-        jax.lax.stop_gradient(params), tokens, cache
-    )
-)
 
 
 class Data(NamedTuple):
@@ -98,7 +90,7 @@ class Data(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Responses of a policy to the test prompts."""
+    """Responses to the test prompts, and how much likelier a policy makes them."""
 
     response: Tokens  # [TEST_PROMPTS, T]
     gold: Array  # [TEST_PROMPTS]
@@ -136,10 +128,12 @@ def main() -> None:
             "perplexity": float(sft["perplexity"]),
             "accuracy": {n: float(found["accuracy"]) for n, found in learned.items()},
             "answers": POLICY_ANSWERS,
+            "test pairs": TEST_PAIRS,
             "tokens": T,
             "batch": N,
             "updates": UPDATES,
-            "minutes": sum(float(s["core_seconds"]) for s in stages) / 60,
+            "minutes": sum(float(s["seconds"]) for s in stages) / 60,
+            "core minutes": sum(float(s["core_seconds"]) for s in stages) / 60,
         },
         data.vocabulary,
         data.test_prompts,
@@ -154,12 +148,13 @@ def stage(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The stage's result, nested dicts of arrays, kept on disk."""
     path = STAGES / f"{name}.npz"
     if not path.exists():
-        started = time.process_time()
+        started = np.array([time.perf_counter(), time.process_time()])
         result = jax.tree.map(np.asarray, function())
-        result["core_seconds"] = np.asarray(time.process_time() - started)
+        passed = np.array([time.perf_counter(), time.process_time()]) - started
+        result |= {"seconds": passed[0], "core_seconds": passed[1]}
         STAGES.mkdir(parents=True, exist_ok=True)
         np.savez(path, **flatten_dict(result, sep="|"))
-        print(f"{name}: {result['core_seconds']:.0f} s of one core", flush=True)
+        print(f"{name}: {passed[0]:.0f} s, {passed[1]:.0f} s of one core", flush=True)
     with np.load(path) as kept:
         return unflatten_dict(dict(kept), sep="|")
 
@@ -210,9 +205,8 @@ def learn(data: Data, reference: PyTree, num_pairs: int) -> dict[str, Any]:
         config, LANGUAGE_MODEL, rows, better, worse, jax.tree.map(lambda x: x[:1000], rows)
     )
     model, losses = jax.jit(train)(jax.random.key(2), reference)
-    held_out = [
-        jax.tree.map(lambda x, i=i: x[i], test) for i in snippets.human_pairs(data.test, 2000)
-    ]
+    pairs = snippets.human_pairs(data.test, TEST_PAIRS, seed=1)
+    held_out = [jax.tree.map(lambda x, i=i: x[i], test) for i in pairs]
     accuracy = jax.jit(functools.partial(pair_accuracy, LANGUAGE_MODEL))(model.params, *held_out)
     return {"model": model._asdict(), "losses": losses, "accuracy": accuracy}
 
@@ -230,14 +224,19 @@ def optimiser(data: Data, reference: PyTree) -> Callable[..., dict[str, Any]]:
 
     @jax.jit
     def advance(config: RLHFConfig, state: RLHFState, learned: Any) -> Any:
-        _, step = make_rlhf_step(config, reward_fn(learned), data.prompts, WORDS_ONLY)
+        _, step = make_rlhf_step(config, reward_fn(learned), data.prompts)
         state, metrics = jax.lax.scan(lambda s, _: step(s, reference), state, length=SEGMENT)
-        answers = answer(data, policy_params(state.params), reference, jax.random.key(7))
+        policy = policy_params(state.params)
+        answers = answer(data, policy, policy, reference, jax.random.key(7))
         proxy = reward_fn(learned)(data.test_prompts, answers.response)
         point = {"gold": answers.gold, "proxy": proxy, "KL": answers.log_ratio}
         return state, metrics, jax.tree.map(jnp.mean, point)
 
-    ask = jax.jit(functools.partial(many_answers, data, number=POLICY_ANSWERS))
+    @jax.jit
+    def ask(policy: PyTree, reference: PyTree) -> dict[str, Any]:
+        own = many_answers(data, policy, policy, reference, POLICY_ANSWERS)
+        others = many_answers(data, reference, policy, reference, REFERENCE_ANSWERS)
+        return own | {"of the reference": others}
 
     def run(
         price: float, seed: int = 0, horizon: float = np.inf, learned: Any = ()
@@ -261,11 +260,11 @@ def optimiser(data: Data, reference: PyTree) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def answer(data: Data, params: PyTree, reference: PyTree, key: Array) -> Answers:
-    """Responses to the test prompts, judged; traced."""
+def answer(data: Data, speaker: PyTree, policy: PyTree, reference: PyTree, key: Array) -> Answers:
+    """What `speaker` says to the test prompts, judged; traced."""
     generation = generate(
         LANGUAGE_MODEL,
-        params,
+        speaker,
         data.test_prompts,
         key,
         num_steps=T,
@@ -274,19 +273,21 @@ def answer(data: Data, params: PyTree, reference: PyTree, key: Array) -> Answers
         pad_id=PAD,
     )
     ids, mask = generation.response
-    before = response_distribution(LANGUAGE_MODEL, reference, states(generation), T, 1.0)
-    log_ratio = generation.log_prob - before.log_prob(jnp.where(mask, ids, 0))
-    return Answers(
-        generation.response,
-        data.gold(generation.prompt, generation.response),
-        jnp.where(mask, log_ratio, 0.0).sum(axis=1),
-    )
+
+    def log_prob(params: PyTree) -> Array:
+        distribution = response_distribution(LANGUAGE_MODEL, params, states(generation), T, 1.0)
+        return jnp.where(mask, distribution.log_prob(jnp.where(mask, ids, 0)), 0.0).sum(axis=1)
+
+    gold = data.gold(generation.prompt, generation.response)
+    return Answers(generation.response, gold, log_prob(policy) - log_prob(reference))
 
 
-def many_answers(data: Data, params: PyTree, reference: PyTree, number: int) -> dict[str, Array]:
+def many_answers(
+    data: Data, speaker: PyTree, policy: PyTree, reference: PyTree, number: int
+) -> dict[str, Array]:
     """Gold scores and log-ratios [number, TEST_PROMPTS] of many answers, and the first; traced."""
     keys = jax.random.split(jax.random.key(8), number)
-    answers = jax.lax.map(lambda key: answer(data, params, reference, key), keys)
+    answers = jax.lax.map(lambda key: answer(data, speaker, policy, reference, key), keys)
     return {
         "gold": answers.gold,
         "log_ratio": answers.log_ratio,
@@ -297,9 +298,8 @@ def many_answers(data: Data, params: PyTree, reference: PyTree, number: int) -> 
 
 def reference_answers(data: Data, reference: PyTree) -> dict[str, Any]:
     """What the reference policy says to the test prompts."""
-    return jax.jit(functools.partial(many_answers, data, number=REFERENCE_ANSWERS))(
-        reference, reference
-    )
+    ask = jax.jit(functools.partial(many_answers, data, number=REFERENCE_ANSWERS))
+    return ask(reference, reference, reference)
 
 
 if __name__ == "__main__":

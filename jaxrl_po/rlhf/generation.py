@@ -1,5 +1,6 @@
 """Sampling responses inside one scan, and their log-probabilities by a single pass."""
 
+import math
 from typing import Any
 
 import jax
@@ -23,8 +24,8 @@ def generate(
 ) -> Generation:
     """Let the model continue each prompt until EOS, or for `num_steps` tokens.
 
-    a_t ~ softmax(logits / temperature), with every key drawn before the scan. A response that has
-    ended goes on as empty slots that hold `pad_id`.
+    a_t ~ softmax(logits / temperature). A response that has ended goes on as empty slots that hold
+    `pad_id`.
 
     Args:
         model: a language model.
@@ -42,7 +43,7 @@ def generate(
     def step(carry: Any, key: Array) -> tuple[Any, Any]:
         features, cache, running = carry
         distribution = Categorical(model.logits(params, features) / temperature)
-        action = distribution.sample(distribution.noise(key))
+        action = draw(key, distribution.logits)
         log_prob = jnp.where(running, distribution.log_prob(action), 0.0)
         ids = jnp.where(running, action, pad_id)
         tokens = Tokens(ids[:, None], running[:, None])
@@ -53,6 +54,24 @@ def generate(
     _, outputs = jax.lax.scan(step, start, jax.random.split(key, num_steps))
     ids, mask, log_prob = (x.swapaxes(0, 1) for x in outputs)
     return Generation(prompt, Tokens(ids, mask), log_prob)
+
+
+def draw(key: Array, logits: Array) -> Array:
+    """A token [N] from softmax(logits) [N, V]: first a block of about √V tokens, then one in it.
+
+        p(token) = p(block) p(token | block),   p(block) = Σ of its tokens' p
+
+    Each is drawn by the Gumbel-max trick, so the draw is exact, from 2 √V random numbers a row in
+    place of V, which took a third of an iteration at V = 4096 on a CPU.
+    """
+    N, V = logits.shape
+    block_key, token_key = jax.random.split(key)
+    size = math.isqrt(V - 1) + 1
+    blocks = jnp.pad(logits, ((0, 0), (0, -V % size)), constant_values=-jnp.inf)
+    blocks = blocks.reshape(N, -1, size)
+    block = jax.random.categorical(block_key, jax.nn.logsumexp(blocks, axis=-1))
+    tokens = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    return block * size + jax.random.categorical(token_key, tokens)
 
 
 def response_features(model: LanguageModel, params: PyTree, states: Tokens, T: int) -> Array:
