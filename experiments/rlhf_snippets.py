@@ -46,12 +46,12 @@ from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
 V, L, P, T, PAD = 4096, 48, 6, 6, -1
-N, UPDATES, SEGMENT = 1024, 120, 15
+N, UPDATES, SEGMENT = 1024, 120, 5
 HELD_OUT, TEST_PROMPTS = 2000, 128
 REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 128  # to each test prompt
 PRICES = (0.1, 0), (0.3, 0), (0.05, 0), (0.1, 1)  # β, seed
 HORIZON = 10_000.0  # sequences, of the price that adapts
-PAIRS, ALL_PAIRS, TEST_PAIRS, PROXY_PRICE = (250, 1000, 4000), 20_000, 4000, 0.02
+PAIRS, ALL_PAIRS, TEST_PAIRS, PROXY_PRICE = (250, 1000, 4000), 40_000, 4000, 0.02
 
 MODEL = TransformerConfig(vocab_size=V, context_length=L, num_layers=2, num_features=64)
 SFT = SFTConfig(num_epochs=4, learning_rate=3e-3, token_noise=0.1)
