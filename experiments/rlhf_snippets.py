@@ -46,7 +46,7 @@ from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
 V, L, P, T, PAD = 4096, 48, 6, 6, -1
-N, UPDATES, SEGMENT = 1024, 120, 5
+N, UPDATES, SEGMENT = 1024, 120, 15
 HELD_OUT, TEST_PROMPTS = 2000, 128
 REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 128  # to each test prompt
 PRICES = (0.1, 0), (0.3, 0), (0.05, 0), (0.1, 1)  # β, seed

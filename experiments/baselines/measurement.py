@@ -33,11 +33,10 @@ def time_jax(setting: dict[str, Any], program: Callable[[Any], Any]) -> dict[str
     """Compile `program(key)` and time it; under vmap for more seeds than one."""
     import jax
 
-    if setting["num_seeds"] > 1:
-        program = jax.vmap(program)
+    members = jax.vmap(program) if setting["num_seeds"] > 1 else lambda keys: program(keys[0])
     options = compiler_options(setting)
     return time_calls(
-        setting, lambda keys: jax.jit(program).lower(keys).compile(compiler_options=options)
+        setting, lambda keys: jax.jit(members).lower(keys).compile(compiler_options=options)
     )
 
 
@@ -53,7 +52,6 @@ def time_calls(
 
     num_seeds, repeats = setting["num_seeds"], setting["repeats"]
     keys = jax.random.split(jax.random.key(setting["seed"]), (repeats + 1, num_seeds))
-    keys = keys if num_seeds > 1 else keys[:, 0]
     call, compile_seconds, compile_cpu_seconds = _timed(lambda: compile_for(keys[0]))
     jax.block_until_ready(call(keys[0]))
     times = [_timed(functools.partial(call, k))[1:] for k in keys[1:]]

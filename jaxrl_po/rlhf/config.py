@@ -49,7 +49,7 @@ class RLHFConfig(Settings):
     update: Config = PPO
     # of the softmax, wherever a log-probability is taken: sampling, training, reference
     temperature: float = setting(1.0, POSITIVE)
-    # β, reward units a nat of log π/π_ref costs; its first value when it adapts
+    # β, reward units a nat of log π/π_ref costs; its first value, not 0, when it adapts
     kl_coef: float = setting(0.1, NON_NEGATIVE)
     # move β towards target_kl_per_sequence
     adaptive_kl: bool = False
@@ -59,7 +59,8 @@ class RLHFConfig(Settings):
     kl_horizon_sequences: float = setting(10_000.0, POSITIVE)
     # estimator in the reward; k2 and k3 have the wrong gradient there
     kl_in_reward: str = setting("k1", ("k1", "none"))
-    # estimator in the loss; k1 and k3 have the wrong gradient there
+    # estimator in the loss, with update.advantage_normalization="none", or β would have another
+    # unit than the advantage; k1 and k3 have the wrong gradient there
     kl_in_loss: str = setting("none", ("none", "k2"))
     # taken from the score of a response without EOS
     missing_eos_penalty: float = setting(0.0, NON_NEGATIVE)
@@ -85,6 +86,22 @@ class RLHFConfig(Settings):
                 f"kl_in_loss={self.kl_in_loss!r} beside kl_in_reward={self.kl_in_reward!r} would "
                 "charge for the KL twice: set one of them to 'none'"
             )
+        if self.kl_in_loss != "none" and self.update.advantage_normalization != "none":
+            raise ValueError(
+                f"kl_in_loss={self.kl_in_loss!r} prices the KL in units of reward: it needs "
+                "update.advantage_normalization='none', not "
+                f"{self.update.advantage_normalization!r}"
+            )
+        if self.adaptive_kl:
+            if self.kl_in_loss == self.kl_in_reward == "none":
+                raise ValueError(
+                    "adaptive_kl=True has nothing to adapt: kl_in_reward and kl_in_loss are 'none'"
+                )
+            if not isinstance(self.kl_coef, jax.core.Tracer) and self.kl_coef == 0:
+                raise ValueError(
+                    "kl_coef=0.0 would stay 0 under adaptive_kl=True, which multiplies it: "
+                    "it must be > 0"
+                )
         for field in dataclasses.fields(self.update):
             if field.name in ENVIRONMENT_FIELDS:
                 default = {} if field.name == "env_params" else field.default

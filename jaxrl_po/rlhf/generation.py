@@ -42,7 +42,7 @@ def generate(
 
     def step(carry: Any, key: Array) -> tuple[Any, Any]:
         features, cache, running = carry
-        distribution = Categorical(model.logits(params, features) / temperature)
+        distribution = next_token(model, params, features, temperature)
         action = draw(key, distribution.logits)
         log_prob = jnp.where(running, distribution.log_prob(action), 0.0)
         ids = jnp.where(running, action, pad_id)
@@ -92,4 +92,12 @@ def response_distribution(
 ) -> Categorical:
     """π(·|s_t) [N, T] over the next token, at the temperature that samples it."""
     features = response_features(model, params, states, T)
-    return Categorical(model.logits(params, features) / temperature)
+    return next_token(model, params, features, temperature)
+
+
+def next_token(
+    model: LanguageModel, params: PyTree, features: Array, temperature: float | Array
+) -> Categorical:
+    """softmax(logits / temperature) of features [..., D], in single precision at least."""
+    logits = model.logits(params, features)
+    return Categorical(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / temperature)

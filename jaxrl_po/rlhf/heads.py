@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
-from jaxrl_po.rlhf.generation import response_distribution, response_features
+from jaxrl_po.rlhf.generation import next_token, response_distribution, response_features
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, Network, PyTree
 
@@ -68,7 +68,7 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
         if "torso" not in params:
             return policy(params, observation, memory)[0], value(params, observation, memory)
         hidden = features(params["torso"], _flat(observation))
-        distribution = Categorical(model.logits(params["torso"], hidden) / temperature)
+        distribution = next_token(model, params["torso"], hidden, temperature)
         values = apply_head(params["value"], hidden)
         return _unflat(distribution, observation), _unflat(values, observation)
 

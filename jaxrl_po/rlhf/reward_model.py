@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_po.rlhf.batch import last_slot
 from jaxrl_po.rlhf.heads import apply_head, init_head
@@ -65,15 +66,18 @@ def make_reward_model(
         train(key, sft_params) -> `RewardModel`, loss of each step.
 
     Raises:
-        ValueError: when there are fewer pairs than `batch_size`.
+        ValueError: when pairs are no indices into `tokens`, or fewer than `batch_size`.
     """
-    num_pairs = chosen.shape[0]
+    index = np.stack([np.asarray(chosen), np.asarray(rejected)])
+    num_pairs, num_rows = index.shape[1], tokens.ids.shape[0]
+    if not np.issubdtype(index.dtype, np.integer) or index.min() < 0 or index.max() >= num_rows:
+        raise ValueError(f"chosen, rejected: must be indices into the {num_rows} rows of tokens")
     if num_pairs < config.batch_size:
         raise ValueError(
             f"batch_size={config.batch_size} is more than there are pairs: {num_pairs}"
         )
     data = jax.tree.map(jnp.asarray, tokens)
-    pairs = jnp.stack([jnp.asarray(chosen), jnp.asarray(rejected)])
+    pairs = jnp.asarray(index)
     samples = data if reference is None else reference
 
     def look_up(rows: Array, key: Array) -> Tokens:

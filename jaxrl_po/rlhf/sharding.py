@@ -17,12 +17,12 @@ AXES = "dp", "fsdp", "tp"
 SPECS = {
     "embedding/embedding": PartitionSpec("tp", "fsdp"),
     "position/embedding": PartitionSpec(None, "fsdp"),
-    "query/kernel": PartitionSpec(None, "fsdp", "tp", None),
-    "key/kernel": PartitionSpec(None, "fsdp", "tp", None),
-    "value/kernel": PartitionSpec(None, "fsdp", "tp", None),
-    "attention_out/kernel": PartitionSpec(None, "tp", None, "fsdp"),
-    "feedforward_in/kernel": PartitionSpec(None, "fsdp", "tp"),
-    "feedforward_out/kernel": PartitionSpec(None, "tp", "fsdp"),
+    "layers/query/kernel": PartitionSpec(None, "fsdp", "tp", None),
+    "layers/key/kernel": PartitionSpec(None, "fsdp", "tp", None),
+    "layers/value/kernel": PartitionSpec(None, "fsdp", "tp", None),
+    "layers/attention_out/kernel": PartitionSpec(None, "tp", None, "fsdp"),
+    "layers/feedforward_in/kernel": PartitionSpec(None, "fsdp", "tp"),
+    "layers/feedforward_out/kernel": PartitionSpec(None, "tp", "fsdp"),
 }
 
 

@@ -111,6 +111,7 @@ def make_rlhf_step(
     pool = as_prompts(prompts, config.pad_id)
     N, T = config.update.num_envs, config.update.num_steps
     check_context(pool.ids.shape[1], T, model.context_length)
+    check_vocabulary(model, pool, config.eos_id)
     network = token_network(model, T, config.temperature)
 
     def algorithm(sft_params: PyTree, kl_coef: Array) -> Algorithm:
@@ -174,16 +175,18 @@ def make_rlhf_step(
 
 
 def as_prompts(prompts: Any, pad_id: int) -> Tokens:
-    """Left-padded token ids [number, P] with their mask: all from the first that is no padding."""
+    """Token ids [number, P], padded on the left, with their mask."""
     ids = np.asarray(prompts)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             f"prompts must be integer token ids [number of prompts, P], "
             f"not {ids.dtype} {list(ids.shape)}"
         )
-    mask = np.cumsum(ids != pad_id, axis=1) > 0
+    mask = ids != pad_id
     if not mask.any(axis=1).all():
         raise ValueError(f"prompts: each needs a token that is not pad_id={pad_id}")
+    if (np.diff(mask.astype(int), axis=1) < 0).any():
+        raise ValueError(f"prompts must be padded on the left: pad_id={pad_id} follows a token")
     return Tokens(jnp.asarray(ids, jnp.int32), jnp.asarray(mask))
 
 
@@ -194,6 +197,23 @@ def check_context(prompt_length: int, num_steps: int, context_length: int) -> No
             f"prompts of length {prompt_length} with responses of update.num_steps={num_steps} "
             f"do not fit in context_length={context_length}"
         )
+
+
+def check_vocabulary(model: LanguageModel, prompts: Tokens, eos_id: int) -> None:
+    """Raise unless the model knows the prompts' tokens and the one that ends a response."""
+
+    def score(key: Array) -> Array:
+        return model.logits(model.init(key), jnp.zeros((1, model.num_features)))
+
+    vocab_size = jax.eval_shape(score, jax.random.key(0)).shape[-1]
+    used = np.asarray(prompts.ids)[np.asarray(prompts.mask)]
+    if used.min() < 0 or used.max() >= vocab_size:
+        raise ValueError(
+            f"prompts: token ids must be from 0 to {vocab_size - 1}, the model's vocabulary; "
+            f"found {used.min()} to {used.max()}"
+        )
+    if eos_id >= vocab_size:
+        raise ValueError(f"eos_id={eos_id} is not in the model's vocabulary of {vocab_size}")
 
 
 def one_step(batch: Batch) -> Batch:
@@ -222,7 +242,11 @@ def after_update(config: RLHFConfig, network: Network, params: PyTree, batch: Ba
 def kl_loss(
     config: RLHFConfig, model: LanguageModel, sft_params: PyTree, kl_coef: Array
 ) -> Callable[[Any, Batch], Array]:
-    """β · k2 as a term of the loss: E[½ (log π/π_ref)²], whose gradient is that of the KL."""
+    """β · k2 as a term of the loss: E[½ (log π/π_ref)²].
+
+    Its gradient is that of the KL of each token's distribution given its state: what a token does
+    to the KL of later ones, which k1 in the reward charges it for, is left out.
+    """
 
     def penalty(distribution: Categorical, batch: Batch) -> Array:
         reference = response_distribution(

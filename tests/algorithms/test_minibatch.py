@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxrl_po.algorithms import minibatch
 from jaxrl_po.algorithms.minibatch import descend, random_orders, to_vector
 
 
@@ -28,14 +29,16 @@ def test_samples_are_equally_likely_in_all_places():
 
 
 @pytest.mark.parametrize(
-    ("dtypes", "flat", "sizes"),
+    ("dtypes", "flat", "limit", "sizes"),
     [
-        (("float32", "float32"), True, [5]),
-        (("float32", "float32"), False, [2, 3]),
-        (("bfloat16", "float32"), True, [2, 3]),
+        (("float32", "float32"), True, 5, [5]),
+        (("float32", "float32"), True, 4, [2, 3]),
+        (("float32", "float32"), False, 5, [2, 3]),
+        (("bfloat16", "float32"), True, 5, [2, 3]),
     ],
 )
-def test_a_step_keeps_the_dtype_of_each_parameter(dtypes, flat, sizes):
+def test_a_step_keeps_the_dtype_of_each_parameter(dtypes, flat, limit, sizes, monkeypatch):
+    monkeypatch.setattr(minibatch, "VECTOR_SIZE", limit)
     params = {str(n): jnp.ones(n, dtype) for n, dtype in zip((2, 3), dtypes, strict=True)}
     vector, _ = to_vector(params, flat)
     assert [leaf.size for leaf in jax.tree.leaves(vector)] == sizes

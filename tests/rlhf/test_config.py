@@ -23,6 +23,9 @@ SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": N * T}
             {"kl_in_loss": "k2", "kl_in_reward": "none", "update": TRPOConfig(**SIZE)},
             "kl_in_loss='k2' goes with update=PPOConfig",
         ),
+        ({"kl_in_loss": "k2", "kl_in_reward": "none"}, "update.advantage_normalization='none'"),
+        ({"adaptive_kl": True, "kl_coef": 0.0}, "kl_coef=0.0 would stay 0"),
+        ({"adaptive_kl": True, "kl_in_reward": "none"}, "nothing to adapt"),
         ({"pad_id": EOS}, "pad_id=0 equals eos_id"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": -1.0}, "temperature=-1.0"),
@@ -54,11 +57,20 @@ def zero(prompt, response):
         (jnp.full((2, 3), -1), "prompts: each needs a token"),
         (jnp.ones((2, 3)), "prompts must be integer"),
         (jnp.ones(3, int), "prompts must be integer"),
+        (jnp.array([[2, 99, 1]]), "prompts: token ids must be from 0 to 5"),
+        (jnp.array([[2, -2, 1]]), "prompts: token ids must be from 0 to 5"),
+        (jnp.array([[2, -1, -1]]), "prompts must be padded on the left"),
+        (jnp.array([[2, -1, 1]]), "prompts must be padded on the left"),
     ],
 )
 def test_prompts_are_refused_by_name(prompts, message):
     with pytest.raises(ValueError, match=message):
         make_rlhf(tiny_config(), zero, prompts)
+
+
+def test_an_end_that_the_model_does_not_know_is_refused(prompts):
+    with pytest.raises(ValueError, match="eos_id=50 is not in the model's vocabulary of 6"):
+        make_rlhf(tiny_config(eos_id=50), zero, prompts)
 
 
 def test_a_score_for_each_sequence_is_asked_for(prompts, params):

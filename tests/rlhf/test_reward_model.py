@@ -76,6 +76,13 @@ def test_the_loss_is_that_of_bradley_and_terry(model, score, scorer, texts, jit)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+def test_pairs_that_point_nowhere_are_refused(model, texts):
+    rows, _ = texts
+    beyond = jnp.full(50, rows.ids.shape[0])
+    with pytest.raises(ValueError, match="chosen, rejected: must be indices into"):
+        make_reward_model(SFTConfig(batch_size=50), model, rows, [0] * 50, beyond)
+
+
 def test_heads_begin_at_the_published_scale():
     kernel = init_head(jax.random.key(0), 9999)["kernel"]
     np.testing.assert_allclose(kernel.std(), 1 / 10_000**0.5, rtol=0.05)

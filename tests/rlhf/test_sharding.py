@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrl_po.algorithms import PPOConfig
 from jaxrl_po.rlhf import RLHFConfig, TransformerConfig, make_rlhf, make_transformer
+from jaxrl_po.rlhf.heads import init_actor_critic
 from jaxrl_po.rlhf.sharding import make_mesh, parameter_shardings, shard_sequences
 from jaxrl_po.rlhf.tasks.enumerable import bigram_reward
 
@@ -41,6 +42,8 @@ assert len(jax.devices()) == 8
 for shape in ((8, 1, 1), (2, 2, 2)):
     mesh = make_mesh(shape)
     placed = jax.device_put(params, parameter_shardings(params, mesh))
+    shared = init_actor_critic(model, params, shared_torso=True)
+    jax.device_put(shared, parameter_shardings(shared, mesh))
     train = make_rlhf(config, reward, prompts, constrain=shard_sequences(mesh))
     result = jax.jit(train, compiler_options=options)(jax.random.key(2), placed)
     metrics, leaves = flat(result)

@@ -116,7 +116,15 @@ def test_other_updates_run_on_the_same_loop(changes, reward, prompts, params, ji
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"kl_in_reward": "none", "kl_in_loss": "k2", "adaptive_kl": True}],
+    [
+        {},
+        {
+            "kl_in_reward": "none",
+            "kl_in_loss": "k2",
+            "adaptive_kl": True,
+            "update": tiny_config().update.replace(advantage_normalization="none"),
+        },
+    ],
     ids=["k1_reward", "k2_loss"],
 )
 def test_the_price_that_counts_is_the_states(changes, reward, prompts, params, step):
