@@ -111,7 +111,8 @@ def make_rlhf_step(
     pool = as_prompts(prompts, config.pad_id)
     N, T = config.update.num_envs, config.update.num_steps
     check_context(pool.ids.shape[1], T, model.context_length)
-    check_vocabulary(model, pool, config.eos_id)
+    ids = np.asarray(prompts)
+    check_vocabulary(model, ids[ids != config.pad_id], config.eos_id)
     network = token_network(model, T, config.temperature)
 
     def algorithm(sft_params: PyTree, kl_coef: Array) -> Algorithm:
@@ -199,18 +200,17 @@ def check_context(prompt_length: int, num_steps: int, context_length: int) -> No
         )
 
 
-def check_vocabulary(model: LanguageModel, prompts: Tokens, eos_id: int) -> None:
-    """Raise unless the model knows the prompts' tokens and the one that ends a response."""
+def check_vocabulary(model: LanguageModel, ids: np.ndarray, eos_id: int) -> None:
+    """Raise unless the model knows the prompts' token ids and the one that ends a response."""
 
     def score(key: Array) -> Array:
         return model.logits(model.init(key), jnp.zeros((1, model.num_features)))
 
     vocab_size = jax.eval_shape(score, jax.random.key(0)).shape[-1]
-    used = np.asarray(prompts.ids)[np.asarray(prompts.mask)]
-    if used.min() < 0 or used.max() >= vocab_size:
+    if ids.min() < 0 or ids.max() >= vocab_size:
         raise ValueError(
             f"prompts: token ids must be from 0 to {vocab_size - 1}, the model's vocabulary; "
-            f"found {used.min()} to {used.max()}"
+            f"found {ids.min()} to {ids.max()}"
         )
     if eos_id >= vocab_size:
         raise ValueError(f"eos_id={eos_id} is not in the model's vocabulary of {vocab_size}")
