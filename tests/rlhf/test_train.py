@@ -36,7 +36,7 @@ NAMES = [
 def close(one, other, atol=1e-5):
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            np.testing.assert_allclose(x, y, atol=atol, rtol=1e-4)
+            np.testing.assert_allclose(x, y, atol=atol, rtol=1e-5)
 
 
 def test_metrics_bear_the_names_of_the_field(result):
