@@ -10,7 +10,7 @@ import optax
 
 from jaxrl_po.algorithms.minibatch import random_orders
 from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, POSITIVE, Settings, pytree, setting
-from jaxrl_po.distributions import Categorical
+from jaxrl_po.rlhf.generation import next_token
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
 
@@ -47,9 +47,8 @@ def next_token_log_prob(
     inputs = jax.tree.map(lambda x: x[:, :-1], tokens if seen is None else seen)
     features, _ = model.apply(params, inputs, None)
     mask = predicted(tokens)
-    log_prob = Categorical(model.logits(params, features)).log_prob(
-        jnp.where(mask, tokens.ids[:, 1:], 0)
-    )
+    distribution = next_token(model, params, features, temperature=1.0)
+    log_prob = distribution.log_prob(jnp.where(mask, tokens.ids[:, 1:], 0))
     return jnp.where(mask, log_prob, 0.0)
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.rlhf.generation import draw
+from jaxrl_po.rlhf.generation import draw, next_token
 
 N = 100_000
 
@@ -29,3 +29,10 @@ def test_rows_are_drawn_independently():
     drawn = jax.jit(draw)(jax.random.key(1), rows).reshape(-1, 2)
     pairs = np.bincount(4 * drawn[:, 0] + drawn[:, 1], minlength=16)
     assert np.abs(pairs - N / 32).max() < 5 * np.sqrt(N / 32)
+
+
+def test_logits_of_half_precision_are_raised(model, params):
+    half = model._replace(logits=lambda *args: model.logits(*args).astype(jnp.bfloat16))
+    features = jnp.ones((2, model.num_features))
+    assert next_token(half, params, features, 0.5).logits.dtype == jnp.float32
+    assert next_token(model, params, features, 0.5).logits.dtype == jnp.float32
