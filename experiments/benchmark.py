@@ -70,11 +70,11 @@ TRPO: Setting = COMMON | {
     "critic_epochs": 10,
     "critic_minibatches": 16,
 }
-WIDE_BATCH: Setting = {"num_envs": 2048, "num_steps": 32, "total_timesteps": 262_144}
+WIDE_BATCH: Setting = {"num_envs": 2048, "num_steps": 32, "total_timesteps": 1_310_720}
 BREAKOUT: Setting = {
     "env_id": "Breakout-MinAtar",
     "num_envs": 64,
-    "total_timesteps": 81_920,
+    "total_timesteps": 409_600,
     "num_minibatches": 8,
 }
 ALL, IN_JAX = ["own", "textbook", "rejax", "sb3", "sbx"], ["own", "textbook", "rejax"]
@@ -84,7 +84,7 @@ CPU_ROWS: dict[str, tuple[str, Setting, list[str]]] = {
     "cartpole_4x128": ("PPO CartPole-v1, 4 x 128", PPO | ONE_THREAD, ALL),
     "cartpole_64x128": (
         "PPO CartPole-v1, 64 x 128",
-        PPO | {"num_envs": 64, "host_timesteps": 16_384},
+        PPO | {"num_envs": 64, "total_timesteps": 1_024_000, "host_timesteps": 16_384},
         ALL,
     ),
     "cartpole_2048x32": ("PPO CartPole-v1, 2048 x 32", PPO | WIDE_BATCH, IN_JAX),

@@ -34,10 +34,12 @@ rounds of the fastest of {repeats} calls; compile times include tracing, and are
 with an empty persistent cache and the median of the later ones'. Seconds to the threshold are the
 median over 3 seeds of the steps until the mean of the last 100 training episodes reached 475 (for
 rejax: of 128 evaluation episodes), divided by the steps/s, without compilation. All JAX programs
-of a row are compiled with the same options (on CPU `xla_cpu_multi_thread_eigen=False`, which is
-what suits programs of this size). Rows of a few environments run on one core, with one thread.
-Peak memory is that of the process, interpreter and libraries
-included. Ratios between sides measured in the same rounds are to be trusted more than figures.
+of a row are compiled with the same options (on CPU `xla_cpu_multi_thread_eigen=False` and
+`xla_cpu_prefer_vector_width=512`, which suit programs of this size). Rows of a few environments run
+on one core, with one thread. Calls are long enough that their start does not count: the threads of
+the linear algebra that orthogonal weights are drawn with stay busy for some 30 ms. Peak memory is
+that of the process, interpreter and libraries included. Ratios between sides measured in the same
+rounds are to be trusted more than figures.
 """
 
 

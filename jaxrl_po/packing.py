@@ -35,9 +35,6 @@ class Packed:
         """The tree, with the batch axes that the arrays have now."""
         leaves: list[Any] = [None] * len(self.shapes)
         for array, members in zip(self.arrays, self.members, strict=True):
-            if len(members) == 1:
-                leaves[members[0]] = array
-                continue
             end = 0
             for i in members:
                 begin, end = end, end + int(np.prod(self.shapes[i], dtype=int))
@@ -55,12 +52,6 @@ def pack(tree: PyTree, num_axes: int) -> Packed:
             leaf.dtype, jax.dtypes.extended
         )
         groups.setdefault(leaf.dtype if small else index, []).append(index)
-    arrays = [
-        leaves[members[0]]
-        if len(members) == 1
-        else jnp.concatenate(
-            [leaves[i].reshape(*leaves[i].shape[:num_axes], -1) for i in members], axis=-1
-        )
-        for members in groups.values()
-    ]
+    rows = [leaf.reshape(*leaf.shape[:num_axes], -1) for leaf in leaves]
+    arrays = [jnp.concatenate([rows[i] for i in members], axis=-1) for members in groups.values()]
     return Packed(arrays, tuple(map(tuple, groups.values())), tuple(shapes), treedef)

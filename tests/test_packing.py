@@ -57,5 +57,5 @@ def test_a_loop_hands_the_way_back_out():
 def test_scalars():
     scalars = {"x": jnp.float32(1), "y": jnp.float32(2), "n": jnp.int32(3)}
     packed = pack(scalars, 0)
-    assert [x.shape for x in packed.arrays] == [(), (2,)]  # n, then x and y: dicts are sorted
+    assert [x.shape for x in packed.arrays] == [(1,), (2,)]  # n, then x and y: dicts are sorted
     equal(packed.unpack(), scalars)

@@ -11,7 +11,8 @@ from baselines.sb3 import measure, ppo_arguments
 
 def main() -> None:
     """Measure one setting."""
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # as all JAX programs here
+    # as all JAX programs here
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false --xla_cpu_prefer_vector_width=512"
     import torch
     from sbx import PPO
 

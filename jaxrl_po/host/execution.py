@@ -14,8 +14,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxrl_po.host.arguments import integer
 from jaxrl_po.types import PyTree
 
-# One small program gains nothing from several cores; several programs do.
-SINGLE_THREADED: dict[str, str | bool] = {"xla_cpu_multi_thread_eigen": False}
+# One small program gains nothing from several cores; several programs do. And XLA prefers vectors
+# of 256 bits: where a CPU has 512 (others take no notice), an iteration of PPO takes 9 % less.
+CPU_OPTIONS: dict[str, str | bool] = {
+    "xla_cpu_multi_thread_eigen": False,
+    "xla_cpu_prefer_vector_width": "512",
+}
 MEMORY_FRACTION = 0.8  # of a device's free memory that a chunk may take
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -71,7 +75,7 @@ def compile_blocks(
         return jax.tree.map(lambda x: x[None], output)
 
     lowered = jax.jit(on_block, donate_argnums=0 if donate else ()).lower(blocks[0], *shared)
-    compiled = lowered.compile(compiler_options=SINGLE_THREADED if single else None)
+    compiled = lowered.compile(compiler_options=CPU_OPTIONS if single else None)
 
     def call(blocks: list[PyTree], *shared: Any) -> list[PyTree]:
         def call_one(block: PyTree) -> PyTree:
@@ -146,7 +150,7 @@ def _plan_threads(
     shared: tuple[Any, ...],
     chunk_size: int | None,
 ) -> Plan:
-    compiled = jax.jit(function).lower(example, *shared).compile(compiler_options=SINGLE_THREADED)
+    compiled = jax.jit(function).lower(example, *shared).compile(compiler_options=CPU_OPTIONS)
     num_threads = min(num_cores(), chunk_size or num_cores())
 
     def run(count: int, load: Load, save: Save, *shared: Any) -> None:

@@ -50,15 +50,46 @@ def test_a_cpu_calls_no_matrix_product_for_a_few_numbers():
     assert calls(ours, FEW_PRODUCTS)
 
 
-def test_a_cpu_multiplies_no_transposed_left_factor():
-    X, kernel = jnp.ones((16, IN)), jnp.ones((IN, 12))
+@pytest.mark.parametrize("outputs", [1, FEW_OUTPUTS, 12])
+def test_a_cpu_multiplies_no_transposed_left_factor(outputs):
+    X, kernel = jnp.ones((16, IN)), jnp.ones((IN, outputs))
 
     def found(product):
         gradient = jax.grad(lambda kernel, x: jnp.sin(product(x, kernel)).sum())
         return "lhs_contracting_dims={0}" in jax.jit(gradient).lower(kernel, X).compile().as_text()
 
     assert found(jnp.matmul)
-    assert found(ours) == (jax.default_backend() != "cpu")
+    # the one column of a value's head is a row of as many numbers, transposed for nothing
+    assert found(ours) == (jax.default_backend() != "cpu" or outputs == 1)
+
+
+def test_a_cpu_multiplies_no_transposed_left_factor_forwards():
+    """As a Fisher-vector product does, which runs a derivative in both directions."""
+    X, kernel = jnp.ones((16, IN)), jnp.ones((IN, 12))
+
+    def forwards_and_back(kernel, tangent, x):
+        _, forwards = jax.linearize(lambda kernel: jnp.sin(ours(x, kernel)), kernel)
+        (back,) = jax.linear_transpose(forwards, kernel)(forwards(tangent))
+        return back
+
+    text = jax.jit(forwards_and_back).lower(kernel, kernel, X).compile().as_text()
+    assert ("lhs_contracting_dims={0}" in text) == (jax.default_backend() != "cpu")
+
+
+@pytest.mark.parametrize("batched", ["x", "kernel", "both"])
+def test_a_batch_of_products(batched, jit):
+    x, kernel = jax.random.normal(jax.random.key(0), (3, 16, IN)), jnp.ones((3, IN, 12))
+    axes = (None if batched == "kernel" else 0), (None if batched == "x" else 0)
+    arrays = [a[0] if axis is None else a for a, axis in zip((x, kernel), axes, strict=True)]
+
+    def gradients(product):
+        loss = jax.value_and_grad(lambda x, kernel: jnp.sin(product(x, kernel)).sum(), (0, 1))
+        return jit(jax.vmap(loss, in_axes=axes))(*arrays)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        *map(gradients, (ours, jnp.matmul)),
+    )
 
 
 @pytest.mark.parametrize("shape", [(IN,), (3, IN), (2, 4, IN), (20, 40, IN)])
