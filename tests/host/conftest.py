@@ -7,7 +7,7 @@ from jaxrl_po.host import execution
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation():
-    options = {**execution.SINGLE_THREADED, "xla_backend_optimization_level": 0}
+    options = {**execution.CPU_OPTIONS, "xla_backend_optimization_level": 0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "SINGLE_THREADED", options)
+        patch.setattr(execution, "CPU_OPTIONS", options)
         yield

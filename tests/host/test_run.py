@@ -44,7 +44,7 @@ def events(directory, kind):
 
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(algorithm, tmp_path, monkeypatch):
     optimised = {"xla_backend_optimization_level": 3}
-    monkeypatch.setattr(execution, "SINGLE_THREADED", execution.SINGLE_THREADED | optimised)
+    monkeypatch.setattr(execution, "CPU_OPTIONS", execution.CPU_OPTIONS | optimised)
     settings = {"num_seeds": 2, "segment_length": 2, "env": ENV, **RUN}
     schedule = config(algorithm, num_iterations=8, anneal_lr=True)
     whole = run(schedule, directory=tmp_path / "whole", **settings)

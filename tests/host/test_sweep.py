@@ -37,8 +37,8 @@ TRPO = config_from_dict({"algorithm": "trpo", **TINY})
 
 @pytest.fixture(autouse=True)
 def _quick_compilation(monkeypatch):
-    options = {**execution.SINGLE_THREADED, "xla_backend_optimization_level": 0}
-    monkeypatch.setattr(execution, "SINGLE_THREADED", options)
+    options = {**execution.CPU_OPTIONS, "xla_backend_optimization_level": 0}
+    monkeypatch.setattr(execution, "CPU_OPTIONS", options)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ SCRIPT = """
 import json, sys
 from jaxrl_po import config_from_dict, sweep
 from jaxrl_po.host import execution
-config, directory, prune, execution.SINGLE_THREADED = json.loads(sys.argv[1])
+config, directory, prune, execution.CPU_OPTIONS = json.loads(sys.argv[1])
 space = {"learning_rate": [1e-4, 1e-3, 1e-2, 3e-2]}
 sweep(config_from_dict(config), space, 3, directory=directory, prune=prune, quiet=True)
 """
@@ -202,7 +202,7 @@ sweep(config_from_dict(config), space, 3, directory=directory, prune=prune, quie
 @pytest.mark.parametrize("prune", [None, "halving"])
 def test_a_killed_sweep_continues_to_the_same_table(prune, tmp_path):
     settings = {**TINY, "algorithm": "ppo", "total_timesteps": 4_000, "hidden_sizes": [4]}
-    directory, options = tmp_path / "sweep", execution.SINGLE_THREADED
+    directory, options = tmp_path / "sweep", execution.CPU_OPTIONS
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps([settings, str(directory), prune, options])],
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir},
