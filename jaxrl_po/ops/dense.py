@@ -1,15 +1,16 @@
 """The product of a dense layer and its derivative, in the forms that a CPU is fastest at."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from jaxrl_po.types import Array
 
-# Outputs of a head: so few are multiplied and summed faster than a matrix product takes them.
+# A head's: so few are multiplied and summed faster than a matrix product takes them.
 FEW_OUTPUTS = 8
 # Multiplications that take less time than the call of a matrix product.
 FEW_PRODUCTS = 3072
@@ -39,47 +40,51 @@ def dense_dot_general(
     plain = x.ndim == 2 and [tuple(axes) for axes in (*over, *batch)] == [(1,), (0,), (), ()]
     if not plain or precision is not None or preferred_element_type is not None:
         return jax.lax.dot_general(x, kernel, dimension_numbers, precision, preferred_element_type)
-    return dense_p.bind(x, kernel)
+    return _product(x, kernel)
 
 
+@jax.custom_jvp
 def _product(x: Array, kernel: Array) -> Array:
     # For one output the product is the faster form; an exported policy's batch has no size yet.
     known = isinstance(x.shape[0], int)
     if known and kernel.shape[1] > 1 and x.size * kernel.shape[1] <= FEW_PRODUCTS:
-        return (x[:, :, None] * kernel[None]).sum(axis=1)
+        return jax.lax.platform_dependent(x, kernel, cpu=_summed, default=jnp.matmul)
     return x @ kernel
 
 
-def _input_gradient(cotangent: Array, x: Any, kernel: Array) -> Array:
-    return cotangent @ kernel.T
+@_product.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    # Linear in dkernel. Unless this is what will run, what matters is the form of its transpose.
+    form = jnp.matmul if _forwards.get() else _transposed_first
+    change = jax.lax.platform_dependent(x, dkernel, cpu=form, default=jnp.matmul)
+    return _product(x, kernel), dx @ kernel + change
 
 
-def _kernel_gradient(cotangent: Array, x: Array, kernel: Any) -> Array:
-    return jax.lax.platform_dependent(
-        x, cotangent, cpu=_transposed_first, default=lambda x, cotangent: x.T @ cotangent
-    )
+_forwards: ContextVar[bool] = ContextVar("forwards", default=False)
 
 
-def _transposed_first(x: Array, cotangent: Array) -> Array:
-    if cotangent.shape[1] == 1:
-        return (cotangent.T @ x).T
-    if cotangent.shape[1] <= FEW_OUTPUTS:
-        return (x[:, None, :] * cotangent[:, :, None]).sum(axis=0).T
-    return jax.lax.optimization_barrier(x.T) @ cotangent
+@contextmanager
+def forward_derivatives() -> Iterator[None]:
+    """Derivatives traced in this context have the form that is fast run forwards, not transposed.
+
+    The other form, run forwards, is that product with a transposed left factor.
+    """
+    token = _forwards.set(True)
+    try:
+        yield
+    finally:
+        _forwards.reset(token)
 
 
-# A primitive of our own is the one way to give a product that is differentiated in both modes a
-# transpose of another form: a custom derivative's is the transpose of what runs forward.
-dense_p = Primitive("dense")
-dense_p.def_impl(jax.jit(jnp.matmul))
-dense_p.def_abstract_eval(lambda x, kernel: x.update(shape=(x.shape[0], kernel.shape[1])))
-mlir.register_lowering(dense_p, mlir.lower_fun(_product, multiple_results=False), platform="cpu")
-mlir.register_lowering(dense_p, mlir.lower_fun(jnp.matmul, multiple_results=False))
-ad.defbilinear(dense_p, _input_gradient, _kernel_gradient)
+def _summed(x: Array, kernel: Array) -> Array:
+    return (x[:, :, None] * kernel[None]).sum(axis=1)
 
 
-def _batched(arrays: Any, axes: Any) -> Any:
-    return jax.vmap(jnp.matmul, in_axes=axes)(*arrays), 0
-
-
-batching.primitive_batchers[dense_p] = _batched
+def _transposed_first(x: Array, dkernel: Array) -> Array:
+    if dkernel.shape[1] == 1:
+        return jax.lax.dot_general(x, dkernel.T, (((1,), (1,)), ((), ())))
+    if dkernel.shape[1] <= FEW_OUTPUTS:
+        return (x[:, None, :] * dkernel.T[None]).sum(axis=2)
+    written_out = jax.lax.optimization_barrier(x.T)
+    return jax.lax.dot_general(written_out, dkernel, (((0,), (0,)), ((), ())))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl_po.ops.dense import forward_derivatives
 from jaxrl_po.types import Array, PyTree
 
 # CG rests once the squared residual has fallen by this factor: float32 has no more to give.
@@ -29,9 +30,9 @@ def fisher_vector_product(
         F = E_s[Jᵀ M J]        (Schulman et al. 2015, arXiv:1502.05477, appendix C)
 
     J is the Jacobian of the distribution's parameters in `params`, M the distribution's own Fisher
-    matrix, in closed form. J is linearised once; each product then costs one pass forward and one
-    back through the linear map. F is positive semi-definite by construction, which the Hessian of
-    a KL estimate in float32 is not. At `params` the two are the same matrix.
+    matrix, in closed form. J is linearised once, forwards and back; each product then costs one
+    pass through each of the two linear maps. F is positive semi-definite by construction, which
+    the Hessian of a KL estimate in float32 is not. At `params` the two are the same matrix.
 
     Args:
         policy_fn: params -> a `Distribution` over a batch of states.
@@ -42,8 +43,9 @@ def fisher_vector_product(
     Returns:
         A function from tangents to tangents, both like `params`.
     """
-    distribution, jvp = jax.linearize(policy_fn, params)
-    transpose = jax.linear_transpose(jvp, params)
+    with forward_derivatives():
+        distribution, jvp = jax.linearize(policy_fn, params)
+    _, vjp = jax.vjp(policy_fn, params)
     batch = jax.eval_shape(lambda: distribution.entropy())
     batch_size = batch.size if mask is None else mask.sum()
 
@@ -54,7 +56,7 @@ def fisher_vector_product(
 
     def product(v: PyTree) -> PyTree:
         cotangent = distribution.fisher_product(jvp(v))
-        (Fv,) = transpose(jax.tree.map(average, cotangent))
+        (Fv,) = vjp(jax.tree.map(average, cotangent))
         return optax.tree.add_scale(Fv, damping, v)
 
     return product
