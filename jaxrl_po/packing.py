@@ -20,7 +20,8 @@ MAX_ROW = 64  # numbers a row of a leaf may have to be packed; moving larger one
 )
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A tree's leaves [*batch, ...], the small ones of one dtype side by side as [*batch, K].
+    """A tree's leaves [*batch, ...], the small ones of one dtype side by side as [*batch, K],
+    a large one as a flat row of its own: gathered faster than rows of several axes.
 
     A pytree itself, which a loop may carry, stack, index or choose from by its arrays: the way
     back comes along.

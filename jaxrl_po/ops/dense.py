@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxrl_po.types import Array
 
-# A head's: so few are multiplied and summed faster than a matrix product takes them.
+# A head's: in the gradient so few are multiplied and summed faster than by a matrix product.
 FEW_OUTPUTS = 8
 # Multiplications that take less time than the call of a matrix product.
 FEW_PRODUCTS = 3072
@@ -68,7 +68,8 @@ _forwards: ContextVar[bool] = ContextVar("forwards", default=False)
 def forward_derivatives() -> Iterator[None]:
     """Derivatives traced in this context have the form that is fast run forwards, not transposed.
 
-    The other form, run forwards, is that product with a transposed left factor.
+    The other form, run forwards, is that product with a transposed left factor. What is jitted
+    inside may keep the form it was first traced with: slower, not wrong.
     """
     token = _forwards.set(True)
     try:

@@ -45,7 +45,7 @@ def fisher_vector_product(
     """
     with forward_derivatives():
         distribution, jvp = jax.linearize(policy_fn, params)
-    _, vjp = jax.vjp(policy_fn, params)
+    _, vjp = jax.vjp(policy_fn, params)  # traced again: a linear map is fast in one direction only
     batch = jax.eval_shape(lambda: distribution.entropy())
     batch_size = batch.size if mask is None else mask.sum()
 
