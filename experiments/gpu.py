@@ -1,0 +1,326 @@
+"""One GPU in a few minutes: right numbers, speed beside the textbook program, launches counted.
+
+    bash experiments/gpu.sh                                      # everything, to results/gpu.json
+    JAX_PLATFORMS=cpu python experiments/gpu.py --tiny --output /tmp/gpu   # the same, tiny
+
+Sections run in order of worth, each is written down when it ends, and none begins after the time
+is up. Rows are compiled side by side in threads; the timed call is the second one where the first
+took under ten seconds.
+"""
+
+import argparse
+import collections
+import datetime
+import functools
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from baselines import own, textbook
+from benchmark import GPU_ROWS, PPO, TRPO, Setting
+from gpu_report import write_report
+from scores import machine
+
+from jaxrl_po import PPOConfig, config_from_dict, make_train
+from jaxrl_po.rlhf import (
+    RLHFConfig,
+    Tokens,
+    TransformerConfig,
+    make_rlhf_step,
+    make_transformer,
+)
+
+FOLDER = pathlib.Path(__file__).parent
+METHODS = "vpg", "npg", "trpo", "ppo", "ppo_penalty"
+# What XLA may put into one CUDA graph: by default no loops.
+LOOPS_AS_GRAPHS = (
+    "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,"
+    "DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE --xla_gpu_graph_min_graph_size=1"
+)
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Seconds until the output of a call is there."""
+    started = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - started
+
+
+def compile_seeds(program: Callable[[Any], Any], setting: Setting) -> tuple[Any, float]:
+    """A program of all seeds, vmapped, and the seconds of its compilation."""
+    count = setting["num_seeds"]
+    members = jax.vmap(program) if count > 1 else lambda keys: program(keys[0])
+    started = time.perf_counter()
+    compiled = jax.jit(members).lower(jax.random.split(jax.random.key(0), count)).compile()
+    return compiled, time.perf_counter() - started
+
+
+def measure(compiled: Any, setting: Setting) -> dict[str, Any]:
+    """Time a compiled program of all seeds; its last returns, to see that it learned."""
+    count = setting["num_seeds"]
+    keys = jax.random.split(jax.random.key(setting["seed"]), (2, count))
+    outputs: list[Any] = []
+    wall = seconds(lambda: outputs.append(compiled(keys[0])) or outputs[-1])
+    if wall < 10.0:
+        wall = seconds(lambda: outputs.append(compiled(keys[1])) or outputs[-1])
+    returns = np.asarray(outputs[-1]["episode_return"]).reshape(count, -1)
+    memory = jax.devices()[0].memory_stats() or {}
+    return {
+        "seconds": wall,
+        "steps_per_second": count * setting["total_timesteps"] / wall,
+        "last_return": float(np.nanmean(returns[:, -max(1, returns.shape[1] // 20) :])),
+        "peak_bytes": memory.get("peak_bytes_in_use"),
+    }
+
+
+class Row:
+    """The sides of a row: compiled beside other programs beforehand, timed one after the other."""
+
+    def __init__(self, setting: Setting, sides: Iterable[str], pool: ThreadPoolExecutor) -> None:
+        """Begin to compile."""
+        programs = {
+            "own": lambda key: make_train(own.make_config(setting))(key).metrics,
+            "textbook": lambda key: textbook.make_train(setting)(key)[1],
+        }
+        self.setting = setting
+        self.sides = {side: pool.submit(compile_seeds, programs[side], setting) for side in sides}
+
+    def __call__(self) -> dict[str, Any]:
+        """Time each side."""
+        return {side: measure(done.result()[0], self.setting) for side, done in self.sides.items()}
+
+
+def compile_alone(setting: Setting, sides: Iterable[str]) -> dict[str, float]:
+    """Seconds that each side takes to compile with nothing beside it."""
+    with ThreadPoolExecutor(1) as pool:
+        return {side: Row(setting, [side], pool).sides[side].result()[1] for side in sides}
+
+
+def correctness(tiny: bool) -> dict[str, Any]:
+    """One iteration of each method here and on the CPU, from one key: the largest differences.
+
+    For the parameters, and for metrics, as a part of the largest number of each array. Products
+    are single precision on both sides; by default a GPU may round their factors to TF32.
+    """
+    tasks = [(method, "CartPole-v1", "float32") for method in METHODS]
+    tasks += [("ppo", "Pendulum-v1", "float32"), ("trpo", "Pendulum-v1", "float32")]
+    tasks += [("ppo", "CartPole-v1", "default"), ("trpo", "CartPole-v1", "default")]
+
+    def compare(task: tuple[str, str, str]) -> dict[str, float]:
+        method, env_id, precision = task
+        config = config_from_dict(
+            {"algorithm": method, "env_id": env_id, "num_envs": 8, "num_steps": 64}
+            | {"total_timesteps": 512, "normalize_observations": True}
+        )
+        with jax.default_matmul_precision(precision):
+            sides = [
+                jax.jit(make_train(config))(jax.device_put(jax.random.key(0), device))
+                for device in (jax.devices()[0], jax.devices("cpu")[0])
+            ]
+        here, there = (jax.device_get((s.state.params, s.metrics)) for s in sides)
+        params = map(difference, jax.tree.leaves(here[0]), jax.tree.leaves(there[0]))
+        metrics = {name: difference(here[1][name], there[1][name]) for name in here[1]}
+        return {"params": max(params), **metrics}
+
+    tasks = tasks[:2] if tiny else tasks
+    with ThreadPoolExecutor(8) as pool:
+        results = pool.map(compare, tasks)
+        return {" ".join(task): result for task, result in zip(tasks, results, strict=True)}
+
+
+def difference(here: Any, there: Any) -> float:
+    """max |here - there| as a part of max |there|; NaN where only one of them is."""
+    here, there = np.asarray(here, float), np.asarray(there, float)
+    if np.array_equal(np.isnan(here), np.isnan(there)):
+        here, there = np.nan_to_num(here), np.nan_to_num(there)
+    return float(np.abs(here - there).max() / max(1e-8, np.abs(there).max()))
+
+
+def profile(setting: Setting) -> dict[str, Any]:
+    """Kernels of a training run, by the device's own trace: how many, how long, the gaps."""
+    keys = jax.random.split(jax.random.key(0), setting["num_seeds"])
+    program = jax.vmap(lambda key: make_train(own.make_config(setting))(key).metrics)
+    compiled = jax.jit(program).lower(keys).compile()
+    jax.block_until_ready(compiled(keys))
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            wall = seconds(lambda: compiled(keys))
+        path = next(pathlib.Path(folder).rglob("*.xplane.pb"))
+        data: Any = jax.profiler.ProfileData.from_file(str(path))
+        planes = [plane for plane in data.planes if plane.name.startswith("/device:GPU")]
+        lines = [line for plane in planes for line in plane.lines if "Stream" in line.name]
+        spans = sorted(
+            (event.start_ns, event.duration_ns, event.name)
+            for line in lines
+            for event in line.events
+        )
+    names: dict[str, list[float]] = collections.defaultdict(list)
+    for _, duration, name in spans:
+        names[name].append(duration)
+    busy = sum(duration for _, duration, _ in spans)
+    gaps = [after[0] - before[0] - before[1] for before, after in itertools.pairwise(spans)]
+    iterations = setting["total_timesteps"] // (setting["num_envs"] * setting["num_steps"])
+    return {
+        "seconds": wall,
+        "iterations": iterations,
+        "launches_per_iteration": len(spans) / iterations,
+        "busy_fraction": busy / 1e9 / wall,
+        "median_kernel_us": float(np.median([d for _, d, _ in spans])) / 1e3 if spans else None,
+        "median_gap_us": float(np.median(gaps)) / 1e3 if gaps else None,
+        "kernels": {
+            name: {"launches": len(times) / iterations, "us": sum(times) / iterations / 1e3}
+            for name, times in sorted(names.items(), key=lambda item: -sum(item[1]))[:25]
+        },
+    }
+
+
+def rlhf(tiny: bool) -> dict[str, Any]:
+    """PPO on the tokens of a small transformer, whose score counts a token: time and learning."""
+    N, P, T, V, num_iterations = (8, 4, 8, 64, 3) if tiny else (1024, 16, 32, 4096, 20)
+    model_config = TransformerConfig(
+        vocab_size=V, context_length=P + T, num_layers=4, num_heads=4, num_features=256
+    )
+    config = RLHFConfig(
+        model=model_config,
+        update=PPOConfig(
+            num_envs=N,
+            num_steps=T,
+            total_timesteps=num_iterations * N * T,
+            gamma=1.0,
+            learning_rate=3e-4,
+            num_minibatches=4,
+            update_epochs=2,
+        ),
+        kl_coef=0.02,
+        eos_id=0,
+        pad_id=-1,
+    )
+    key = jax.random.key(0)
+    prompts = jax.random.randint(key, (256, P), 1, V)
+    params = jax.jit(make_transformer(model_config).init)(key)
+    init, step = make_rlhf_step(config, share_of_low_tokens, prompts)
+    state = jax.jit(init)(key, params)
+    compiled = jax.jit(step).lower(state, params).compile()
+    scores, walls = [], []
+    for _ in range(num_iterations):
+        started = time.perf_counter()
+        state, metrics = jax.block_until_ready(compiled(state, params))
+        walls.append(time.perf_counter() - started)
+        scores.append(float(metrics["objective/scores"]))
+    return {
+        "tokens_per_second": N * T / float(np.median(walls)),
+        "seconds_per_iteration": float(np.median(walls)),
+        "first_score": scores[0],
+        "last_score": scores[-1],
+        "ratio_first_minibatch": float(metrics["val/ratio_first_minibatch"]),
+    }
+
+
+def share_of_low_tokens(prompt: Tokens, response: Tokens) -> jax.Array:
+    """The score of the RLHF section: the part of a response's ids below 512."""
+    ids, mask = response
+    return (mask & (ids < 512)).sum(-1) / jnp.maximum(1, mask.sum(-1))
+
+
+def in_a_process(names: list[str], flags: str, tiny: bool) -> Any:
+    """Sections measured by this script in a process of its own, under other flags of XLA."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [sys.executable, __file__, *names, "--output", folder, "--seconds", "60"]
+        done = subprocess.run(
+            arguments + ["--tiny"] * tiny,
+            env=os.environ | {"XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        path = pathlib.Path(folder) / "gpu.json"
+        return json.loads(path.read_text()) if path.exists() else {"failed": done.stderr[-2000:]}
+
+
+def sections(names: list[str], tiny: bool, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    """What is to be measured, in order of worth; rows begin to compile at once."""
+
+    def shrunk(setting: Setting, **changes: Any) -> Setting:
+        few = {"total_timesteps": 2 * setting["num_envs"] * setting["num_steps"]}
+        seeds = (setting | changes)["num_seeds"]
+        return setting | changes | (few | {"num_seeds": min(2, seeds)} if tiny else {})
+
+    def speed(name: str, **changes: Any) -> Callable[[], Any]:
+        _, setting, sides = GPU_ROWS[name]
+        return lambda: Row(shrunk(setting, **changes), sides, pool)
+
+    def later(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        return lambda: functools.partial(function, *arguments)
+
+    def at_once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        result = function(*arguments)
+        return lambda: result
+
+    short = PPO | {"total_timesteps": 10 * 512}
+    everything = {
+        "compile": lambda: at_once(compile_alone, shrunk(PPO), ["own", "textbook"]),
+        "correctness": later(correctness, tiny),
+        "cartpole_1": speed("cartpole_1", total_timesteps=100_352),
+        "cartpole_64": speed("cartpole_64", total_timesteps=100_352),
+        "profile_1": later(profile, shrunk(short)),
+        "profile_64": later(profile, shrunk(short, num_seeds=64)),
+        "profile_2048": later(profile, shrunk(short, num_seeds=2048)),
+        "cartpole_2048": speed("cartpole_2048", total_timesteps=100_352),
+        "breakout": speed("breakout_10m", total_timesteps=819_200),
+        "trpo_1": lambda: Row(shrunk(TRPO), ["own"], pool),
+        "trpo_64": lambda: Row(shrunk(TRPO, num_seeds=64), ["own"], pool),
+        "rlhf": later(rlhf, tiny),
+        "graphs": later(
+            in_a_process, ["cartpole_1", "cartpole_64"], "" if tiny else LOOPS_AS_GRAPHS, tiny
+        ),
+        "cartpole_2048_5e5": speed("cartpole_2048"),
+        "breakout_1e7": speed("breakout_10m"),
+    }
+    return {name: everything[name]() for name in names or everything}
+
+
+def main() -> None:
+    """Measure what was asked for while there is time, and write it down after each section."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="sections; all of them by default")
+    parser.add_argument("--seconds", type=float, default=400.0, help="no section begins later")
+    parser.add_argument("--tiny", action="store_true", help="to try the script on a CPU")
+    parser.add_argument("--output", type=pathlib.Path, default=FOLDER / "results")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    options.output.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "card": jax.devices()[0].device_kind,
+    }
+    with ThreadPoolExecutor(6) as pool:
+        for name, section in sections(options.names, options.tiny, pool).items():
+            begun = time.perf_counter()
+            if begun - started > options.seconds:
+                print(f"{name}: no time left", flush=True)
+                continue
+            try:
+                results[name] = section()
+            except Exception as error:  # one that fails must not take the others with it
+                results[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+            print(f"{name} ({time.perf_counter() - begun:.0f} s): {results[name]}", flush=True)
+            (options.output / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_report(results, options.output)
+
+
+if __name__ == "__main__":
+    main()

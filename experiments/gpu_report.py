@@ -1,0 +1,74 @@
+"""The tables of `gpu.py`, from what it measured."""
+
+import json
+import pathlib
+from typing import Any
+
+TITLES = {
+    "cartpole_1": "PPO CartPole-v1, 4 x 128, 1 agent of 1e5 steps",
+    "cartpole_64": "PPO CartPole-v1, 4 x 128, 64 agents of 1e5 steps",
+    "cartpole_2048": "PPO CartPole-v1, 4 x 128, 2,048 agents of 1e5 steps",
+    "cartpole_2048_5e5": "PPO CartPole-v1, 4 x 128, 2,048 agents of 5e5 steps",
+    "breakout": "PPO Breakout-MinAtar, 64 x 128, 8e5 steps",
+    "breakout_1e7": "PPO Breakout-MinAtar, 64 x 128, 1e7 steps",
+    "trpo_1": "TRPO CartPole-v1, 8 x 256, 1 agent of 4e4 steps",
+    "trpo_64": "TRPO CartPole-v1, 8 x 256, 64 agents of 4e4 steps",
+}
+PROFILES = {"profile_1": "1 agent", "profile_64": "64 agents", "profile_2048": "2,048 agents"}
+
+
+def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
+    """Write gpu.md from all sections that there are."""
+    lines = ["# One GPU", "", "Made by `bash experiments/gpu.sh`.", ""]
+    lines += [f"{results['date']}: {results['card']}; {results['machine']}", ""]
+    lines += [*_speed(results), *_correctness(results), *_profiles(results)]
+    for name in ("compile", "rlhf", "graphs"):
+        if name in results:
+            lines += [f"## {name}", "", f"    {json.dumps(results[name])}", ""]
+    (folder / "gpu.md").write_text("\n".join(lines))
+
+
+def _speed(results: dict[str, Any]) -> list[str]:
+    lines = ["## Speed", "", "|  | side | steps/s | seconds | last return |"]
+    lines += ["| --- | --- | ---: | ---: | ---: |"]
+    for name, title in TITLES.items():
+        for side, measured in results.get(name, {}).items():
+            if side == "failed":
+                lines.append(f"| {title} | failed: {measured[:80]} | | | |")
+                continue
+            lines.append(
+                f"| {title} | {side} | {measured['steps_per_second']:,.0f} | "
+                f"{measured['seconds']:.2f} | {measured['last_return']:.1f} |"
+            )
+    return [*lines, ""]
+
+
+def _correctness(results: dict[str, Any]) -> list[str]:
+    table = results.get("correctness", {})
+    if "failed" in table or not table:
+        return []
+    lines = ["## One iteration against the CPU", ""]
+    lines += ["Largest difference as a part of the largest number.", ""]
+    lines += ["| method, task, precision of products | parameters | worst metric |"]
+    lines += ["| --- | ---: | --- |"]
+    for name, values in table.items():
+        metric = max((k for k in values if k != "params"), key=lambda k: values[k])
+        lines.append(f"| {name} | {values['params']:.1e} | {metric} {values[metric]:.1e} |")
+    return [*lines, ""]
+
+
+def _profiles(results: dict[str, Any]) -> list[str]:
+    lines = ["## Launches of PPO CartPole-v1, 4 x 128", ""]
+    lines += ["|  | launches an iteration | ms an iteration | busy | kernel (µs) | gap (µs) |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for name, title in PROFILES.items():
+        measured = results.get(name, {})
+        if measured.get("median_gap_us") is None:
+            continue
+        lines.append(
+            f"| {title} | {measured['launches_per_iteration']:,.0f} | "
+            f"{1e3 * measured['seconds'] / measured['iterations']:.1f} | "
+            f"{measured['busy_fraction']:.0%} | {measured['median_kernel_us']:.1f} | "
+            f"{measured['median_gap_us']:.1f} |"
+        )
+    return [*lines, ""]
