@@ -3,25 +3,25 @@
     bash experiments/gpu.sh                                      # everything, to results/gpu.json
     JAX_PLATFORMS=cpu python experiments/gpu.py --tiny --output /tmp/gpu   # the same, tiny
 
-Sections run in order of worth, each is written down when it ends, and none begins after the time
-is up. Rows are compiled side by side in threads; the timed call is the second one where the first
-took under ten seconds.
+Sections run in order of worth, and each is written down when it ends. One that hangs is left out.
+The timed call is the second one where the first took under five seconds.
 """
 
 import argparse
 import collections
 import datetime
-import functools
+import faulthandler
 import itertools
 import json
 import os
 import pathlib
+import select
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,26 +57,22 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def compile_seeds(program: Callable[[Any], Any], setting: Setting) -> tuple[Any, float]:
-    """A program of all seeds, vmapped, and the seconds of its compilation."""
-    count = setting["num_seeds"]
-    members = jax.vmap(program) if count > 1 else lambda keys: program(keys[0])
-    started = time.perf_counter()
-    compiled = jax.jit(members).lower(jax.random.split(jax.random.key(0), count)).compile()
-    return compiled, time.perf_counter() - started
-
-
-def measure(compiled: Any, setting: Setting) -> dict[str, Any]:
-    """Time a compiled program of all seeds; its last returns, to see that it learned."""
+def measure(program: Callable[[Any], Any], setting: Setting) -> dict[str, Any]:
+    """Compile and time a program of all seeds, vmapped; its last returns show that it learned."""
     count = setting["num_seeds"]
     keys = jax.random.split(jax.random.key(setting["seed"]), (2, count))
+    members = jax.vmap(program) if count > 1 else lambda keys: program(keys[0])
+    started = time.perf_counter()
+    compiled = jax.jit(members).lower(keys[0]).compile()
+    compile_seconds = time.perf_counter() - started
     outputs: list[Any] = []
     wall = seconds(lambda: outputs.append(compiled(keys[0])) or outputs[-1])
-    if wall < 10.0:
+    if wall < 5.0:
         wall = seconds(lambda: outputs.append(compiled(keys[1])) or outputs[-1])
     returns = np.asarray(outputs[-1]["episode_return"]).reshape(count, -1)
     memory = jax.devices()[0].memory_stats() or {}
     return {
+        "compile_seconds": compile_seconds,
         "seconds": wall,
         "steps_per_second": count * setting["total_timesteps"] / wall,
         "last_return": float(np.nanmean(returns[:, -max(1, returns.shape[1] // 20) :])),
@@ -84,27 +80,13 @@ def measure(compiled: Any, setting: Setting) -> dict[str, Any]:
     }
 
 
-class Row:
-    """The sides of a row: compiled beside other programs beforehand, timed one after the other."""
-
-    def __init__(self, setting: Setting, sides: Iterable[str], pool: ThreadPoolExecutor) -> None:
-        """Begin to compile."""
-        programs = {
-            "own": lambda key: make_train(own.make_config(setting))(key).metrics,
-            "textbook": lambda key: textbook.make_train(setting)(key)[1],
-        }
-        self.setting = setting
-        self.sides = {side: pool.submit(compile_seeds, programs[side], setting) for side in sides}
-
-    def __call__(self) -> dict[str, Any]:
-        """Time each side."""
-        return {side: measure(done.result()[0], self.setting) for side, done in self.sides.items()}
-
-
-def compile_alone(setting: Setting, sides: Iterable[str]) -> dict[str, float]:
-    """Seconds that each side takes to compile with nothing beside it."""
-    with ThreadPoolExecutor(1) as pool:
-        return {side: Row(setting, [side], pool).sides[side].result()[1] for side in sides}
+def row(setting: Setting, sides: Iterable[str]) -> dict[str, Any]:
+    """The sides of a row, one after the other."""
+    programs = {
+        "own": lambda key: make_train(own.make_config(setting))(key).metrics,
+        "textbook": lambda key: textbook.make_train(setting)(key)[1],
+    }
+    return {side: measure(programs[side], setting) for side in sides}
 
 
 def correctness(tiny: bool) -> dict[str, Any]:
@@ -114,11 +96,9 @@ def correctness(tiny: bool) -> dict[str, Any]:
     are single precision on both sides; by default a GPU may round their factors to TF32.
     """
     tasks = [(method, "CartPole-v1", "float32") for method in METHODS]
-    tasks += [("ppo", "Pendulum-v1", "float32"), ("trpo", "Pendulum-v1", "float32")]
-    tasks += [("ppo", "CartPole-v1", "default"), ("trpo", "CartPole-v1", "default")]
+    tasks += [("trpo", "Pendulum-v1", "float32"), ("trpo", "CartPole-v1", "default")]
 
-    def compare(task: tuple[str, str, str]) -> dict[str, float]:
-        method, env_id, precision = task
+    def compare(method: str, env_id: str, precision: str) -> dict[str, float]:
         config = config_from_dict(
             {"algorithm": method, "env_id": env_id, "num_envs": 8, "num_steps": 64}
             | {"total_timesteps": 512, "normalize_observations": True}
@@ -133,10 +113,7 @@ def correctness(tiny: bool) -> dict[str, Any]:
         metrics = {name: difference(here[1][name], there[1][name]) for name in here[1]}
         return {"params": max(params), **metrics}
 
-    tasks = tasks[:2] if tiny else tasks
-    with ThreadPoolExecutor(8) as pool:
-        results = pool.map(compare, tasks)
-        return {" ".join(task): result for task, result in zip(tasks, results, strict=True)}
+    return {" ".join(task): compare(*task) for task in (tasks[:2] if tiny else tasks)}
 
 
 def difference(here: Any, there: Any) -> float:
@@ -248,8 +225,8 @@ def in_a_process(names: list[str], flags: str, tiny: bool) -> Any:
         return json.loads(path.read_text()) if path.exists() else {"failed": done.stderr[-2000:]}
 
 
-def sections(names: list[str], tiny: bool, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    """What is to be measured, in order of worth; rows begin to compile at once."""
+def sections(tiny: bool) -> dict[str, Callable[[], Any]]:
+    """What is measured, in order of worth."""
 
     def shrunk(setting: Setting, **changes: Any) -> Setting:
         few = {"total_timesteps": 2 * setting["num_envs"] * setting["num_steps"]}
@@ -258,36 +235,60 @@ def sections(names: list[str], tiny: bool, pool: ThreadPoolExecutor) -> dict[str
 
     def speed(name: str, **changes: Any) -> Callable[[], Any]:
         _, setting, sides = GPU_ROWS[name]
-        return lambda: Row(shrunk(setting, **changes), sides, pool)
-
-    def later(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-        return lambda: functools.partial(function, *arguments)
-
-    def at_once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-        result = function(*arguments)
-        return lambda: result
+        return partial(row, shrunk(setting, **changes), sides)
 
     short = PPO | {"total_timesteps": 10 * 512}
-    everything = {
-        "compile": lambda: at_once(compile_alone, shrunk(PPO), ["own", "textbook"]),
-        "correctness": later(correctness, tiny),
-        "cartpole_1": speed("cartpole_1", total_timesteps=100_352),
-        "cartpole_64": speed("cartpole_64", total_timesteps=100_352),
-        "profile_1": later(profile, shrunk(short)),
-        "profile_64": later(profile, shrunk(short, num_seeds=64)),
-        "profile_2048": later(profile, shrunk(short, num_seeds=2048)),
-        "cartpole_2048": speed("cartpole_2048", total_timesteps=100_352),
-        "breakout": speed("breakout_10m", total_timesteps=819_200),
-        "trpo_1": lambda: Row(shrunk(TRPO), ["own"], pool),
-        "trpo_64": lambda: Row(shrunk(TRPO, num_seeds=64), ["own"], pool),
-        "rlhf": later(rlhf, tiny),
-        "graphs": later(
-            in_a_process, ["cartpole_1", "cartpole_64"], "" if tiny else LOOPS_AS_GRAPHS, tiny
+    return {
+        "cartpole_1": speed("cartpole_1", total_timesteps=51_200),
+        "profile_1": partial(profile, shrunk(short)),
+        "cartpole_2048": speed("cartpole_2048", total_timesteps=51_200),
+        "profile_2048": partial(profile, shrunk(short, num_seeds=2048)),
+        "correctness": partial(correctness, tiny),
+        "breakout": speed("breakout_10m", total_timesteps=409_600),
+        "trpo_64": partial(row, shrunk(TRPO, num_seeds=64), ["own"]),
+        "rlhf": partial(rlhf, tiny),
+        "graphs": partial(
+            in_a_process, ["cartpole_1", "profile_1"], "" if tiny else LOOPS_AS_GRAPHS, tiny
         ),
+        "cartpole_64": speed("cartpole_64", total_timesteps=51_200),
         "cartpole_2048_5e5": speed("cartpole_2048"),
         "breakout_1e7": speed("breakout_10m"),
     }
-    return {name: everything[name]() for name in names or everything}
+
+
+def work(names: list[str], options: argparse.Namespace) -> None:
+    """Measure sections one after the other, each printed as a line of JSON."""
+    measured = sections(options.tiny)
+    for name in names:
+        try:
+            result = measured[name]()
+        except Exception as error:  # one that fails must not take the others with it
+            result = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+        print(json.dumps([name, result]), flush=True)
+
+
+def supervise(names: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Measure sections in a process that is replaced, less the section, when one hangs."""
+    deadline = time.monotonic() + options.seconds
+    results: dict[str, Any] = {}
+    while names and time.monotonic() < deadline:
+        arguments = [sys.executable, __file__, *names, "--work", *["--tiny"] * options.tiny]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout is not None
+            while names:
+                patience = min(options.patience, deadline - time.monotonic())
+                ready, _, _ = select.select([worker.stdout], [], [], max(0.0, patience))
+                line = worker.stdout.readline() if ready else ""
+                if not line:
+                    results[names.pop(0)] = {"failed": f"no result within {patience:.0f} s"}
+                    break
+                name, results[name] = json.loads(line)
+                names.remove(name)
+                print(line.rstrip()[:1500], flush=True)
+                options.output.mkdir(parents=True, exist_ok=True)
+                (options.output / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+            worker.kill()
+    return results
 
 
 def main() -> None:
@@ -296,29 +297,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="sections; all of them by default")
-    parser.add_argument("--seconds", type=float, default=400.0, help="no section begins later")
+    parser.add_argument("--seconds", type=float, default=400.0, help="all ends then")
+    parser.add_argument("--patience", type=float, default=100.0, help="seconds for a section")
     parser.add_argument("--tiny", action="store_true", help="to try the script on a CPU")
     parser.add_argument("--output", type=pathlib.Path, default=FOLDER / "results")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    started = time.perf_counter()
-    options.output.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "card": jax.devices()[0].device_kind,
-    }
-    with ThreadPoolExecutor(6) as pool:
-        for name, section in sections(options.names, options.tiny, pool).items():
-            begun = time.perf_counter()
-            if begun - started > options.seconds:
-                print(f"{name}: no time left", flush=True)
-                continue
-            try:
-                results[name] = section()
-            except Exception as error:  # one that fails must not take the others with it
-                results[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
-            print(f"{name} ({time.perf_counter() - begun:.0f} s): {results[name]}", flush=True)
-            (options.output / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+    if options.work:
+        faulthandler.dump_traceback_later(0.8 * options.patience, repeat=True)
+        work(options.names, options)
+        return
+    results = supervise(options.names or list(sections(options.tiny)), options)
+    results["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+    results["machine"] = machine()
+    (options.output / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
     write_report(results, options.output)
 
 
