@@ -273,6 +273,7 @@ def supervise(names: list[str], options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {}
     while names and time.monotonic() < deadline:
         arguments = [sys.executable, __file__, *names, "--work", *["--tiny"] * options.tiny]
+        arguments += ["--patience", str(options.patience)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as worker:
             assert worker.stdout is not None
             while names:
@@ -304,7 +305,7 @@ def main() -> None:
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        faulthandler.dump_traceback_later(0.8 * options.patience, repeat=True)
+        faulthandler.dump_traceback_later(0.9 * options.patience)  # where it hangs
         work(options.names, options)
         return
     results = supervise(options.names or list(sections(options.tiny)), options)
