@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,14 @@ from jaxrl_po.config import suggestion
 from jaxrl_po.envs.environment import Box, Discrete, Environment
 from jaxrl_po.types import Array, PyTree
 
+# Parameters that are others' sum or product, and that gymnax computes for its defaults alone, by
+# the module of the parameters' class. They follow the others, unless they are given themselves.
+DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "gymnax.environments.classic_control.cartpole": {
+        "total_mass": lambda params: params.masscart + params.masspole,
+        "polemass_length": lambda params: params.masspole * params.length,
+    },
+}
 REFUSED = {"MNISTBandit-bsuite": "it downloads MNIST when it is made"}
 
 
@@ -115,7 +123,13 @@ def _override(params: Any, changes: Mapping[str, Any]) -> Any:
     for name in changes:
         if name not in known:
             raise ValueError(f"env_params: no parameter {name!r}: {suggestion(name, known)}")
-    return params.replace(**changes) if changes else params
+    if not changes:
+        return params
+    params = params.replace(**changes)
+    derived = DERIVED.get(type(params).__module__, {})
+    return params.replace(
+        **{name: of(params) for name, of in derived.items() if name not in changes}
+    )
 
 
 def _action_space(space: Any) -> Discrete | Box:
