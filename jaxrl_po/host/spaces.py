@@ -137,7 +137,8 @@ def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
             raise ValueError(f"space: its points differ in their fields: {points[0]} and {point}")
         setting = {}
         for name, value in point.items():
-            [setting[name]] = _checked_values(config, name, [value], "grid")
+            _check_name(name)
+            setting[name] = _checked_list(name, [value])[0]
         configure(config, setting)
         if setting in checked:
             raise ValueError(f"space lists the point {setting} twice")
@@ -147,13 +148,7 @@ def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
 
 def _checked_values(config: Config, name: str, values: Any, sampling: str) -> list[Any] | Interval:
     """A field's values as a list, or as a range to sample from."""
-    known = {"algorithm"} | {
-        field for cls, _ in ALGORITHMS.values() for field in cls.__dataclass_fields__
-    }
-    known |= {f"{ENV_PARAMS}NAME"}
-    known -= {"env_params"}
-    if name not in known and not str(name).startswith(ENV_PARAMS):
-        raise ValueError(f"space: there is no field {name!r}: {suggestion(str(name), known)}")
+    _check_name(name)
     if isinstance(values, Interval):
         return _checked_interval(config, name, values, sampling)
     if isinstance(values, np.ndarray | jax.Array) and values.ndim:
@@ -165,6 +160,20 @@ def _checked_values(config: Config, name: str, values: Any, sampling: str) -> li
         )
     if not values:
         raise ValueError(f"space: {name} has no values")
+    return _checked_list(name, values)
+
+
+def _check_name(name: str) -> None:
+    known = {"algorithm"} | {
+        field for cls, _ in ALGORITHMS.values() for field in cls.__dataclass_fields__
+    }
+    known |= {f"{ENV_PARAMS}NAME"}
+    known -= {"env_params"}
+    if name not in known and not str(name).startswith(ENV_PARAMS):
+        raise ValueError(f"space: there is no field {name!r}: {suggestion(str(name), known)}")
+
+
+def _checked_list(name: str, values: Sequence[Any]) -> list[Any]:
     plain = [_plain(name, value) for value in values]
     for i, value in enumerate(plain):
         if name.startswith(ENV_PARAMS) and not _is_number(value):

@@ -51,7 +51,7 @@ def _parse_value(label: str, text: str, hint: Any) -> Any:
         if typing.get_origin(hint) is tuple:
             return tuple(_whole(size) for size in text.split("x"))
         return hint(text)
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, ValueError):
         kind = {float: "a number", int: "an integer", bool: "true or false"}.get(
             hint, "integers like 64x64"
         )

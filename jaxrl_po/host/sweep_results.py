@@ -88,15 +88,7 @@ def make_result(
         _summary_row(i, settings[i], [outcome.row for outcome in seeds], compared[i])
         for i, seeds in enumerate(outcomes)
     ]
-    # Where scores are alike, the setting that learns sooner is the better one.
-    order = ("score", "final_return", "area")
-    summary.sort(
-        key=lambda r: (
-            np.isnan(r["score"]),
-            r["pruned"],
-            *(-np.nan_to_num(r[name], nan=-np.inf) for name in order),
-        )
-    )
+    summary.sort(key=_rank)
     first = summary[0]["setting"]
     best = None if np.isnan(summary[0]["score"]) else settings[first]
     num_points = max(outcome.curve.size for seeds in outcomes for outcome in seeds)
@@ -158,6 +150,14 @@ def _summary_row(
         "num_diverged": sum(row["diverged"] for row in rows),
         "pruned": rows[0]["pruned"],
     }
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, ...]:
+    """The order of settings: where scores are alike, the sounder, better and sooner one first."""
+    score, final, area = (
+        -np.nan_to_num(row[name], nan=-np.inf) for name in ("score", "final_return", "area")
+    )
+    return np.isnan(row["score"]), row["pruned"], score, row["num_diverged"], final, area
 
 
 def _iqm_of_known(values: Sequence[float] | np.ndarray) -> float:

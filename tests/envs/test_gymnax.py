@@ -167,3 +167,38 @@ def test_an_environment_can_be_made_inside_a_trace(env_id):
         return make_train(config.replace(gamma=gamma))(jax.random.key(0)).metrics["kl"]
 
     assert jax.eval_shape(jax.vmap(train), jnp.array([0.9, 0.99])).shape == (2, 1)
+
+
+def test_parameters_that_gymnax_derives_follow_those_that_are_changed():
+    changes = {"masspole": 0.2, "length": 2.0, "masscart": 3.0}
+    params = make_environment("CartPole-v1", changes).params
+    assert (params.total_mass, params.polemass_length) == (3.2, 0.4)
+    assert make_environment(gymnax.make("CartPole-v1")[0], changes).params == params
+    given = make_environment("CartPole-v1", {"length": 2.0, "polemass_length": 0.7}).params
+    assert (given.total_mass, given.polemass_length) == (1.1, 0.7)
+    for env_id in set(gymnax.registered_envs) - REFUSED:
+        default = gymnax.make(env_id)[1]
+        steps = {"max_steps_in_episode": default.max_steps_in_episode}
+        for one, other in zip(
+            jax.tree.leaves(make_environment(env_id, steps).params),
+            jax.tree.leaves(default),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("length", [0.25, 2.0])
+def test_a_longer_pole_moves_as_gymnasium_says(length):
+    gymnasium = pytest.importorskip("gymnasium")
+    real = gymnasium.make("CartPole-v1").unwrapped
+    real.reset(seed=0)
+    real.length, real.polemass_length = length, real.masspole * length
+    environment = make_environment("CartPole-v1", {"length": length})
+    _, state = environment.reset(KEY, environment.params)
+    moving = {"x": 0.1, "x_dot": 0.2, "theta": 0.1, "theta_dot": 1.5}
+    state = state.replace(**jax.tree.map(jnp.float32, moving))
+    real.state = np.array(list(moving.values()))
+    for action in (1, 0, 1):
+        observation, state, *_ = environment.step(KEY, state, jnp.array(action), environment.params)
+        expected, *_ = real.step(action)
+        np.testing.assert_allclose(observation, expected, rtol=1e-5)
