@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
+import pickle
 import platform
 import types
 from typing import Any
@@ -98,8 +99,9 @@ def _array_parts(value: Any, each: Any) -> Any:
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
-    content = each(array.tolist()) if array.dtype.hasobject else array.tobytes().hex()
-    return str(array.dtype), array.shape, content
+    if array.dtype.hasobject:
+        return array.shape, each(array.tolist())
+    return str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _attributes(value: Any) -> Any:
@@ -110,7 +112,8 @@ def _attributes(value: Any) -> Any:
         return vars(value)
     try:
         return value.__reduce_ex__(4)
-    except TypeError:  # it cannot be taken apart
+    except (TypeError, AttributeError, RuntimeError, pickle.PicklingError):
+        # It cannot be taken apart.
         return None
 
 

@@ -141,10 +141,11 @@ def sweep(
         if directory is not None:
             result.write(directory)
         if keep_policies and result.best is not None:
-            best = settings.index(result.best)
-            for number, trained, state in launch.states(best):
+            for number, trained, state in launch.states(settings.index(result.best)):
                 path = folder.parent / "policies" / f"seed{number}"
                 save_policy(path, trained, state, env=env, network=network)
+        elif keep_policies:
+            console.print("no policies are kept: no setting is the best")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     return result
 

@@ -68,7 +68,7 @@ class Table(Mapping[str, np.ndarray]):
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"  # unknown
+        return "-" if value != value else f"{value:.4g}"  # unknown
     return str(value)
 
 

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 
 import gymnax
 import jax
@@ -87,6 +88,21 @@ def test_an_object_that_holds_itself_has_a_fingerprint():
     task.itself = [task]
     assert fingerprint(task).startswith(f"{Task.__module__}.Task ")
     assert fingerprint(task) != fingerprint(Task())
+
+
+class Opaque:
+    """An object that shows nothing of itself."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol):
+        raise RuntimeError("it lives elsewhere")
+
+
+def test_an_object_that_shows_nothing_is_its_class():
+    assert fingerprint(Opaque()) == fingerprint(Opaque())
+    assert fingerprint(threading.Lock()) == fingerprint(threading.Lock())
+    assert fingerprint([Opaque()]) != fingerprint([threading.Lock()])
 
 
 def test_use_changes_no_fingerprint():
