@@ -1,3 +1,5 @@
+import functools
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -202,3 +204,33 @@ def test_a_longer_pole_moves_as_gymnasium_says(length):
         observation, state, *_ = environment.step(KEY, state, jnp.array(action), environment.params)
         expected, *_ = real.step(action)
         np.testing.assert_allclose(observation, expected, rtol=1e-5)
+
+
+BOUNDED = {
+    "Pendulum-v1": {"max_torque": 4.0},
+    "MountainCarContinuous-v0": {"min_action": -0.25, "max_action": 0.5},
+    "PointRobot-misc": {"max_force": 0.5},
+}
+
+
+@pytest.mark.parametrize("env_id", BOUNDED)
+@pytest.mark.parametrize("traced", [False, True])
+def test_actions_cover_the_bounds_that_parameters_set(env_id, traced):
+    env, changes = gymnax.make(env_id)[0], BOUNDED[env_id]
+
+    def step(changes, action):
+        environment = make_environment(env_id, changes)
+        _, state = environment.reset(KEY, environment.params)
+        return environment.step(KEY, state, action, environment.params)[0]
+
+    params = env.default_params.replace(**changes)
+    space = env.action_space(params)
+    _, state = env.reset_env(KEY, params)
+    run = jax.jit(step) if traced else functools.partial(step, changes)
+    for end, bound in ((-1.0, space.low), (1.0, space.high), (3.0, space.high)):
+        action = jnp.full(space.shape, end)
+        observation = run(changes, action) if traced else run(action)
+        expected = env.step_env(KEY, state, jnp.broadcast_to(bound, space.shape), params)[0]
+        np.testing.assert_allclose(observation, expected, rtol=1e-6)
+    described = make_environment(env_id, changes).action_space
+    np.testing.assert_allclose(described.high, np.broadcast_to(space.high, space.shape))
