@@ -39,14 +39,19 @@ def versions() -> dict[str, str]:
     return {"python": ".".join(platform.python_version_tuple()[:2]), **packages}
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: Any, *more: Any) -> str:
     """The class of an object, and a digest of all that it consists of; the same in any process.
 
-    That is its attributes, of functions their code, defaults and closures, of classes from outside
-    the packages above their code too. Of objects that show none of it, it is the class alone.
+    That is its attributes, of functions their code, defaults and closures; from outside the
+    packages above also the globals that functions use, and the code of classes. Of objects that
+    show none of it, it is the class alone.
+
+    Args:
+        value: the object.
+        more: what belongs to it, for the digest.
     """
     kind = value if isinstance(value, type) else type(value)
-    return f"{kind.__module__}.{kind.__qualname__} {_digest(value, {})[:16]}"
+    return f"{kind.__module__}.{kind.__qualname__} {_digest((value, *more), {})[:16]}"
 
 
 def _digest(value: Any, seen: dict[int, tuple[str, Any]]) -> str:
@@ -73,8 +78,10 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
         case types.CodeType():
             return value.co_code.hex(), value.co_names, each(value.co_consts)
         case types.FunctionType():
-            defaults = each([value.__code__, value.__defaults__, value.__kwdefaults__])
-            return value.__qualname__, defaults, each(map(_contents, value.__closure__ or ()))
+            own = [value.__code__, value.__defaults__, value.__kwdefaults__]
+            used = {} if _is_named(value) else _globals(value)
+            closure = map(_contents, value.__closure__ or ())
+            return value.__qualname__, each(own), each(closure), list(used), each(used.values())
         case types.MethodType():
             return each([value.__func__, value.__self__])
         case functools.partial():
@@ -83,7 +90,7 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
             return each([value.fget])
         case type():
             name = f"{value.__module__}.{value.__qualname__}"
-            return name, each([] if value.__module__.split(".")[0] in NAMED else [_body(value)])
+            return name, each([] if _is_named(value) else [_body(value)])
         case collections.abc.Mapping():
             return sorted(zip(each(value.keys()), each(value.values()), strict=True))
         case list() | tuple():
@@ -93,6 +100,22 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
     if wrapped := getattr(value, "__wrapped__", None):
         return each([wrapped])
     return each([type(value), _attributes(value)])
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a function or class is one of the packages that the versions stand for."""
+    return str(value.__module__).split(".")[0] in NAMED
+
+
+def _globals(function: types.FunctionType) -> dict[str, Any]:
+    """The globals whose names occur in a function and in those within it."""
+    codes, names = [function.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    known = function.__globals__
+    return {name: known[name] for name in sorted(names) if name in known}
 
 
 def _array_parts(value: Any, each: Any) -> Any:

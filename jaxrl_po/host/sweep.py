@@ -115,7 +115,7 @@ def sweep(
         "seed": numbers.start,
         "prune": prune,
         "keep_policies": bool(keep_policies),
-        "env": None if env is None else fingerprint(env),
+        "env": None if env is None else fingerprint(env, getattr(env, "default_params", None)),
         "network": None if network is None else fingerprint(network),
         "numerics": numerics(),
         "versions": versions(),

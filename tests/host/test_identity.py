@@ -83,6 +83,24 @@ def test_other_parts_have_other_fingerprints(name):
     assert one != other
 
 
+GOAL = 1.0
+
+
+def towards(x):
+    return [abs(y - GOAL) for y in x]
+
+
+def test_globals_that_a_function_uses_belong_to_it(monkeypatch):
+    before = fingerprint(towards), fingerprint(with_reward(towards)), fingerprint(Task())
+    monkeypatch.setitem(globals(), "GOAL", 2.0)
+    after = fingerprint(towards), fingerprint(with_reward(towards)), fingerprint(Task())
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True]
+
+
+def test_what_belongs_to_an_object_belongs_to_its_fingerprint():
+    assert fingerprint(Task(), {"goal": 1}) != fingerprint(Task(), {"goal": 2})
+
+
 def test_an_object_that_holds_itself_has_a_fingerprint():
     task = Task()
     task.itself = [task]
