@@ -39,7 +39,7 @@ PPO on CartPole, {CONFIG.total_timesteps:,} steps, annealed, else the defaults;
 {len(result.summary.rows())} settings that differ in floats alone (one program); seeds 0 to
 {NUM_SEEDS - 1} each.
 Final return: interquartile mean over seeds of the last tenth of the learning curve (sampled
-actions), with its 95 % bootstrap interval; area: mean return over the whole curve.
+actions), with its 95 % interval; area: mean return over the whole curve.
 
 | ε | learning rate | final return | interval | area | diverged |
 |---|---|---|---|---|---|

@@ -49,7 +49,7 @@ def make_sweep(folder: pathlib.Path) -> Callable[[int], Any]:
 
     def save(members: range, output: Any, seconds: float) -> None:
         record = jax.tree.map(lambda x: x[0], output[0])
-        save_member(folder / f"{members[0]}.npz", Saved(record, seconds, []))
+        save_member(folder / f"{members[0]}.npz", Saved(record, seconds, []), identity="")
 
     first_seed = [0]
     function = make_member_function(CONFIG, None, None, keep_state=False)

@@ -34,6 +34,7 @@ NON_NEGATIVE = Range(0.0)
 FRACTION = Range(0.0, 1.0)
 COUNT = Range(1)
 ANY = Range()
+ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
 
 
 def setting(default: Any, allowed: Range | tuple[str, ...] = ANY) -> Any:
@@ -133,6 +134,10 @@ class Config(Settings):
     # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed; "env_params.NAME" is a single parameter's name."""
+        return super().replace(**with_env_params(self.env_params, changes))
+
     def validate(self) -> None:
         """Check that the budget holds one iteration; subclasses add their own rules."""
         super().validate()
@@ -151,6 +156,19 @@ class Config(Settings):
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that `config_from_dict` reads back, with the algorithm's name."""
         return {"algorithm": self.algorithm, **super().to_dict()}
+
+
+def with_env_params(env_params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of a config in which each "env_params.NAME" has become part of "env_params"."""
+    single = {
+        name.removeprefix(ENV_PARAMS): value
+        for name, value in changes.items()
+        if name.startswith(ENV_PARAMS)
+    }
+    if not single:
+        return dict(changes)
+    fields = {name: value for name, value in changes.items() if not name.startswith(ENV_PARAMS)}
+    return {**fields, "env_params": {**fields.get("env_params", env_params), **single}}
 
 
 ConfigClass = TypeVar("ConfigClass", bound=type[Settings])

@@ -172,3 +172,13 @@ def test_fields_that_do_not_go_together_are_refused(config_class, changes, messa
 @pytest.mark.parametrize(("budget", "iterations"), [(512, 1), (1023, 1), (1024, 2)])
 def test_the_budget_is_never_exceeded(budget, iterations):
     assert PPOConfig(total_timesteps=budget).num_iterations == iterations
+
+
+def test_replace_takes_single_parameters_of_the_environment():
+    config = PPOConfig(env_params={"gravity": 9.0, "length": 0.5})
+    changed = config.replace(gamma=0.9, **{"env_params.length": 1.0, "env_params.tau": 0.01})
+    assert changed.env_params == {"gravity": 9.0, "length": 1.0, "tau": 0.01}
+    assert changed.gamma == 0.9
+    assert config.replace(**{"env_params": {}, "env_params.tau": 0.01}).env_params == {"tau": 0.01}
+    with pytest.raises(ValueError, match=r"has no field 'env_param.tau'"):
+        config.replace(**{"env_param.tau": 0.01})

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,14 @@ from jaxrl_po.config import suggestion
 from jaxrl_po.envs.environment import Box, Discrete, Environment
 from jaxrl_po.types import Array, PyTree
 
+# Parameters that are others' sum or product, and that gymnax computes for its defaults alone, by
+# the module of the parameters' class. They follow the others, unless they are given themselves.
+DERIVED: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "gymnax.environments.classic_control.cartpole": {
+        "total_mass": lambda params: params.masscart + params.masspole,
+        "polemass_length": lambda params: params.masspole * params.length,
+    },
+}
 REFUSED = {"MNISTBandit-bsuite": "it downloads MNIST when it is made"}
 
 
@@ -48,10 +56,12 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     params = _override(env.default_params, env_params)
     float_dtype = jnp.zeros(()).dtype
 
-    # Spaces describe the program, so their numbers must be known even while a sweep is traced.
+    # Spaces describe the program, so their numbers must be known even while a sweep is traced;
+    # actions have the bounds of the parameters all the same, see `step`.
+    is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params))
     with jax.ensure_compile_time_eval():
         observation_space = env.observation_space(env.default_params)
-        raw_action_space = env.action_space(env.default_params)
+        raw_action_space = env.action_space(env.default_params if is_traced else params)
         action_space = _action_space(raw_action_space)
     categories = getattr(observation_space, "n", None)  # a Discrete observation is one-hot coded
     shape = getattr(observation_space, "shape", None)
@@ -73,7 +83,8 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         key: Array, state: PyTree, action: Array, params: PyTree
     ) -> tuple[Array, PyTree, Array, Array, Array]:
         if isinstance(action_space, Box):
-            action = to_bounds(action, action_space).reshape(action_shape)
+            bounds = _bounds(env.action_space(params), jnp) if is_traced else action_space
+            action = to_bounds(action, bounds).reshape(action_shape)
         observation, next_state, reward, terminated, *_ = env.step_env(key, state, action, params)
         truncated = env.is_truncated(next_state, params)
         # The state keeps the types it had at the reset, so that the loop can carry it.
@@ -99,13 +110,14 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
 
 def to_bounds(action: Array, space: Box) -> Array:
     """Actions [..., D] from half-ranges to the environment's units; unbounded ones stay."""
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = (np.where(bounded, bound, 0.0) for bound in space)
+    xp: Any = np if isinstance(space.low, np.ndarray) else jnp  # constants stay constants
+    bounded = xp.isfinite(space.low) & xp.isfinite(space.high)
+    low, high = (xp.where(bounded, bound, 0.0) for bound in space)
 
-    def spread(numbers: np.ndarray) -> Array:
+    def spread(numbers: Any) -> Array:
         return jnp.broadcast_to(jnp.asarray(numbers, action.dtype), action.shape)
 
-    scaled = action * spread(np.where(bounded, (high - low) / 2, 1.0)) + spread((low + high) / 2)
+    scaled = action * spread(xp.where(bounded, (high - low) / 2, 1.0)) + spread((low + high) / 2)
     # Clipped in the environment's units, so that a bound is met exactly.
     return jnp.clip(scaled, spread(space.low), spread(space.high))
 
@@ -115,20 +127,30 @@ def _override(params: Any, changes: Mapping[str, Any]) -> Any:
     for name in changes:
         if name not in known:
             raise ValueError(f"env_params: no parameter {name!r}: {suggestion(name, known)}")
-    return params.replace(**changes) if changes else params
+    if not changes:
+        return params
+    params = params.replace(**changes)
+    derived = DERIVED.get(type(params).__module__, {})
+    return params.replace(
+        **{name: of(params) for name, of in derived.items() if name not in changes}
+    )
 
 
 def _action_space(space: Any) -> Discrete | Box:
     if getattr(space, "n", None) is not None:
         return Discrete(int(space.n))
     if hasattr(space, "low") and hasattr(space, "high"):
-        size = math.prod(space.shape)
-        low, high = (
-            np.broadcast_to(np.asarray(bound, float), space.shape).reshape(size)
-            for bound in (space.low, space.high)
-        )
-        return Box(low, high)
+        return _bounds(space, np)
     raise ValueError(f"env: actions must be a Discrete or Box space, not {space!r}")
+
+
+def _bounds(space: Any, xp: Any) -> Box:
+    """The bounds of a gymnax Box as vectors, of NumPy or of JAX."""
+    low, high = (
+        xp.broadcast_to(xp.asarray(bound, float), space.shape).reshape(math.prod(space.shape))
+        for bound in (space.low, space.high)
+    )
+    return Box(low, high)
 
 
 def _strong(state: PyTree) -> PyTree:

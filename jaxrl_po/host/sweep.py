@@ -1,8 +1,9 @@
 """A sweep: every setting of a space times every seed, as few programs, to a table."""
 
 import contextlib
-import json
+import hashlib
 import pathlib
+import reprlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,8 +15,11 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.arguments import seeds
 from jaxrl_po.host.files import lock, write_whole
 from jaxrl_po.host.halving import Rung, halving_rungs, single_rung
+from jaxrl_po.host.identity import fingerprint, numerics, versions
+from jaxrl_po.host.policy import save_policy
 from jaxrl_po.host.signals import stop_requests
 from jaxrl_po.host.spaces import Space, configure, settings_of
+from jaxrl_po.host.strict_json import from_json, to_json
 from jaxrl_po.host.sweep_groups import make_groups
 from jaxrl_po.host.sweep_launch import Launch
 from jaxrl_po.host.sweep_results import SweepResult, make_result, scores
@@ -26,6 +30,12 @@ PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
     None: single_rung,
     "halving": halving_rungs,
 }
+
+# What a sweep writes beside its sweep.json, and a sensitivity for each field.
+PRODUCTS = (
+    *("members", "members.csv", "summary.csv", "curves.npz", "policies"),
+    *("learning_curves.png", "heatmap.png"),
+)
 
 
 def sweep(
@@ -38,6 +48,7 @@ def sweep(
     num_samples: int | None = None,
     prune: str | None = None,
     directory: str | pathlib.Path | None = None,
+    keep_policies: bool = False,
     chunk_size: int | None = None,
     devices: str | None = None,
     env: Any = None,
@@ -64,6 +75,8 @@ def sweep(
         directory: where each member is kept as it finishes, and the tables and figures at the
             end. A sweep that was stopped continues there: SIGINT and SIGTERM let the members that
             are under way finish, and raise `Interrupted`. None keeps nothing.
+        keep_policies: keep the final policies of the best setting, for `load_policy`, in
+            policies/seed0 and so on of the directory. Members' files then have their states.
         chunk_size: members in memory at a time; None for as many as fit.
         devices: "all" shards the members over all devices.
         env: as for `make_train`.
@@ -78,10 +91,13 @@ def sweep(
     if prune not in PRUNERS:
         raise ValueError(f'prune={prune!r}: it must be None or "halving"')
     settings = settings_of(config, space, sampling, num_samples, numbers.start)
+    if keep_policies and directory is None:
+        raise ValueError("keep_policies=True needs a directory to keep them in")
     rungs, horizon = PRUNERS[prune](len(settings))
     configs = [configure(config, setting) for setting in settings]
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
-    groups = make_groups(configs, [rung.fraction for rung in rungs], env, network)
+    fractions = [rung.fraction for rung in rungs]
+    groups = make_groups(configs, fractions, env, network, keep_policies)
     console = Console(quiet=quiet)
     if directory is not None:
         console.print(
@@ -98,14 +114,19 @@ def sweep(
         "num_seeds": len(numbers),
         "seed": numbers.start,
         "prune": prune,
-        "env": None if env is None else type(env).__name__,
+        "keep_policies": bool(keep_policies),
+        "env": None if env is None else fingerprint(env, getattr(env, "default_params", None)),
+        "network": None if network is None else fingerprint(network),
+        "numerics": numerics(),
+        "versions": versions(),
     }
+    digest = hashlib.sha256(to_json(identity).encode()).hexdigest()
     notice = "" if quiet else "finishing the members that are under way"
     with (
         _opened(directory, identity) as folder,
         stop_requests(directory is not None, notice) as requests,
     ):
-        launch = Launch(groups, numbers, folder, chunk_size, devices, console, requests)
+        launch = Launch(groups, numbers, digest, folder, chunk_size, devices, console, requests)
         alive = list(range(len(settings)))
         for r, rung in enumerate(rungs):
             if r:
@@ -116,9 +137,15 @@ def sweep(
                 console.print(f"halving: {rung.num_settings} settings train on")
             launch.run(alive, r)
         outcomes = [launch.outcomes(i) for i in range(len(settings))]
-        result = make_result(settings, outcomes, launch.num_compilations)
+        result = make_result(settings, configs, outcomes, launch.num_compilations)
         if directory is not None:
-            result.write(pathlib.Path(directory))
+            result.write(directory)
+        if keep_policies and result.best is not None:
+            for number, trained, state in launch.states(settings.index(result.best)):
+                path = folder.parent / "policies" / f"seed{number}"
+                save_policy(path, trained, state, env=env, network=network)
+        elif keep_policies:
+            console.print("no policies are kept: no setting is the best")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     return result
 
@@ -133,26 +160,45 @@ def _opened(
             yield pathlib.Path(temporary)
         return
     path = pathlib.Path(directory) / "sweep.json"
-    text = json.dumps(identity, indent=2)
     with lock(path.parent):
         if path.exists():
-            _check_same(path, json.loads(text))
+            _check_same(path, identity)
         else:
-            write_whole(path, (text + "\n").encode())
+            _check_free(path.parent, list(identity["settings"][0]))
+            write_whole(path, (to_json(identity, indent=2) + "\n").encode())
         members = path.parent / "members"
         members.mkdir(exist_ok=True)
         yield members
 
 
+def _check_free(directory: pathlib.Path, fields: list[str]) -> None:
+    """Refuse to write over files that are of no known sweep."""
+    names = [*PRODUCTS, *(f"sensitivity_{field}.png" for field in fields)]
+    found = [name for name in names if (directory / name).exists()]
+    if found:
+        raise ValueError(
+            f"directory={str(directory)!r} holds {', '.join(found)} but no sweep.json that says "
+            "of what: choose another directory, or move them away"
+        )
+
+
 def _check_same(path: pathlib.Path, identity: dict[str, Any]) -> None:
     """Refuse to go on with a sweep that is not this one, naming what differs."""
     try:
-        found = dict(json.loads(path.read_text()))
+        found = dict(from_json(path.read_bytes()))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
-    for name, wanted in identity.items():
-        if found.get(name) != wanted:
-            raise ValueError(
-                f"{path} is of another sweep: its {name} is {found.get(name)}, not {wanted}; "
-                "choose another directory"
-            )
+    if difference := _difference(found, from_json(to_json(identity))):
+        raise ValueError(f"{path} is of another sweep: {difference}; choose another directory")
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The first entry in which two descriptions differ, or nothing."""
+    for name in wanted | found:
+        one, other = (entries.get(name, "missing") for entries in (found, wanted))
+        if to_json(one) == to_json(other):  # as text, for NaN is not itself
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            return _difference(one, other)
+        return f"its {name} is {reprlib.repr(one)}, not {reprlib.repr(other)}"
+    return ""

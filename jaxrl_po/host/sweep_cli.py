@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import sys
 import typing
 from typing import Annotated, Any, Literal, Union
 
@@ -45,14 +46,27 @@ def _parse_value(label: str, text: str, hint: Any) -> Any:
     try:
         if hint is bool:
             return BOOLEANS[text]
+        if hint is int:
+            return _whole(text)
         if typing.get_origin(hint) is tuple:
-            return tuple(int(size) for size in text.split("x"))
+            return tuple(_whole(size) for size in text.split("x"))
         return hint(text)
     except (KeyError, ValueError):
         kind = {float: "a number", int: "an integer", bool: "true or false"}.get(
             hint, "integers like 64x64"
         )
         raise ValueError(f"{label}: {text!r} is not {kind}") from None
+
+
+def _whole(text: str) -> int:
+    """A whole number, as 1000000 or 1e6."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
 
 
 def _flags(name: str, config_class: type[Config]) -> type:
@@ -87,12 +101,15 @@ def sweep_command(
     num_samples: int | None = None,
     prune: Literal["halving"] | None = None,
     directory: pathlib.Path | None = None,
+    keep_policies: bool = False,
     chunk_size: int | None = None,
     devices: Literal["all"] | None = None,
 ) -> None:
     """Train every combination of values with the same seeds; report the best.
 
     A field takes one value, a list (0.1,0.2,0.3) or a range (log:1e-4..1e-2:7, linear:0..1:5).
+
+    The exit status is 1 when every member diverged.
 
     Args:
         space: the algorithm, and the values of its fields.
@@ -103,6 +120,7 @@ def sweep_command(
         prune: sequential halving: the worse half of the settings stops at each rung
         directory: for members, tables and figures, by default a new folder under runs/; a sweep \
 that was stopped continues there
+        keep_policies: keep the final policies of the best setting
         chunk_size: members in memory at a time
         devices: shard the members over all devices
     """
@@ -129,10 +147,13 @@ that was stopped continues there
         num_samples=num_samples,
         prune=prune,
         directory=path,
+        keep_policies=keep_policies,
         chunk_size=chunk_size,
         devices=devices,
     )
     print(result.summary)
+    if result.all_diverged:
+        sys.exit(1)
 
 
 _CHOICES = tuple(

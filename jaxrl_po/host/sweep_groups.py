@@ -32,7 +32,11 @@ class Group(NamedTuple):
 
 
 def make_groups(
-    configs: Sequence[Config], fractions: Sequence[float], env: Any, network: Network | None
+    configs: Sequence[Config],
+    fractions: Sequence[float],
+    env: Any,
+    network: Network | None,
+    keep_state: bool = False,
 ) -> list[Group]:
     """As few groups as there are programs; each is traced once, so that what does not fit shows.
 
@@ -41,11 +45,12 @@ def make_groups(
         fractions: of the horizon that are done at the end of each rung.
         env: as for `make_train`.
         network: as for `make_train`.
+        keep_state: whether members' final states are wanted, not only those between rungs.
     """
     by_structure: dict[Any, dict[int, Config]] = {}
     for setting, config in enumerate(configs):
         by_structure.setdefault(jax.tree.structure(config), {})[setting] = config
-    keep_state = len(fractions) > 1
+    keep_state |= len(fractions) > 1
     groups = []
     for members in by_structure.values():
         example = next(iter(members.values()))

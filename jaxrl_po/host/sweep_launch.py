@@ -1,16 +1,19 @@
 """Launching a sweep: compile its groups, estimate, run what is not done."""
 
+import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from rich.console import Console
 
+from jaxrl_po.config import Config
 from jaxrl_po.host.execution import Plan, plan_members
 from jaxrl_po.host.signals import Interrupted
+from jaxrl_po.host.strict_json import to_json
 from jaxrl_po.host.sweep_groups import Group
 from jaxrl_po.host.sweep_members import (
     Member,
@@ -49,6 +52,7 @@ class Launch:
         self,
         groups: list[Group],
         seeds: range,
+        identity: str,
         folder: pathlib.Path,
         chunk_size: int | None,
         devices: str | None,
@@ -60,6 +64,8 @@ class Launch:
         self._stop_requests = stop_requests
         self.num_compilations = 0
         self._plans: dict[int, Plan] = {}
+        self._ended: dict[int, int] = {}  # setting -> the last rung that it took part in
+        self._identity = identity
         self._folder = folder
         self._chunk_size = chunk_size
         self._devices = devices
@@ -68,6 +74,7 @@ class Launch:
     def run(self, settings: Sequence[int], rung: int) -> None:
         """Take these settings to the end of a rung, passing over the members that are there."""
         jobs = [job for group in self.groups if (job := self._job(group, settings, rung))]
+        self._ended |= dict.fromkeys(settings, rung)
         if not jobs:
             return
         if not self._console.quiet:
@@ -81,13 +88,14 @@ class Launch:
             record, state = output
             for i, index in enumerate(members):
                 setting, seed = job.members[index]
-                before = load_member(self._path(setting, seed, rung - 1)).seconds if rung else 0.0
+                before = self._load(setting, seed, rung - 1).seconds if rung else 0.0
                 saved = Saved(
                     jax.tree.map(lambda x, i=i: x[i], record),
                     before + seconds,
                     [leaf[i] for leaf in jax.tree.leaves(state)],
                 )
-                save_member(self._path(setting, seed, rung), saved)
+                path = self._path(setting, seed, rung)
+                save_member(path, saved, self._member_identity(setting, seed, rung))
             before_now, finished = finished, finished + len(members)
             if finished * NUM_REPORTS // total > before_now * NUM_REPORTS // total:
                 elapsed = time.perf_counter() - started
@@ -106,13 +114,11 @@ class Launch:
 
     def outcomes(self, setting: int, rung: int | None = None) -> list[Outcome]:
         """What came of a setting's members by the end of a rung, or of the last they ended."""
-        group = next(group for group in self.groups if setting in group.configs)
-        if rung is None:
-            ended = range(len(group.last))
-            rung = max(r for r in ended if self._path(setting, self.seeds[0], r).exists())
+        group = self._group(setting)
+        rung = self._ended[setting] if rung is None else rung
         results = []
         for seed in self.seeds:
-            saved = load_member(self._path(setting, seed, rung))
+            saved = self._load(setting, seed, rung)
             curve = known_returns(saved.record, group.points, group.last[rung])
             row = {
                 "seed": seed,
@@ -125,16 +131,36 @@ class Launch:
             results.append(Outcome(group.points * group.steps_per_iteration, curve, row))
         return results
 
+    def states(self, setting: int) -> Iterator[tuple[int, Config, PyTree]]:
+        """Seed, config and final state of a setting's members, of groups that keep states."""
+        group = self._group(setting)
+        structure = jax.tree.structure(group.blank[1])
+        for seed in self.seeds:
+            saved = self._load(setting, seed, self._ended[setting])
+            yield seed, group.configs[setting], jax.tree.unflatten(structure, saved.state)
+
+    def _group(self, setting: int) -> Group:
+        return next(group for group in self.groups if setting in group.configs)
+
     def _path(self, setting: int, seed: int, rung: int) -> pathlib.Path:
         return self._folder / f"rung{rung}-setting{setting:05d}-seed{seed:05d}.npz"
 
+    def _member_identity(self, setting: int, seed: int, rung: int) -> str:
+        """What a member's file is bound to: the sweep, its setting, seed and rung."""
+        config = to_json(self._group(setting).configs[setting].to_dict())
+        parts = (self._identity, config, seed, rung)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _load(self, setting: int, seed: int, rung: int) -> Saved:
+        identity = self._member_identity(setting, seed, rung)
+        return load_member(self._path(setting, seed, rung), identity)
+
     def _has_ended(self, setting: int, seed: int, rung: int) -> bool:
-        """Whether a member's file is there and intact; a damaged one is reported."""
-        path = self._path(setting, seed, rung)
-        if not path.exists():
+        """Whether a member's file is there, intact and its own; any other is reported."""
+        if not self._path(setting, seed, rung).exists():
             return False
         try:
-            load_member(path)
+            self._load(setting, seed, rung)
         except ValueError as error:
             self._console.print(f"not used: {error}", style="red", soft_wrap=True, markup=False)
             return False
@@ -163,7 +189,7 @@ class Launch:
             batch = jax.tree.map(stack_leaves, *seeds)
             if not rung:
                 return batch, jax.tree.map(lambda x: np.stack([x] * len(chosen)), group.blank)
-            saved = [load_member(self._path(setting, seed, rung - 1)) for setting, seed in chosen]
+            saved = [self._load(setting, seed, rung - 1) for setting, seed in chosen]
             records = jax.tree.map(stack_leaves, *(s.record for s in saved))
             leaves = [records, *map(stack_leaves, *(s.state for s in saved))]
             return batch, jax.tree.unflatten(

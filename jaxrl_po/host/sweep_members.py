@@ -1,8 +1,8 @@
 """A member of a sweep: one setting and one seed as data, its training, and what is kept of it."""
 
+import hashlib
 import io
 import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ MAX_POINTS = 100  # of a learning curve
 FINAL_FRACTION = 0.1  # of the curve that `final_return` is the mean of
 WATCHED = ("policy_loss", "value_loss", "grad_norm")  # metrics that must be finite
 LARGEST_PARAMETER = 1e3  # networks with inputs and outputs of order 1 stay far below
+DIGEST_LENGTH = 64  # of the SHA-256 at the end of a member's file, in hexadecimal digits
 
 
 class Member(NamedTuple):
@@ -150,28 +151,46 @@ class Saved(NamedTuple):
     state: list[np.ndarray]  # its leaves, or none
 
 
-def save_member(path: pathlib.Path, saved: Saved) -> None:
-    """Write a member's file whole or not at all."""
+def save_member(path: pathlib.Path, saved: Saved, identity: str) -> None:
+    """Write a member's file whole or not at all.
+
+    It is an .npz whose comment, at its end, is the SHA-256 of all before it.
+
+    Args:
+        path: of the file.
+        saved: its contents.
+        identity: of what was trained, in hexadecimal digits.
+    """
     arrays: dict[str, Any] = {f"state_{i}": leaf for i, leaf in enumerate(saved.state)}
     data = io.BytesIO()
-    np.savez(data, **saved.record._asdict(), seconds=saved.seconds, **arrays)
-    write_whole(path, data.getvalue())
+    key = np.frombuffer(bytes.fromhex(identity), np.uint8)
+    np.savez(data, **saved.record._asdict(), seconds=saved.seconds, identity=key, **arrays)
+    # An archive ends with the length of its comment, in two bytes.
+    body = data.getvalue()[:-2] + DIGEST_LENGTH.to_bytes(2, "little")
+    write_whole(path, body + _digest(body))
 
 
-def load_member(path: pathlib.Path) -> Saved:
+def load_member(path: pathlib.Path, identity: str) -> Saved:
     """Read a member's file.
 
     Raises:
-        ValueError: naming the file, when it is not what was written.
+        ValueError: naming the file, when it is not what was written, or not of this identity.
     """
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            record = Record(*(file[name] for name in Record._fields))
-            count = len(file.files) - len(Record._fields) - 1
-            state = [file[f"state_{i}"] for i in range(count)]
-            return Saved(record, float(file["seconds"]), state)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name} is damaged: {error}") from error
+    data = path.read_bytes()
+    body, digest = data[:-DIGEST_LENGTH], data[-DIGEST_LENGTH:]
+    if digest != _digest(body):  # nothing in it is looked at
+        raise ValueError(f"{path.name} is damaged: its bytes are not those that were written")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        if file["identity"].tobytes().hex() != identity:
+            raise ValueError(f"{path.name} is of another sweep, setting or seed")
+        record = Record(*(file[name] for name in Record._fields))
+        count = sum(name.startswith("state_") for name in file.files)
+        state = [file[f"state_{i}"] for i in range(count)]
+        return Saved(record, float(file["seconds"]), state)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def stack_leaves(*leaves: Any) -> np.ndarray:

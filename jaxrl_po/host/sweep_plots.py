@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxrl_po.host.statistics import bootstrap_interval, iqm
+from jaxrl_po.host.statistics import iqm, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 MAX_CURVES = 5
 MAX_TICKS = 8  # values of a field that are each named on the axis
 LOG_RATIO = 10.0  # positive numbers spread wider than this are drawn on a logarithmic axis
-RETURN = "final return (IQM, 95 % interval)"
 
 
 def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None = None) -> "Figure":
-    """IQM over seeds with its bootstrap band; the best few settings, or those named by number."""
+    """IQM over seeds with its 95 % interval; the best few settings, or those named by number."""
     if settings is None:
         settings = [int(i) for i in result.summary["setting"][:MAX_CURVES]]
     figure, axes = _figure(8.0, 4.2)
@@ -32,13 +31,13 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
         if not known.any():
             continue
         x, curves = result.timesteps[setting][known], returns[:, known].T
-        low, high = bootstrap_interval([curves], num_resamples=500)
+        _, low, high = spread([curves])
         axes.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
         axes.plot(x, iqm(curves), color=color, linewidth=1.8, label=_label(result, setting))
     if len(settings) < len(result.returns):
         axes.set_title(f"{len(settings)} of {len(result.returns)} settings", fontsize=10)
     axes.set_xlabel("environment steps")
-    axes.set_ylabel("episode return (IQM, 95 % interval)")
+    axes.set_ylabel(f"episode return ({_shown(result)})")
     axes.xaxis.set_major_formatter(_thousands)
     if result.fields and axes.lines:
         figure.legend(
@@ -53,15 +52,18 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
 
 
 def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
-    """Final return against one field, over all settings of the others (strata of the bootstrap)."""
+    """Final return against one field, over all settings of the others (strata of the interval)."""
     _check_fields(result, field)
-    values = _distinct(result, field)
+    by_value = {value: _strata(result, {field: value}) for value in _distinct(result, field)}
+    values = [value for value, strata in by_value.items() if strata]
+    if not values:
+        raise ValueError("there is nothing to compare: no setting has a final return")
+    groups = [by_value[value] for value in values]
     figure, axes = _figure(5.0, 3.8)
-    numeric = all(isinstance(value, int | float) for value in values)
+    numeric = all(isinstance(value, int | float) and np.isfinite(value) for value in values)
     x = values if numeric else range(len(values))
-    groups = [_strata(result, {field: value}) for value in values]
     center = np.array([iqm(np.concatenate(strata)) for strata in groups])
-    low, high = np.array([bootstrap_interval(strata) for strata in groups]).T
+    low, high = np.array([spread(strata)[1:] for strata in groups]).T
     sampled = len(values) == len(result.summary["setting"]) and len(result.fields) > 1
     if numeric and not sampled:
         axes.fill_between(x, low, high, color="C0", alpha=0.18, linewidth=0)
@@ -79,7 +81,7 @@ def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
             axes.set_xticks(x, [_text(value) for value in values])
             axes.minorticks_off()
     axes.set_xlabel(field)
-    axes.set_ylabel(RETURN)
+    axes.set_ylabel(f"final return ({_shown(result)})")
     return figure
 
 
@@ -87,16 +89,18 @@ def plot_heatmap(result: "SweepResult", x: str, y: str) -> "Figure":
     """IQM of the final return over a grid of two fields, and all settings of the others."""
     _check_fields(result, x, y)
     columns, rows = _distinct(result, x), _distinct(result, y)
-    cells = [[_strata(result, {x: column, y: row}) for column in columns] for row in rows]
-    if not all(strata for line in cells for strata in line):
+    chosen = [[{x: column, y: row} for column in columns] for row in rows]
+    if not all(_settings(result, cell).size for line in chosen for cell in line):
         raise ValueError(f"a heat map of {x} and {y} needs a grid of both; these were sampled")
-    grid = np.array([[iqm(np.concatenate(strata)) for strata in line] for line in cells])
+    cells = [[_strata(result, cell) for cell in line] for line in chosen]
+    grid = np.array([[iqm(np.concatenate(c)) if c else np.nan for c in line] for line in cells])
     figure, axes = _figure(1.8 + 0.75 * len(columns), 1.6 + 0.5 * len(rows))
     image = axes.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
-    middle = (grid.min() + grid.max()) / 2
+    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2 if np.isfinite(grid).any() else 0.0
     for (row, column), value in np.ndenumerate(grid):
         color = "white" if value < middle else "black"
-        axes.text(column, row, f"{value:.3g}", ha="center", va="center", color=color, fontsize=8)
+        text = "–" if np.isnan(value) else f"{value:.3g}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(range(len(columns)), [_text(value) for value in columns])
     axes.set_yticks(range(len(rows)), [_text(value) for value in rows])
     axes.tick_params(length=0)
@@ -108,9 +112,9 @@ def plot_heatmap(result: "SweepResult", x: str, y: str) -> "Figure":
 
 
 def write_figures(result: "SweepResult", directory: pathlib.Path) -> None:
-    """Learning curves; and where all settings had one budget, sensitivities and a heat map."""
+    """Learning curves; and of settings that had one budget, sensitivities and a heat map."""
     figures = {"learning_curves": plot_learning_curves(result)}
-    if not result.summary["pruned"].any():
+    if result.best is not None and not result.summary["pruned"].any():
         varied = [field for field in result.fields if len(_distinct(result, field)) > 1]
         figures |= {f"sensitivity_{field}": plot_sensitivity(result, field) for field in varied}
         sizes = [len(_distinct(result, field)) for field in varied]
@@ -147,9 +151,19 @@ def _distinct(result: "SweepResult", field: str) -> list[Any]:
 
 
 def _strata(result: "SweepResult", chosen: dict[str, Any]) -> list[np.ndarray]:
-    """Final returns of each setting that has the chosen values."""
+    """Final returns of each setting that has the chosen values, and any to compare."""
+    returns = result.compared[_settings(result, chosen)]
+    return list(returns[np.isfinite(returns).all(axis=1)])
+
+
+def _settings(result: "SweepResult", chosen: dict[str, Any]) -> np.ndarray:
+    """Numbers of the settings that have the chosen values."""
     keep = np.all([result.summary[name] == value for name, value in chosen.items()], axis=0)
-    return list(result.compared[np.sort(result.summary["setting"][keep])])
+    return np.sort(result.summary["setting"][keep])
+
+
+def _shown(result: "SweepResult") -> str:
+    return "IQM, 95 % interval" if result.compared.shape[1] > 1 else "one seed"
 
 
 def _logarithmic(values: Sequence[float]) -> bool:

@@ -67,7 +67,9 @@ class Table(Mapping[str, np.ndarray]):
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.4g}"  # unknown
+    return str(value)
 
 
 def _scalar(value: Any) -> Any:

@@ -1,3 +1,5 @@
+import functools
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -167,3 +169,68 @@ def test_an_environment_can_be_made_inside_a_trace(env_id):
         return make_train(config.replace(gamma=gamma))(jax.random.key(0)).metrics["kl"]
 
     assert jax.eval_shape(jax.vmap(train), jnp.array([0.9, 0.99])).shape == (2, 1)
+
+
+def test_parameters_that_gymnax_derives_follow_those_that_are_changed():
+    changes = {"masspole": 0.2, "length": 2.0, "masscart": 3.0}
+    params = make_environment("CartPole-v1", changes).params
+    assert (params.total_mass, params.polemass_length) == (3.2, 0.4)
+    assert make_environment(gymnax.make("CartPole-v1")[0], changes).params == params
+    given = make_environment("CartPole-v1", {"length": 2.0, "polemass_length": 0.7}).params
+    assert (given.total_mass, given.polemass_length) == (1.1, 0.7)
+    for env_id in set(gymnax.registered_envs) - REFUSED:
+        default = gymnax.make(env_id)[1]
+        steps = {"max_steps_in_episode": default.max_steps_in_episode}
+        for one, other in zip(
+            jax.tree.leaves(make_environment(env_id, steps).params),
+            jax.tree.leaves(default),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("length", [0.25, 2.0])
+def test_a_longer_pole_moves_as_gymnasium_says(length):
+    gymnasium = pytest.importorskip("gymnasium")
+    real = gymnasium.make("CartPole-v1").unwrapped
+    real.reset(seed=0)
+    real.length, real.polemass_length = length, real.masspole * length
+    environment = make_environment("CartPole-v1", {"length": length})
+    _, state = environment.reset(KEY, environment.params)
+    moving = {"x": 0.1, "x_dot": 0.2, "theta": 0.1, "theta_dot": 1.5}
+    state = state.replace(**jax.tree.map(jnp.float32, moving))
+    real.state = np.array(list(moving.values()))
+    for action in (1, 0, 1):
+        observation, state, *_ = environment.step(KEY, state, jnp.array(action), environment.params)
+        expected, *_ = real.step(action)
+        np.testing.assert_allclose(observation, expected, rtol=1e-5)
+
+
+BOUNDED = {
+    "Pendulum-v1": {"max_torque": 4.0},
+    "MountainCarContinuous-v0": {"min_action": -0.25, "max_action": 0.5},
+    "PointRobot-misc": {"max_force": 0.5},
+}
+
+
+@pytest.mark.parametrize("env_id", BOUNDED)
+@pytest.mark.parametrize("traced", [False, True])
+def test_actions_cover_the_bounds_that_parameters_set(env_id, traced):
+    env, changes = gymnax.make(env_id)[0], BOUNDED[env_id]
+
+    def step(changes, action):
+        environment = make_environment(env_id, changes)
+        _, state = environment.reset(KEY, environment.params)
+        return environment.step(KEY, state, action, environment.params)[0]
+
+    params = env.default_params.replace(**changes)
+    space = env.action_space(params)
+    _, state = env.reset_env(KEY, params)
+    run = jax.jit(step) if traced else functools.partial(step, changes)
+    for end, bound in ((-1.0, space.low), (1.0, space.high), (3.0, space.high)):
+        action = jnp.full(space.shape, end)
+        observation = run(changes, action) if traced else run(action)
+        expected = env.step_env(KEY, state, jnp.broadcast_to(bound, space.shape), params)[0]
+        np.testing.assert_allclose(observation, expected, rtol=1e-6)
+    described = make_environment(env_id, changes).action_space
+    np.testing.assert_allclose(described.high, np.broadcast_to(space.high, space.shape))

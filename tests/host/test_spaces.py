@@ -34,6 +34,13 @@ def test_points_may_be_listed():
         settings_of(CONFIG, [{"gama": 0.9}])
     with pytest.raises(ValueError, match=r"a point is a dict of field -> value, not 0.9"):
         settings_of(CONFIG, [0.9])
+    with pytest.raises(ValueError, match=r"lists the point {'gamma': 0.5} twice"):
+        settings_of(CONFIG, [{"gamma": 0.5}, {"gamma": np.float32(0.5)}])
+    with pytest.raises(ValueError, match="sampling='sobol': the points of this space are given"):
+        settings_of(CONFIG, points, "sobol", 2)
+    for space in (3, "gamma", {"gamma"}, None):
+        with pytest.raises(ValueError, match="space must be a dict of field -> values, or a list"):
+            settings_of(CONFIG, space)
 
 
 def test_ranges_end_where_they_say():
@@ -57,6 +64,41 @@ def test_samples_lie_in_their_ranges(sampling):
 def test_sobol_points_are_spread_evenly():
     settings = settings_of(CONFIG, {"gamma": linear(0.0, 1.0)}, "sobol", num_samples=8)
     assert sorted(int(s["gamma"] * 8) for s in settings) == list(range(8))
+
+
+@pytest.mark.parametrize("sampling", ["random", "sobol"])
+def test_samples_of_lists_are_drawn_once_each(sampling):
+    space = {"clip_eps": [0.1, 0.2, 0.3], "num_envs": [2, 4]}
+    all_of_them = settings_of(CONFIG, space)
+    for num_samples in (1, 5, 6, 100):
+        settings = settings_of(CONFIG, space, sampling, num_samples, seed=3)
+        assert len({tuple(s.values()) for s in settings}) == len(settings) == min(num_samples, 6)
+        assert all(setting in all_of_them for setting in settings)
+    mixed = settings_of(CONFIG, {**space, "gamma": linear(0.0, 1.0)}, sampling, 64)
+    assert len({tuple(s.values()) for s in mixed}) == 64
+    assert settings_of(CONFIG, {}, sampling, 4) == [{}]
+
+
+def test_values_of_numpy_and_jax_are_numbers():
+    space = {
+        "learning_rate": jnp.array([0.25, 0.5]),
+        "gamma": [np.float32(0.5)],
+        "num_envs": [jnp.int32(2)],
+        "hidden_sizes": [np.array([4, 4]), (np.int64(3),)],
+        "env_params.length": linear(np.float32(0.5), jnp.float32(1.0), np.int64(2)),
+    }
+    settings = settings_of(CONFIG, space)
+    assert len(settings) == 8
+    assert [list(s.values()) for s in settings[:2]] == [
+        [0.25, 0.5, 2, (4, 4), 0.5],
+        [0.25, 0.5, 2, (4, 4), 1.0],
+    ]
+    kinds = {type(value) for setting in settings for value in setting.values()}
+    assert kinds == {int, float, tuple}
+    assert {type(size) for setting in settings for size in setting["hidden_sizes"]} == {int}
+    with pytest.raises(ValueError, match=r"gamma lists 0.5 twice"):
+        settings_of(CONFIG, {"gamma": [0.5, np.float32(0.5)]})
+    assert settings_of(CONFIG, [{"gamma": jnp.float32(0.5)}]) == [{"gamma": 0.5}]
 
 
 def test_environment_parameters_join_those_of_the_config():
@@ -89,7 +131,15 @@ BAD = [
     ({"gamma": linear(0.99, 0.9, 3)}, r"gamma=linear\(0.99, 0.9, 3\) is empty"),
     ({"gamma": linear(0.9, 0.9, 3)}, "is empty: low must be less than high"),
     ({"gamma": linear(0.9, 1.1, 3)}, "PPOConfig.gamma=1.1 is out of range"),
-    ({"gamma": linear(0.9, 0.99, 1)}, "num must be at least 2"),
+    ({"gamma": linear(0.9, 0.99, 1)}, r"num=1 is out of range: it must be >= 2"),
+    ({"gamma": linear(0.9, 0.99, 3.0)}, r"num must be an integer \(>= 2\), not 3.0"),
+    ({"gamma": linear(0.9, 0.99, "8")}, r"num must be an integer \(>= 2\), not '8'"),
+    ({"gamma": linear("0.9", 0.99, 3)}, "gamma: the bounds of a range must be finite, not"),
+    ({"env_params.length": linear(False, True, 2)}, "the bounds of a range must be finite, not"),
+    ({1: [0.9]}, "there is no field 1"),
+    ({"algorithm": [{"ppo"}]}, "algorithm must be names of algorithms, not {'ppo'}"),
+    ({"env_params.length": [True]}, "env_params.length must be numbers, not True"),
+    ({"env_params.length": np.float32(1.0)}, "env_params.length must be a list of values"),
     ({"gamma": linear(0.9, 0.99)}, "a grid needs num"),
     ({"gamma": linear(0.9, float("inf"), 2)}, "gamma: the bounds of a range must be finite"),
     ({"learning_rate": log(0.0, 1.0, 3)}, "a logarithmic range must start above 0"),
@@ -123,5 +173,10 @@ def test_bad_sampling_is_refused():
         settings_of(CONFIG, {}, "sobl")
     with pytest.raises(ValueError, match="num_samples=None: sampling='sobol' needs at least 1"):
         settings_of(CONFIG, {"gamma": linear(0, 1)}, "sobol")
+    for wrong in (3.0, "8", True, [4]):
+        with pytest.raises(ValueError, match=r"num_samples must be an integer \(>= 1\), not "):
+            settings_of(CONFIG, {"gamma": linear(0, 1)}, "sobol", wrong)
+    with pytest.raises(ValueError, match="num_samples=0 is out of range: it must be >= 1"):
+        settings_of(CONFIG, {"gamma": linear(0, 1)}, "random", 0)
     with pytest.raises(ValueError, match="num_samples: a grid takes all"):
         settings_of(CONFIG, {"gamma": [0.9]}, num_samples=3)

@@ -1,10 +1,11 @@
-"""The interquartile mean, its stratified bootstrap, and sequential halving's arithmetic."""
+"""The interquartile mean, its interval, and sequential halving's arithmetic."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxrl_po.host.halving import halving_rungs
-from jaxrl_po.host.statistics import bootstrap_interval, iqm
+from jaxrl_po.host.statistics import iqm, spread
 
 
 def test_iqm_is_the_mean_of_the_middle_half():
@@ -12,33 +13,59 @@ def test_iqm_is_the_mean_of_the_middle_half():
     assert iqm(values) == np.mean([2, 3, 4, 5])
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    samples = np.random.default_rng(0).normal(size=(300, 20))
-    low, high = bootstrap_interval([samples], confidence=0.9, num_resamples=300)
-    covered = np.mean((low <= 0) & (high >= 0))
-    assert 0.80 <= covered <= 0.95  # percentile intervals of 20 runs are a little narrow
+SAMPLERS = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "skewed": lambda rng, shape: rng.lognormal(sigma=0.5, size=shape),
+    "some fail": lambda rng, shape: rng.normal(size=shape) - 10.0 * (rng.random(shape) < 0.2),
+}
 
 
-def test_resampling_stays_within_strata():
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("num_seeds", [2, 3, 4, 5, 10, 20])
+def test_the_interval_covers_as_often_as_it_says(name, num_seeds):
+    rng = np.random.default_rng(0)
+    truth = iqm(SAMPLERS[name](rng, 400_000))
+    samples = SAMPLERS[name](rng, (8_000, num_seeds))
+    for confidence, tolerance in ((0.95, 0.025), (0.8, 0.05)):
+        _, low, high = spread([samples], confidence)
+        covered = np.mean((low <= truth) & (truth <= high))
+        assert abs(covered - confidence) <= tolerance
+
+
+def test_the_interval_covers_over_strata():
+    rng = np.random.default_rng(0)
+    levels = np.array([0.0, 0.5, 1.0, 8.0])
+    truth = iqm((rng.normal(size=(100_000, 4)) + levels).reshape(-1))
+    for num_seeds in (3, 10):
+        strata = [rng.normal(size=(8_000, num_seeds)) + level for level in levels]
+        _, low, high = spread(strata)
+        assert np.mean((low <= truth) & (truth <= high)) >= 0.94
+
+
+def test_the_interval_is_of_student_where_nothing_is_trimmed():
+    values = np.array([1.0, 2.0, 6.0])
+    error, low, high = spread([values])
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(3))
+    interval = stats.t.interval(0.95, df=2, loc=3.0, scale=error)
+    assert (low, high) == pytest.approx(interval)
+
+
+def test_noise_counts_within_strata_alone():
     strata = [np.full(5, 0.0), np.full(5, 100.0)]
-    low, high = bootstrap_interval(strata)
-    assert low == high == 50.0  # mixed, the two would give anything from 0 to 100
-    low, high = bootstrap_interval([np.concatenate(strata)])
+    assert spread(strata) == (0.0, 50.0, 50.0)  # mixed, the two would give anything from 0 to 100
+    _, low, high = spread([np.concatenate(strata)])
     assert low < 20
     assert high > 80
 
 
-def test_the_interval_is_reproducible():
-    runs = [np.random.default_rng(1).normal(size=10)]
-    assert bootstrap_interval(runs, seed=3) == bootstrap_interval(runs, seed=3)
-
-
 def test_single_runs_have_no_interval():
-    assert bootstrap_interval([np.array([3.0])]) == (3.0, 3.0)
+    assert np.isnan(spread([np.array([3.0])])).all()
+    assert np.isnan(spread([np.ones((4, 1)), np.ones((4, 1))])).all()
+    assert np.isnan(spread([np.array([3.0, np.nan])])).all()
     with pytest.raises(ValueError, match="at least 2 runs"):
-        bootstrap_interval([np.array([3.0]), np.array([3.0, 4.0])])
+        spread([np.array([3.0]), np.array([3.0, 4.0])])
     with pytest.raises(ValueError, match=r"confidence=1\.5"):
-        bootstrap_interval([np.array([3.0, 4.0])], confidence=1.5)
+        spread([np.array([3.0, 4.0])], confidence=1.5)
 
 
 @pytest.mark.parametrize("num_settings", range(1, 40))
