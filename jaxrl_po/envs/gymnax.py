@@ -100,7 +100,7 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
 def to_bounds(action: Array, space: Box) -> Array:
     """Actions [..., D] from half-ranges to the environment's units; unbounded ones stay."""
     bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = (np.where(bounded, bound, 0.0) for bound in space)
+    low, high = (np.where(bounded, bound, 0.0) for bound in (space.low, space.high))
 
     def spread(numbers: np.ndarray) -> Array:
         return jnp.broadcast_to(jnp.asarray(numbers, action.dtype), action.shape)
@@ -127,7 +127,7 @@ def _action_space(space: Any) -> Discrete | Box:
             np.broadcast_to(np.asarray(bound, float), space.shape).reshape(size)
             for bound in (space.low, space.high)
         )
-        return Box(low, high)
+        return Box(low, high, tuple(space.shape))
     raise ValueError(f"env: actions must be a Discrete or Box space, not {space!r}")
 
 
