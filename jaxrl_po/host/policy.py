@@ -17,10 +17,11 @@ import safetensors.numpy
 from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Discrete, to_bounds
-from jaxrl_po.host import numpy_policy, strict_json
+from jaxrl_po.host import numpy_policy
 from jaxrl_po.host.arrays import from_host, path_name, to_host
 from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.numpy_policy import Policy
+from jaxrl_po.host.strict_json import from_json, to_json
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
 from jaxrl_po.train import as_config, make_parts
@@ -51,14 +52,18 @@ def save_policy(
         member: which of several; the only one needs no number.
         env: as for `make_train`.
         network: as for `make_train`; it must then be given to `load_policy` too.
-        notes: anything to keep beside it, as JSON; numbers of NumPy and JAX are numbers.
+        notes: anything to keep beside it, as JSON: arrays become lists.
 
     Raises:
         ValueError: naming what does not fit the config, or is not finite.
     """
     config = as_config(config)
-    if not isinstance(notes, Mapping | None):
-        raise ValueError(f"notes must be a dict, not {notes!r}")
+    try:
+        if not isinstance(notes, Mapping | None):
+            raise ValueError(f"{notes!r} is no dict")
+        to_json(notes)
+    except ValueError as error:
+        raise ValueError(f"notes: {error}") from None
     description = describe_policy(config, env, network)
     state = one_member(state, member)
     if (state.normalizer.observation != ()) != config.normalize_observations:
@@ -143,8 +148,8 @@ def write_policy(
     digest = hashlib.sha256(data).hexdigest()
     weights = {"file": f"weights-{digest[:12]}.safetensors", "sha256": digest}
     complete = {**description, "weights": weights, "notes": notes}
-    read = json.loads(strict_json.dumps("policy.json", complete))
-    text = strict_json.dumps("policy.json", read | {"sha256": numpy_policy.checksum(read)}, 2)
+    read = json.loads(to_json(complete))
+    text = to_json(read | {"sha256": numpy_policy.checksum(read)}, indent=2)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / weights["file"], data)
     write_whole(folder / "policy.json", (text + "\n").encode())
@@ -194,7 +199,7 @@ def make_act(
     """The policy of a folder as a pure function of observations [B, ...] and a key, or None."""
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
-    config = config_from_dict(description["config"])
+    config = config_from_dict(from_json(json.dumps(description["config"])))
     space, dtype = _read_space(description["action"]), acting_dtype(description)
     if network is None:
         network = make_network(config, tuple(description["observation"]["shape"]), space)

@@ -1,38 +1,52 @@
-"""JSON that every reader takes: numbers of NumPy and JAX, and no bare Infinity or NaN."""
+"""JSON that any reader takes: arrays become lists, infinities and NaN the strings of protobuf's."""
 
 import json
-import os
-import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-# Strings are matched whole, so that what stands inside them stays.
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
-_SPELLING = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
+NON_FINITE = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
 
 
-def dumps(name: str, value: Any, indent: int | None = None) -> str:
-    """A value as JSON; infinity is the number 1e999, which reads back as inf, and NaN is null.
-
-    Args:
-        name: what the value is called, for errors.
-        value: dicts, lists and tuples of numbers, texts, paths and arrays.
-        indent: as for `json.dumps`.
+def to_json(value: Any, indent: int | None = None) -> str:
+    """The text of a value made of mappings, sequences, scalars, and NumPy or JAX arrays.
 
     Raises:
-        ValueError: naming what has no form in JSON.
+        ValueError: naming the first thing that is none of these.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def from_json(text: str | bytes) -> Any:
+    """What `to_json` was given, arrays as lists.
+
+    Raises:
+        ValueError: when the text is not JSON.
     """
     try:
-        text = json.dumps(value, indent=indent, default=_plain)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} cannot be written as JSON: {error}") from None
-    return _TOKENS.sub(lambda match: _SPELLING.get(match[0], match[0]), text)
+        return _revived(json.loads(text))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "dtype"):
-        return np.asarray(value).tolist()
-    raise TypeError(f"{value!r} is a {type(value).__name__}")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"{value!r} cannot be kept as JSON")
+
+
+def _revived(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _revived(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_revived(item) for item in value]
+    return NON_FINITE.get(value, value) if isinstance(value, str) else value

@@ -128,7 +128,7 @@ def test_gymnax_environments_that_do_not_fit_are_named(tmp_path, jit):
 def test_what_cannot_be_drawn_is_refused_before_a_step(name, message, cartpole, tmp_path):
     gif = tmp_path / "no.gif"
     with pytest.raises(ValueError, match=message):
-        play(cartpole, f"gymnasium:{name}-v0", 1, gif=gif)  # it would never end
+        play(cartpole, f"gymnasium:{name}-v0", 1, gif=str(gif))  # it would never end
     assert not gif.exists()
 
 
@@ -139,7 +139,7 @@ def test_drawing_without_the_extra_is_one_sentence(module, suite, cartpole, tmp_
     cartpole = cartpole._replace(act=None)  # nothing is played
     message = rf"needs {module}, which is not installed: pip install 'jaxrl-po\[play\]'$"
     with pytest.raises(ValueError, match=message):
-        play(cartpole, f"{suite}:CartPole-v1", 1, gif=tmp_path / "no.gif")
+        play(cartpole, f"{suite}:CartPole-v1", 1, gif=str(tmp_path / "no.gif"))
     with pytest.raises(ValueError, match="there is no folder"):
         play(cartpole, f"{suite}:CartPole-v1", 1, gif=tmp_path / "no" / "no.gif")
 
