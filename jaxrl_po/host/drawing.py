@@ -63,8 +63,11 @@ class Film:
         first, *others = self._images
         first.save(
             path,
-            **{"save_all": True, "append_images": others, "loop": 0, "optimize": True},
+            save_all=True,
+            append_images=others,
             duration=20 * self._stride,
+            loop=0,
+            optimize=True,
         )
 
 

@@ -19,11 +19,17 @@ import numpy as np
 
 FORMAT = 2  # 1 had no checksum of the description, and no shape of the action
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U32": np.uint32}
+BOUND = "bound"  # a number, or an infinity as text: JSON has no number for them
 # What the fields of policy.json must be.
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "config": {
-        **{"algorithm": str, "env_id": str, "env_params": dict, "network": str},
-        **{"activation": str, "hidden_sizes": [int], "shared_torso": bool},
+        "algorithm": str,
+        "env_id": str,
+        "env_params": dict,
+        "network": str,
+        "activation": str,
+        "hidden_sizes": [int],
+        "shared_torso": bool,
     },
     "network": str,
     "observation": {"shape": [int], "dtype": str},
@@ -31,10 +37,18 @@ FIELDS = {
     "normalizer": (None, {"epsilon": float, "clip": float}),
     "weights": {"file": str, "sha256": str},
 }
-ACTIONS = {"discrete": {"n": int}, "box": {"low": [float], "high": [float], "squash": bool}}
-NAMES = {
-    **{str: "text", bool: "true or false", int: "a whole number of 32 bits", float: "a number"},
-    **{dict: "an object", list: "a list"},
+ACTIONS: dict[str, Any] = {
+    "discrete": {"n": int},
+    "box": {"low": [BOUND], "high": [BOUND], "squash": bool},
+}
+NAMES: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number of 32 bits",
+    float: "a number",
+    BOUND: "a number or inf or -inf",
+    dict: "an object",
+    list: "a list",
 }
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -292,7 +306,7 @@ def _check_fields(description: dict[str, Any]) -> None:
     if observation["dtype"] not in ("float16", "float32", "float64"):
         raise ValueError(f"observation.dtype={observation['dtype']!r} is not a type of numbers")
     normalizer = description["normalizer"]
-    if normalizer and not (0 <= normalizer["epsilon"] < math.inf and 0 < normalizer["clip"]):
+    if normalizer and not (0 <= normalizer["epsilon"] < math.inf and normalizer["clip"] > 0):
         raise ValueError(f"normalizer={normalizer} must hold positive numbers")
     if not re.fullmatch(r"[\w-]+\.safetensors", description["weights"]["file"], re.ASCII):
         raise ValueError(
@@ -316,13 +330,15 @@ def _check_form(place: str, value: Any, form: Any) -> None:
         for item in value:
             _check_form(f"each of {place}", item, form[0])
     elif not _is_a(value, form):
-        what = NAMES[form if isinstance(form, type) else type(form)]
+        what = NAMES[type(form) if isinstance(form, dict | list) else form]
         raise ValueError(f"{place} must be {what}, not {repr(value)[:60]}")
 
 
 def _is_a(value: Any, form: Any) -> bool:
-    if form is float:  # infinite bounds are text: JSON has no number for them
-        return type(value) is float or value in ("inf", "-inf") or _is_a(value, int)
+    if form == BOUND:
+        return value in ("inf", "-inf") or _is_a(value, float)
+    if form is float:
+        return type(value) is float or _is_a(value, int)
     return type(value) is form and (form is not int or abs(value) < 2**31)
 
 

@@ -130,9 +130,7 @@ def policy_arrays(config: Config, states: TrainState, member: int) -> dict[str, 
         statistics = states.normalizer.observation
         arrays["normalizer"] = {"mean": statistics.mean, "variance": statistics.variance}
     return {
-        name: x[member].astype(np.float32)
-        if _floating(x) and x.dtype.kind != "f"
-        else x[member]
+        name: x[member].astype(np.float32) if _floating(x) and x.dtype.kind != "f" else x[member]
         for name, x in to_host([arrays]).items()
     }
 

@@ -85,8 +85,12 @@ def test_diverged_seed_is_shown(capsys):
 
 
 EVALUATION = {
-    **{"event": "evaluation", "seed": 5, "iteration": 4, "num_episodes": 2},
-    **{"greedy_return": 3.0, "sampled_return": None},
+    "event": "evaluation",
+    "seed": 5,
+    "iteration": 4,
+    "num_episodes": 2,
+    "greedy_return": 3.0,
+    "sampled_return": None,
 }
 START = Start({"gamma": 0.9, "max_grad_norm": np.inf}, [5, 6], 2, 16)
 
@@ -208,9 +212,7 @@ def test_wandb_has_a_run_a_seed_and_goes_on_with_it(tmp_path, monkeypatch):
         ("walk", 0.9, 5),
         ("walk", 0.9, 6),
     }
-    ids = {
-        seed: [run["id"] for run, _ in runs if run["seed"] == seed] for seed in (5, 6)
-    }
+    ids = {seed: [run["id"] for run, _ in runs if run["seed"] == seed] for seed in (5, 6)}
     for begun, resumed, again in ids.values():
         assert begun == resumed != again
     assert not set(ids[5]) & set(ids[6])

@@ -169,7 +169,7 @@ def test_a_policy_knows_where_it_was_trained(cartpole, tmp_path, jit):
     assert play(catch, num_episodes=3).episode_length.tolist() == [9, 9, 9]
     init, _ = make_step(config(), random_walk())
     save_policy(tmp_path / "given", config(), jit(init)(jax.random.key(0)), env=random_walk())
-    with pytest.raises(ValueError, match="env=None: .* given as an object"):
+    with pytest.raises(ValueError, match=r"env=None: .* given as an object"):
         play(load_policy(tmp_path / "given"))
 
 

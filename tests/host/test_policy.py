@@ -245,7 +245,7 @@ def test_states_of_no_policy_are_not_written(tmp_path, jit):
             save_policy(tmp_path / "no", changed, given, env=ENVS["box"])
     with pytest.raises(ValueError, match=r"notes: \[1\] is no dict"):
         save_policy(tmp_path / "no", settings, state, env=ENVS["box"], notes=[1])
-    with pytest.raises(ValueError, match="notes: {1} cannot be kept as JSON"):
+    with pytest.raises(ValueError, match=r"notes: \{1\} cannot be kept as JSON"):
         save_policy(tmp_path / "no", settings, state, env=ENVS["box"], notes={"a": {1}})
     assert not (tmp_path / "no").exists()
 
@@ -269,7 +269,11 @@ def test_notes_are_strict_json(tmp_path, jit):
     description = load_policy(tmp_path).description
     assert description["config"]["max_grad_norm"] == "Infinity"
     assert description["notes"] == {
-        **{"numpy": 3, "jax": 0.5, "array": [1.0, "Infinity"], "nan": "NaN", "inf": "-Infinity"},
+        "numpy": 3,
+        "jax": 0.5,
+        "array": [1.0, "Infinity"],
+        "nan": "NaN",
+        "inf": "-Infinity",
         "text": 'NaN, "Infinity"',
     }
 
@@ -312,7 +316,7 @@ def put(document, path, value):
     document[path[-1]] = value
 
 
-JUNK = (None, True, -1, 1e400, float("nan"), 10**30, "x", "../x", [], [[]], {}, [1, "a", None])
+JUNK = (None, True, -1, 1e400, float("nan"), 10**30, "x", "inf", [], [[]], {}, [1, "a", None])
 
 
 @BACKENDS
