@@ -11,7 +11,7 @@ from jax import export
 from jaxrl_po.host import numpy_policy
 from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.imports import import_extra
-from jaxrl_po.host.policy import acting_dtype, make_act
+from jaxrl_po.host.policy import observation_dtype, read_policy
 from jaxrl_po.types import Array, Network
 
 PLATFORMS = ("cpu", "cuda")
@@ -27,7 +27,7 @@ def export_policy(
 
         from jax import export
         greedy = export.deserialize(bytearray(open("policy_greedy.jax", "rb").read()))
-        actions = greedy.call(observations)                # [batch, ...] -> [batch, ...]
+        actions = greedy.call(observations)    # [batch, ...] -> [batch, ...], of one or more
         # policy_sampled.jax: sampled.call(observations, jax.numpy.uint32(seed))
 
     Beside them goes `numpy_policy.py`, which reads the policy folder with NumPy alone.
@@ -44,11 +44,10 @@ def export_policy(
         ValueError: naming what cannot be read.
     """
     import_extra("flatbuffers", "export")  # what jax.export writes with
-    description, arrays = numpy_policy.read_folder(directory)
-    act = make_act(description, arrays, network)
+    description, act = read_policy(directory, network)
     (batch,) = export.symbolic_shape("batch")
     observations = jax.ShapeDtypeStruct(
-        (batch, *description["observation"]["shape"]), acting_dtype(description)
+        (batch, *description["observation"]["shape"]), observation_dtype(description)
     )
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
 

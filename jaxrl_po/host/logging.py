@@ -85,7 +85,7 @@ def event_logger(stream: AppendFile) -> Logger:
     """One line of JSON for each event, in events.jsonl."""
 
     def write(visit: Visit) -> None:
-        stream.write("".join(json.dumps(event) + "\n" for event in visit.events))
+        stream.write("".join(to_json(event) + "\n" for event in visit.events))
 
     return Logger(write, lambda: None)
 
@@ -233,7 +233,10 @@ def _wandb_id(path: Path, start: Start, seed: int) -> str:
     """The id of a seed's run at W&B: the one in the file where the run is resumed, or a new one."""
     ids = {}
     if path.is_file() and (start.iteration or seed != start.seeds[0]):
-        ids = json.loads(path.read_text())
+        try:
+            ids = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} does not hold ids of runs: {error}") from None
     if str(seed) not in ids:
         ids[str(seed)] = secrets.token_hex(4)
         path.parent.mkdir(parents=True, exist_ok=True)

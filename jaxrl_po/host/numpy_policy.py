@@ -90,23 +90,31 @@ class Policy(NamedTuple):
                 not finite (of NaN logits the largest is the first).
         """
         shape = self.observation_shape
-        observation = np.asarray(observation)
+        try:
+            observation = np.asarray(observation)
+        except ValueError as error:
+            raise ValueError(f"observation is no array: {error}") from None
         batch = observation.shape[: observation.ndim - len(shape)]
         if observation.shape != (*batch, *shape):
             raise ValueError(
                 f"observation has shape {list(observation.shape)}; this policy takes "
                 f"{list(shape)}, or batches of it"
             )
+        dtype = np.dtype(self.description["observation"]["dtype"])
         if observation.dtype.kind not in "fiub":
             raise ValueError(
-                f"observation has dtype {observation.dtype}; this policy takes "
-                f"{self.description['observation']['dtype']} (any real numbers are converted)"
+                f"observation has dtype {observation.dtype}; this policy takes {dtype} "
+                "(any real numbers are converted)"
             )
         if not np.isfinite(observation).all():
             raise ValueError("observation holds numbers that are not finite")
+        with np.errstate(invalid="ignore"):
+            converted = observation.astype(dtype)
+        if dtype.kind != "f" and (converted != observation).any():
+            raise ValueError(f"observation holds numbers that {dtype}, as this policy takes, lacks")
         count = math.prod(batch)
-        rows = observation.reshape(count, *shape)
-        action = self.act(rows if count else np.zeros((1, *shape), rows.dtype), key)[:count]
+        rows = converted.reshape(count, *shape)
+        action = self.act(rows if count else np.zeros((1, *shape), dtype), key)[:count]
         return action.reshape((*batch, *action.shape[1:]))[()]
 
 
@@ -212,7 +220,7 @@ def _mlp(
     activation, discrete = ACTIVATIONS[config["activation"]], action["kind"] == "discrete"
     *hidden, last = [name for name, _, _ in _layers(description)]
     log_std = f"{_places(description)[1]}/log_std"
-    dtype = np.dtype(description["observation"]["dtype"])
+    dtype = arrays[f"{last}/kernel"].dtype
 
     def dense(x: np.ndarray, name: str) -> np.ndarray:
         return x @ arrays[f"{name}/kernel"] + arrays[f"{name}/bias"]
@@ -303,7 +311,7 @@ def _check_fields(description: dict[str, Any]) -> None:
         raise ValueError(f"network={description['network']!r} is neither config nor given")
     if min(observation["shape"], default=1) < 1:
         raise ValueError(f"observation.shape={observation['shape']} must be of numbers >= 1")
-    if observation["dtype"] not in ("float16", "float32", "float64"):
+    if not re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", observation["dtype"]):
         raise ValueError(f"observation.dtype={observation['dtype']!r} is not a type of numbers")
     normalizer = description["normalizer"]
     if normalizer and not (0 <= normalizer["epsilon"] < math.inf and normalizer["clip"] > 0):

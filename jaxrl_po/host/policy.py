@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Discrete, to_bounds
 from jaxrl_po.host import numpy_policy
+from jaxrl_po.host.arguments import integer
 from jaxrl_po.host.arrays import from_host, path_name, to_host
 from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.numpy_policy import Policy
@@ -89,20 +89,30 @@ def one_member(state: TrainState, member: int | None = None) -> TrainState:
         raise ValueError(
             f"state must be a TrainState, as in `result.state`, not a {type(state).__name__}"
         )
-    count, shape = math.prod(np.shape(state.iteration)), np.shape(state.iteration)
+    shape = np.shape(state.iteration)
     if not shape and member is None:
         return state
-    if member is None and count == 1:
-        member = 0
-    if len(shape) != 1 or member is None or not -count <= member < count:
-        choice = f"member=0 to member={count - 1}" if len(shape) == 1 else "no member="
-        raise ValueError(f"member={member}: the state is of shape {list(shape)}, give {choice}")
-    return jax.tree.map(lambda x: x[member], state)
+    if len(shape) != 1:
+        raise ValueError(
+            f"member={member}: the state has {len(shape)} axes of members; to choose by member= it "
+            "must have one, [S, ...]"
+        )
+    if member is None and shape != (1,):
+        raise ValueError(
+            f"the state is of {shape[0]} members: choose one, member=0 to member={shape[0] - 1}"
+        )
+    index = integer("member", np.asarray(0 if member is None else member).item(), 0)
+    if index >= shape[0]:
+        raise ValueError(f"member={index} is out of range: it must be < {shape[0]}")
+    return jax.tree.map(lambda x: x[index], state)
 
 
 def describe_policy(config: Config, env: Any, network: Network | None) -> dict[str, Any]:
     """All of policy.json but the weights."""
     environment, _ = make_parts(config, env, network)
+    start = jax.eval_shape(
+        lambda key: environment.reset(key, environment.params), jax.random.key(0)
+    )
     return {
         "format": numpy_policy.FORMAT,
         "config": config.to_dict(),
@@ -110,7 +120,7 @@ def describe_policy(config: Config, env: Any, network: Network | None) -> dict[s
         "network": "config" if network is None else "given",
         "observation": {
             "shape": list(environment.observation_shape),
-            "dtype": str(jnp.zeros(()).dtype),
+            "dtype": str(start[0].dtype),
         },
         "action": _describe(environment.action_space, config.squash_actions),
         "normalizer": {"epsilon": normalization.EPSILON, "clip": normalization.CLIP}
@@ -177,11 +187,8 @@ def load_policy(
         return numpy_policy.load(directory)
     if backend != "jax":
         raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
-    description, arrays = numpy_policy.read_folder(directory)
-    try:
-        compiled = jax.jit(make_act(description, arrays, network))
-    except ValueError as error:
-        raise ValueError(f"the policy in {directory} cannot be used: {error}") from error
+    description, pure = read_policy(directory, network)
+    compiled = jax.jit(pure)
 
     def act(observation: np.ndarray, key: Any) -> np.ndarray:
         if not isinstance(key, jax.Array | None):
@@ -191,14 +198,28 @@ def load_policy(
     return Policy(description, act)
 
 
-def make_act(
-    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None = None
+def read_policy(
+    directory: str | os.PathLike[str], network: Network | None
+) -> tuple[dict[str, Any], Act]:
+    """The description in a folder, and its policy as a pure function.
+
+    Raises:
+        ValueError: as `load_policy` does.
+    """
+    description, arrays = numpy_policy.read_folder(directory)
+    try:
+        return description, _make_act(description, arrays, network)
+    except ValueError as error:
+        raise ValueError(f"the policy in {directory} cannot be used: {error}") from error
+
+
+def _make_act(
+    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None
 ) -> Act:
-    """The policy of a folder as a pure function of observations [B, ...] and a key, or None."""
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
     config = config_from_dict(from_json(json.dumps(description["config"])))
-    space, dtype = _read_space(description["action"]), acting_dtype(description)
+    space, dtype = _read_space(description["action"]), observation_dtype(description)
     if network is None:
         network = make_network(config, tuple(description["observation"]["shape"]), space)
     if jax.tree.leaves(network.initial_memory(1)):
@@ -208,7 +229,7 @@ def make_act(
     if description["normalizer"]:
         mean, variance = arrays["normalizer/mean"], arrays["normalizer/variance"]
         statistics = normalization.RunningStatistics(
-            jnp.asarray(mean, dtype), jnp.asarray(variance, dtype), jnp.zeros((), dtype)
+            jnp.asarray(mean), jnp.asarray(variance), jnp.zeros(())
         )
 
     def act(observation: Array, key: Array | None) -> Array:
@@ -227,33 +248,25 @@ def make_act(
     return act
 
 
-def acting_dtype(description: dict[str, Any]) -> np.dtype:
-    """What a policy computes in: its own precision, where this process has it."""
+def observation_dtype(description: dict[str, Any]) -> np.dtype:
+    """What a policy takes observations in: the environment's type, where this process has it."""
     saved = np.dtype(description["observation"]["dtype"])
-    return _narrower(saved, jnp.zeros(()).dtype)
+    return np.dtype(f"{saved.kind}{min(saved.itemsize, jnp.zeros(()).dtype.itemsize)}")
 
 
 def _params(network: Network, arrays: Mapping[str, np.ndarray]) -> PyTree:
-    """The network's parameters from named arrays, in the narrower of the two precisions."""
+    """The network's parameters from named arrays, in the network's own precision."""
     template = {"params": jax.eval_shape(network.init, jax.random.key(0))}
     saved = {name: x for name, x in arrays.items() if name.startswith("params/")}
-    named, treedef = jax.tree_util.tree_flatten_with_path(template)
-    leaves = []
-    for path, leaf in named:
+    for path, leaf in jax.tree.leaves_with_path(template):
         name = path_name(path)
         if _floating(leaf) and name in saved and _floating(saved[name]):
-            leaf = leaf.update(dtype=_narrower(saved[name].dtype, leaf.dtype))
             saved[name] = saved[name].astype(leaf.dtype)
-        leaves.append(leaf)
-    return from_host(jax.tree.unflatten(treedef, leaves), saved)["params"]
+    return from_host(template, saved)["params"]
 
 
 def _floating(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _narrower(left: np.dtype, right: np.dtype) -> np.dtype:
-    return min(left, right, key=lambda dtype: dtype.itemsize)
 
 
 def _describe(space: Discrete | Box, squash: bool) -> dict[str, PyTree]:
