@@ -179,9 +179,7 @@ def tensorboard_logger(directory: str | os.PathLike[str]) -> Logger:
         folder = Path(directory) / "tensorboard" / f"seed_{seed}"
         steps = start.iteration * start.steps_per_iteration
         known = any(folder.glob("events.out.tfevents.*"))
-        writer = module.SummaryWriter(
-            str(folder), purge_step=steps + 1 if start.iteration else None
-        )
+        writer = module.SummaryWriter(str(folder), purge_step=steps + 1 if known else None)
         if not known:
             text = to_json({**start.config, "seed": seed}, indent=4)
             writer.add_text("config", textwrap.indent(text, "    "), steps)  # as code
