@@ -19,6 +19,7 @@ class Box(NamedTuple):
 
     low: np.ndarray  # [D]
     high: np.ndarray  # [D]
+    shape: tuple[int, ...] | None = None  # outside of the loop, of D numbers; None for [D]
 
 
 class Environment(NamedTuple):

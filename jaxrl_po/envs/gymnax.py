@@ -112,7 +112,7 @@ def to_bounds(action: Array, space: Box) -> Array:
     """Actions [..., D] from half-ranges to the environment's units; unbounded ones stay."""
     xp: Any = np if isinstance(space.low, np.ndarray) else jnp  # constants stay constants
     bounded = xp.isfinite(space.low) & xp.isfinite(space.high)
-    low, high = (xp.where(bounded, bound, 0.0) for bound in space)
+    low, high = (xp.where(bounded, bound, 0.0) for bound in (space.low, space.high))
 
     def spread(numbers: Any) -> Array:
         return jnp.broadcast_to(jnp.asarray(numbers, action.dtype), action.shape)
@@ -150,7 +150,7 @@ def _bounds(space: Any, xp: Any) -> Box:
         xp.broadcast_to(xp.asarray(bound, float), space.shape).reshape(math.prod(space.shape))
         for bound in (space.low, space.high)
     )
-    return Box(low, high)
+    return Box(low, high, tuple(space.shape))
 
 
 def _strong(state: PyTree) -> PyTree:

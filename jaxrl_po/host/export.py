@@ -11,20 +11,23 @@ from jax import export
 from jaxrl_po.host import numpy_policy
 from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.imports import import_extra
-from jaxrl_po.host.policy import make_act
-from jaxrl_po.types import Array
+from jaxrl_po.host.policy import observation_dtype, read_policy
+from jaxrl_po.types import Array, Network
 
 PLATFORMS = ("cpu", "cuda")
 
 
 def export_policy(
-    directory: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    network: Network | None = None,
 ) -> list[Path]:
     """Write a policy, weights and normaliser included, as programs over any batch of observations.
 
         from jax import export
         greedy = export.deserialize(bytearray(open("policy_greedy.jax", "rb").read()))
-        actions = greedy.call(observations)                # [batch, ...] -> [batch, ...]
+        actions = greedy.call(observations)    # [batch, ...] -> [batch, ...], of one or more
         # policy_sampled.jax: sampled.call(observations, jax.numpy.uint32(seed))
 
     Beside them goes `numpy_policy.py`, which reads the policy folder with NumPy alone.
@@ -32,6 +35,7 @@ def export_policy(
     Args:
         directory: a policy folder, or a run directory.
         out: where to; None for the folder `export` in the directory.
+        network: as for `load_policy`.
 
     Returns:
         The files written.
@@ -40,11 +44,10 @@ def export_policy(
         ValueError: naming what cannot be read.
     """
     import_extra("flatbuffers", "export")  # what jax.export writes with
-    description, arrays = numpy_policy.read_folder(directory)
-    act = make_act(description, arrays)
+    description, act = read_policy(directory, network)
     (batch,) = export.symbolic_shape("batch")
     observations = jax.ShapeDtypeStruct(
-        (batch, *description["observation"]["shape"]), description["observation"]["dtype"]
+        (batch, *description["observation"]["shape"]), observation_dtype(description)
     )
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
 

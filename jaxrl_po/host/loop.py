@@ -16,7 +16,7 @@ from jaxrl_po.host.arrays import from_host
 from jaxrl_po.host.checkpoint import Checkpoint
 from jaxrl_po.host.directory import RunSettings
 from jaxrl_po.host.execution import compile_blocks, join_blocks, split_members
-from jaxrl_po.host.logging import Logger, Visit, progress_logger
+from jaxrl_po.host.logging import Logger, Start, Visit, progress_logger
 from jaxrl_po.host.plots import plot_run
 from jaxrl_po.host.policy import describe_policy
 from jaxrl_po.host.records import Records
@@ -103,6 +103,7 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
             outputs += records.loggers
         for output in outputs:
             stack.callback(output.close)
+            output.open(Start(config.to_dict(), seeds, done, steps))
         notice = "" if console.quiet else "finishing the segment"
         requests = stack.enter_context(stop_requests(directory is not None, notice))
 

@@ -9,15 +9,47 @@ import hashlib
 import json
 import math
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-FORMAT = 1
-FIELDS = ("config", "network", "observation", "action", "normalizer", "weights")  # of policy.json
+FORMAT = 2  # 1 had no checksum of the description, and no shape of the action
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U32": np.uint32}
+BOUND = "bound"  # a number, or an infinity as text: JSON has no number for them
+# What the fields of policy.json must be.
+FIELDS: dict[str, Any] = {
+    "config": {
+        "algorithm": str,
+        "env_id": str,
+        "env_params": dict,
+        "network": str,
+        "activation": str,
+        "hidden_sizes": [int],
+        "shared_torso": bool,
+    },
+    "network": str,
+    "observation": {"shape": [int], "dtype": str},
+    "action": {"kind": str},
+    "normalizer": (None, {"epsilon": float, "clip": float}),
+    "weights": {"file": str, "sha256": str},
+}
+ACTIONS: dict[str, Any] = {
+    "discrete": {"n": int},
+    "box": {"low": [BOUND], "high": [BOUND], "squash": bool},
+}
+NAMES: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number of 32 bits",
+    float: "a number",
+    BOUND: "a number or inf or -inf",
+    dict: "an object",
+    list: "a list",
+}
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
@@ -54,22 +86,35 @@ class Policy(NamedTuple):
         """The action for one observation or a batch of them.
 
         Raises:
-            ValueError: when the observation has another shape or type than the policy takes.
+            ValueError: when the observation has another shape or type than the policy takes, or is
+                not finite (of NaN logits the largest is the first).
         """
         shape = self.observation_shape
-        observation = np.asarray(observation)
+        try:
+            observation = np.asarray(observation)
+        except ValueError as error:
+            raise ValueError(f"observation is no array: {error}") from None
         batch = observation.shape[: observation.ndim - len(shape)]
         if observation.shape != (*batch, *shape):
             raise ValueError(
                 f"observation has shape {list(observation.shape)}; this policy takes "
                 f"{list(shape)}, or batches of it"
             )
-        if not np.issubdtype(observation.dtype, np.floating):
+        dtype = np.dtype(self.description["observation"]["dtype"])
+        if observation.dtype.kind not in "fiub":
             raise ValueError(
-                f"observation has dtype {observation.dtype}; this policy takes "
-                f"{self.description['observation']['dtype']} (any floating type is converted)"
+                f"observation has dtype {observation.dtype}; this policy takes {dtype} "
+                "(any real numbers are converted)"
             )
-        action = self.act(observation.reshape(-1, *shape), key)
+        if not np.isfinite(observation).all():
+            raise ValueError("observation holds numbers that are not finite")
+        with np.errstate(invalid="ignore"):
+            converted = observation.astype(dtype)
+        if dtype.kind != "f" and (converted != observation).any():
+            raise ValueError(f"observation holds numbers that {dtype}, as this policy takes, lacks")
+        count = math.prod(batch)
+        rows = converted.reshape(count, *shape)
+        action = self.act(rows if count else np.zeros((1, *shape), dtype), key)[:count]
         return action.reshape((*batch, *action.shape[1:]))[()]
 
 
@@ -92,34 +137,62 @@ def read_folder(
     """The description and the weights of a policy folder, or of the `policy` folder in it.
 
     Raises:
-        ValueError: naming what is missing, damaged or from a newer version.
+        ValueError: naming what is missing, damaged, edited or from a newer version.
     """
     folder = Path(directory)
     folder = folder / "policy" if (folder / "policy" / "policy.json").is_file() else folder
     path = folder / "policy.json"
     if not path.is_file():
         raise ValueError(f"{directory} holds no policy: there is no policy.json in it")
-    try:
-        description = json.loads(path.read_text())
-        version = int(description["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not readable as JSON with a format") from error
-    if version > FORMAT:
-        raise ValueError(
-            f"{path} has format {version}, from a newer version of jaxrl_po; "
-            f"this one reads up to {FORMAT}"
-        )
-    missing = [name for name in FIELDS if name not in description]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    weights = description["weights"]
-    file = folder / weights["file"]
+    description = _read_description(path)
+    file = folder / description["weights"]["file"]
     if not file.is_file():
         raise ValueError(f"{file} is missing")
     data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != weights["sha256"]:
+    if hashlib.sha256(data).hexdigest() != description["weights"]["sha256"]:
         raise ValueError(f"{file} is not the file that was saved: its SHA-256 differs")
-    return description, _safetensors(data)
+    try:
+        arrays = _safetensors(data)
+        check_arrays(description, arrays)
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+    return description, arrays
+
+
+def checksum(description: dict[str, Any]) -> str:
+    """SHA-256 of a description read from JSON, but for that number itself."""
+    rest = {name: value for name, value in description.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def check_arrays(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Refuse numbers that are not finite, and arrays that do not fit the description.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    shapes: dict[str, tuple[int, ...]] = {}
+    if description["normalizer"]:
+        shape = tuple(description["observation"]["shape"])
+        shapes = {"normalizer/mean": shape, "normalizer/variance": shape}
+    if description["network"] == "config" and description["config"]["network"] == "mlp":
+        for layer, rows, columns in _layers(description):
+            shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
+        if description["action"]["kind"] == "box":
+            shapes[f"{_places(description)[1]}/log_std"] = (len(description["action"]["low"]),)
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise ValueError(f"{name} is missing")
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f":
+            raise ValueError(
+                f"{name} is {array.dtype}{list(array.shape)}, where float{list(shape)} is needed"
+            )
+    if (arrays.get("normalizer/variance", np.zeros(())) < 0).any():
+        raise ValueError("normalizer/variance is negative")
 
 
 def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | None) -> np.ndarray:
@@ -136,19 +209,18 @@ def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | Non
     bounded = np.isfinite(low) & np.isfinite(high)
     low0, high0 = np.where(bounded, low, 0), np.where(bounded, high, 0)
     half_range = np.where(bounded, (high0 - low0) / 2, 1)
-    return np.clip(x * half_range + (low0 + high0) / 2, low, high).astype(mean.dtype)
+    taken = np.clip(x * half_range + (low0 + high0) / 2, low, high).astype(mean.dtype)
+    return taken.reshape(len(taken), *action["shape"])
 
 
 def _mlp(
     description: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Callable[[np.ndarray, Any], np.ndarray]:
     config, action = description["config"], description["action"]
-    activation = ACTIVATIONS[config["activation"]]
-    if config["shared_torso"]:
-        torso, head = "params/torso/params", "params/policy/params"
-    else:
-        torso, head = "params/policy/torso/params", "params/policy/head/params"
-    dtype = np.dtype(description["observation"]["dtype"])
+    activation, discrete = ACTIVATIONS[config["activation"]], action["kind"] == "discrete"
+    *hidden, last = [name for name, _, _ in _layers(description)]
+    log_std = f"{_places(description)[1]}/log_std"
+    dtype = arrays[f"{last}/kernel"].dtype
 
     def dense(x: np.ndarray, name: str) -> np.ndarray:
         return x @ arrays[f"{name}/kernel"] + arrays[f"{name}/bias"]
@@ -161,24 +233,148 @@ def _mlp(
             )
             x = np.clip(x, -normalizer["clip"], normalizer["clip"])
         x = x.reshape(len(x), -1)
-        for i in range(len(config["hidden_sizes"])):
-            x = activation(dense(x, f"{torso}/Dense_{i}"))
-        outputs = dense(x, f"{head}/Dense_0")
-        if action["kind"] == "discrete":
-            return sampled(action, outputs, key)
-        return sampled(action, (outputs, arrays[f"{head}/log_std"]), key)
+        for name in hidden:
+            x = activation(dense(x, name))
+        outputs = dense(x, last)
+        return sampled(action, outputs if discrete else (outputs, arrays[log_std]), key)
 
     return act
+
+
+def _places(description: dict[str, Any]) -> tuple[str, str]:
+    """Where a perceptron's torso and head are among the arrays."""
+    if description["config"]["shared_torso"]:
+        return "params/torso/params", "params/policy/params"
+    return "params/policy/torso/params", "params/policy/head/params"
+
+
+def _layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """The dense layers of a perceptron, first to last: name, rows, columns."""
+    torso, head = _places(description)
+    action, hidden = description["action"], description["config"]["hidden_sizes"]
+    outputs = action["n"] if action["kind"] == "discrete" else len(action["low"])
+    sizes = [math.prod(description["observation"]["shape"]), *hidden, outputs]
+    names = [*(f"{torso}/Dense_{i}" for i in range(len(hidden))), f"{head}/Dense_0"]
+    return list(zip(names, sizes[:-1], sizes[1:], strict=True))
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """What policy.json says, checked to be of this form and, where it has a checksum, unedited."""
+    try:
+        description = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    version = description.get("format") if isinstance(description, dict) else None
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{path} is not the description of a policy: it has no format")
+    if version > FORMAT:
+        raise ValueError(
+            f"{path} has format {version}, from a newer version of jaxrl_po; "
+            f"this one reads up to {FORMAT}"
+        )
+    if missing := [name for name in FIELDS if name not in description]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    if version > 1 and description.get("sha256") != checksum(description):
+        raise ValueError(f"{path} is not what was saved: it was edited, or its checksum was")
+    try:
+        _check_fields(description)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from None
+    if version == 1:
+        warnings.warn(
+            f"{path} is from an earlier version, which kept no checksum of the settings: had they "
+            "been edited, it would not show. A policy saved anew has one.",
+            stacklevel=4,
+        )
+    return description
+
+
+def _check_fields(description: dict[str, Any]) -> None:
+    _check_form("", description, FIELDS)
+    observation, action = description["observation"], description["action"]
+    if action["kind"] not in ACTIONS:
+        raise ValueError(f"action.kind={action['kind']!r} is neither discrete nor box")
+    _check_form("action", action, ACTIONS[action["kind"]])
+    if action["kind"] == "box":
+        action.setdefault("shape", [len(action["low"])])
+        _check_form("action", action, {"shape": [int]})
+        low, high = (np.array(action[side], float) for side in ("low", "high"))
+        if low.shape != high.shape or not (low <= high).all():
+            raise ValueError("action.low must be at most action.high, number by number")
+        if math.prod(action["shape"]) != len(low) or min(action["shape"], default=1) < 1:
+            raise ValueError(f"action.shape={action['shape']} does not hold {len(low)} numbers")
+    elif action["n"] < 1:
+        raise ValueError(f"action.n={action['n']} must be >= 1")
+    if (activation := description["config"]["activation"]) not in ACTIVATIONS:
+        raise ValueError(f"config.activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
+    if description["network"] not in ("config", "given"):
+        raise ValueError(f"network={description['network']!r} is neither config nor given")
+    if min(observation["shape"], default=1) < 1:
+        raise ValueError(f"observation.shape={observation['shape']} must be of numbers >= 1")
+    if not re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", observation["dtype"]):
+        raise ValueError(f"observation.dtype={observation['dtype']!r} is not a type of numbers")
+    normalizer = description["normalizer"]
+    if normalizer and not (0 <= normalizer["epsilon"] < math.inf and normalizer["clip"] > 0):
+        raise ValueError(f"normalizer={normalizer} must hold positive numbers")
+    if not re.fullmatch(r"[\w-]+\.safetensors", description["weights"]["file"], re.ASCII):
+        raise ValueError(
+            f"weights.file={description['weights']['file']!r} must be the plain name of a "
+            ".safetensors file in the folder"
+        )
+
+
+def _check_form(place: str, value: Any, form: Any) -> None:
+    """Check a value from JSON against a form: a type, [form], {name: form}, or (None, form)."""
+    if isinstance(form, tuple):
+        if value is not None:
+            _check_form(place, value, form[1])
+    elif isinstance(form, dict) and isinstance(value, dict):
+        for name, inner in form.items():
+            where = f"{place}.{name}" if place else name
+            if name not in value:
+                raise ValueError(f"it lacks {where}")
+            _check_form(where, value[name], inner)
+    elif isinstance(form, list) and isinstance(value, list):
+        for item in value:
+            _check_form(f"each of {place}", item, form[0])
+    elif not _is_a(value, form):
+        what = NAMES[type(form) if isinstance(form, dict | list) else form]
+        raise ValueError(f"{place} must be {what}, not {repr(value)[:60]}")
+
+
+def _is_a(value: Any, form: Any) -> bool:
+    if form == BOUND:
+        return value in ("inf", "-inf") or _is_a(value, float)
+    if form is float:
+        return type(value) is float or _is_a(value, int)
+    return type(value) is form and (form is not int or abs(value) < 2**31)
 
 
 def _safetensors(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file: a header's length, a JSON header, raw numbers."""
     start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    arrays = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = (start + offset for offset in entry["data_offsets"])
-            array = np.frombuffer(data[first:last], np.dtype(DTYPES[entry["dtype"]]))
-            arrays[name] = array.reshape(entry["shape"])
-    return arrays
+    if start > len(data):
+        raise ValueError("it ends before its header does")
+    try:
+        header = json.loads(data[8:start])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header is not readable as JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise ValueError("its header is not an object")
+    header.pop("__metadata__", None)
+    return {name: _array(name, entry, data[start:]) for name, entry in header.items()}
+
+
+def _array(name: str, entry: Any, body: bytes) -> np.ndarray:
+    try:
+        _check_form(name, entry, {"dtype": str, "shape": [int], "data_offsets": [int]})
+    except ValueError as error:
+        raise ValueError(f"its header is damaged: {error}") from None
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in DTYPES:
+        raise ValueError(f"{name} has type {dtype}; a policy's have {', '.join(DTYPES)}")
+    size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    first, last = offsets if len(offsets) == 2 else (-1, -1)
+    if min(shape, default=0) < 0 or not 0 <= first <= last <= len(body) or last - first != size:
+        raise ValueError(f"{name} is {dtype}{shape} by its header, but not by its bytes {offsets}")
+    return np.frombuffer(body[first:last], DTYPES[dtype]).reshape(shape)

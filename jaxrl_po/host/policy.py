@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Discrete, to_bounds
 from jaxrl_po.host import numpy_policy
-from jaxrl_po.host.arrays import from_host, to_host
+from jaxrl_po.host.arguments import integer
+from jaxrl_po.host.arrays import from_host, path_name, to_host
 from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.numpy_policy import Policy
+from jaxrl_po.host.strict_json import from_json, to_json
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
-from jaxrl_po.train import make_parts
+from jaxrl_po.train import as_config, make_parts
 from jaxrl_po.types import Array, Network, PyTree, TrainState
 
 Act = Callable[[Array, Array | None], Array]  # observations [B, ...], key -> actions [B, ...]
@@ -30,12 +32,13 @@ Act = Callable[[Array, Array | None], Array]  # observations [B, ...], key -> ac
 
 def save_policy(
     directory: str | os.PathLike[str],
-    config: Config,
+    config: Config | Mapping[str, Any],
     state: TrainState,
     *,
+    member: int | None = None,
     env: Any = None,
     network: Network | None = None,
-    notes: dict[str, Any] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one member's policy to a folder, replacing the policy in it.
 
@@ -45,29 +48,79 @@ def save_policy(
     Args:
         directory: the folder.
         config: what the state was trained under.
-        state: of one member.
+        state: of one member [...], or of several [S, ...], as `run` returns it.
+        member: which of several; the only one needs no number.
         env: as for `make_train`.
         network: as for `make_train`; it must then be given to `load_policy` too.
-        notes: anything to keep beside it, as JSON.
+        notes: anything to keep beside it, as JSON: arrays become lists.
+
+    Raises:
+        ValueError: naming what does not fit the config, or is not finite.
     """
-    write_policy(
-        Path(directory),
-        describe_policy(config, env, network),
-        policy_arrays(config, jax.tree.map(lambda x: x[None], state), 0),
-        notes or {},
-    )
+    config = as_config(config)
+    try:
+        if not isinstance(notes, Mapping | None):
+            raise ValueError(f"{notes!r} is no dict")
+        to_json(notes)
+    except ValueError as error:
+        raise ValueError(f"notes: {error}") from None
+    description = describe_policy(config, env, network)
+    state = one_member(state, member)
+    if (state.normalizer.observation != ()) != config.normalize_observations:
+        raise ValueError(
+            f"state was not trained under normalize_observations={config.normalize_observations}"
+        )
+    arrays = policy_arrays(config, jax.tree.map(lambda x: x[None], state), 0)
+    try:
+        _params(make_parts(config, env, network)[1], arrays)
+        numpy_policy.check_arrays(description, arrays)
+    except ValueError as error:
+        raise ValueError(f"state does not give a policy of this config: {error}") from None
+    write_policy(Path(directory), description, arrays, dict(notes or {}))
+
+
+def one_member(state: TrainState, member: int | None = None) -> TrainState:
+    """One of the members of a state [S, ...]; the only one, or the state [...] itself, by default.
+
+    Raises:
+        ValueError: saying how to choose, where there are several.
+    """
+    if not isinstance(state, TrainState):
+        raise ValueError(
+            f"state must be a TrainState, as in `result.state`, not a {type(state).__name__}"
+        )
+    shape = np.shape(state.iteration)
+    if not shape and member is None:
+        return state
+    if len(shape) != 1:
+        raise ValueError(
+            f"member={member}: the state has {len(shape)} axes of members; to choose by member= it "
+            "must have one, [S, ...]"
+        )
+    if member is None and shape != (1,):
+        raise ValueError(
+            f"the state is of {shape[0]} members: choose one, member=0 to member={shape[0] - 1}"
+        )
+    index = integer("member", np.asarray(0 if member is None else member).item(), 0)
+    if index >= shape[0]:
+        raise ValueError(f"member={index} is out of range: it must be < {shape[0]}")
+    return jax.tree.map(lambda x: x[index], state)
 
 
 def describe_policy(config: Config, env: Any, network: Network | None) -> dict[str, Any]:
     """All of policy.json but the weights."""
     environment, _ = make_parts(config, env, network)
+    start = jax.eval_shape(
+        lambda key: environment.reset(key, environment.params), jax.random.key(0)
+    )
     return {
         "format": numpy_policy.FORMAT,
         "config": config.to_dict(),
+        "env": "config" if env is None else "given",
         "network": "config" if network is None else "given",
         "observation": {
             "shape": list(environment.observation_shape),
-            "dtype": str(jnp.zeros(()).dtype),
+            "dtype": str(start[0].dtype),
         },
         "action": _describe(environment.action_space, config.squash_actions),
         "normalizer": {"epsilon": normalization.EPSILON, "clip": normalization.CLIP}
@@ -78,12 +131,18 @@ def describe_policy(config: Config, env: Any, network: Network | None) -> dict[s
 
 
 def policy_arrays(config: Config, states: TrainState, member: int) -> dict[str, np.ndarray]:
-    """What a policy is made of, of one member of a block [n, ...]."""
+    """What a policy is made of, of one member of a block [n, ...].
+
+    Floating types that NumPy lacks are widened to float32, which changes no number.
+    """
     arrays: dict[str, Any] = {"params": states.params}
     if config.normalize_observations:
         statistics = states.normalizer.observation
         arrays["normalizer"] = {"mean": statistics.mean, "variance": statistics.variance}
-    return {name: x[member] for name, x in to_host([arrays]).items()}
+    return {
+        name: x[member].astype(np.float32) if _floating(x) and x.dtype.kind != "f" else x[member]
+        for name, x in to_host([arrays]).items()
+    }
 
 
 def write_policy(
@@ -97,9 +156,11 @@ def write_policy(
     digest = hashlib.sha256(data).hexdigest()
     weights = {"file": f"weights-{digest[:12]}.safetensors", "sha256": digest}
     complete = {**description, "weights": weights, "notes": notes}
+    read = json.loads(to_json(complete))
+    text = to_json(read | {"sha256": numpy_policy.checksum(read)}, indent=2)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / weights["file"], data)
-    write_whole(folder / "policy.json", (json.dumps(complete, indent=2) + "\n").encode())
+    write_whole(folder / "policy.json", (text + "\n").encode())
     for path in folder.glob("weights-*.safetensors"):
         if path.name != weights["file"]:
             path.unlink()
@@ -126,8 +187,8 @@ def load_policy(
         return numpy_policy.load(directory)
     if backend != "jax":
         raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
-    description, arrays = numpy_policy.read_folder(directory)
-    compiled = jax.jit(make_act(description, arrays, network))
+    description, pure = read_policy(directory, network)
+    compiled = jax.jit(pure)
 
     def act(observation: np.ndarray, key: Any) -> np.ndarray:
         if not isinstance(key, jax.Array | None):
@@ -137,23 +198,33 @@ def load_policy(
     return Policy(description, act)
 
 
-def make_act(
-    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None = None
+def read_policy(
+    directory: str | os.PathLike[str], network: Network | None
+) -> tuple[dict[str, Any], Act]:
+    """The description in a folder, and its policy as a pure function.
+
+    Raises:
+        ValueError: as `load_policy` does.
+    """
+    description, arrays = numpy_policy.read_folder(directory)
+    try:
+        return description, _make_act(description, arrays, network)
+    except ValueError as error:
+        raise ValueError(f"the policy in {directory} cannot be used: {error}") from error
+
+
+def _make_act(
+    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None
 ) -> Act:
-    """The policy of a folder as a pure function of observations [B, ...] and a key, or None."""
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
-    config = config_from_dict(description["config"])
-    shape, action = tuple(description["observation"]["shape"]), description["action"]
-    space = _read_space(action)
+    config = config_from_dict(from_json(json.dumps(description["config"])))
+    space, dtype = _read_space(description["action"]), observation_dtype(description)
     if network is None:
-        network = make_network(config, shape, space)
+        network = make_network(config, tuple(description["observation"]["shape"]), space)
     if jax.tree.leaves(network.initial_memory(1)):
         raise ValueError("a policy with memory cannot be called without it")
-    params = from_host(
-        {"params": jax.eval_shape(network.init, jax.random.key(0))},
-        {name: x for name, x in arrays.items() if name.startswith("params/")},
-    )["params"]
+    params = _params(network, arrays)
     statistics = None
     if description["normalizer"]:
         mean, variance = arrays["normalizer/mean"], arrays["normalizer/variance"]
@@ -162,7 +233,7 @@ def make_act(
         )
 
     def act(observation: Array, key: Array | None) -> Array:
-        observation = jnp.asarray(observation, description["observation"]["dtype"])
+        observation = jnp.asarray(observation, dtype)
         if statistics is not None:
             observation = normalization.normalize(statistics, observation)
         distribution, _ = network.policy(params, observation, ())
@@ -170,20 +241,47 @@ def make_act(
             distribution.mode() if key is None else distribution.sample(distribution.noise(key))
         )
         taken = distribution.to_env(sample)
-        return to_bounds(taken, space) if isinstance(space, Box) else taken
+        if isinstance(space, Discrete):
+            return taken
+        return to_bounds(taken, space).reshape(taken.shape[0], *description["action"]["shape"])
 
     return act
+
+
+def observation_dtype(description: dict[str, Any]) -> np.dtype:
+    """What a policy takes observations in: the environment's type, where this process has it."""
+    saved = np.dtype(description["observation"]["dtype"])
+    return np.dtype(f"{saved.kind}{min(saved.itemsize, jnp.zeros(()).dtype.itemsize)}")
+
+
+def _params(network: Network, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """The network's parameters from named arrays, in the network's own precision."""
+    template = {"params": jax.eval_shape(network.init, jax.random.key(0))}
+    saved = {name: x for name, x in arrays.items() if name.startswith("params/")}
+    for path, leaf in jax.tree.leaves_with_path(template):
+        name = path_name(path)
+        if _floating(leaf) and name in saved and _floating(saved[name]):
+            saved[name] = saved[name].astype(leaf.dtype)
+    return from_host(template, saved)["params"]
+
+
+def _floating(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _describe(space: Discrete | Box, squash: bool) -> dict[str, PyTree]:
     if isinstance(space, Discrete):
         return {"kind": "discrete", "n": space.n}
     # Infinite bounds as strings: JSON has no number for them.
-    low, high = ([x if np.isfinite(x) else str(x) for x in side.tolist()] for side in space)
-    return {"kind": "box", "low": low, "high": high, "squash": squash}
+    low, high = (
+        [x if np.isfinite(x) else str(x) for x in side.tolist()] for side in (space.low, space.high)
+    )
+    shape = [len(low)] if space.shape is None else list(space.shape)
+    return {"kind": "box", "low": low, "high": high, "shape": shape, "squash": squash}
 
 
 def _read_space(action: dict[str, Any]) -> Discrete | Box:
     if action["kind"] == "discrete":
         return Discrete(action["n"])
-    return Box(np.array(action["low"], float), np.array(action["high"], float))
+    low, high = (np.array(action[side], float) for side in ("low", "high"))
+    return Box(low, high, tuple(action["shape"]))
