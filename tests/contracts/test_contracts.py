@@ -69,6 +69,8 @@ def sensitive_config(name, **changes):
     known = {field.name for field in dataclasses.fields(ALGORITHMS[name][0])}
     settings = {**SETTINGS, "target_kl": TARGET_KL.get(name), **changes}
     chosen = {key: value for key, value in settings.items() if key in known}
+    if chosen.get("step_rule") == "fixed":
+        del chosen["max_kl"]
     return config_from_dict({"algorithm": name, **chosen})
 
 
