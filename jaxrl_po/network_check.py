@@ -103,13 +103,22 @@ def _check_distribution(
         )
     space = environment.action_space
     if isinstance(distribution, Categorical) and isinstance(space, Discrete):
-        num_logits = distribution.logits.shape[-1]
-        if num_logits != space.n:
+        logits = distribution.logits.shape
+        if logits != (*batch, space.n):
             raise ValueError(
-                f"network.{name} gives {num_logits} logits for an environment of {space.n} actions"
+                f"network.{name} gives logits {list(logits)} for {list(batch)} observations and "
+                f"{space.n} actions: they must be {[*batch, space.n]}"
             )
-    action = distribution.sample(distribution.noise(jax.random.key(0)))
-    taken = distribution.to_env(action)
+
+    def numbers() -> tuple[Array, dict[str, Array]]:
+        action = distribution.sample(distribution.noise(jax.random.key(0)))
+        return distribution.to_env(action), {
+            "log_prob": distribution.log_prob(action),
+            "entropy": distribution.entropy(),
+            "kl": distribution.kl(distribution),
+        }
+
+    taken, of_each = _call(f"{name}'s distribution", numbers)
     if isinstance(space, Discrete):
         wanted, kind = batch, jnp.integer
     else:
@@ -119,11 +128,7 @@ def _check_distribution(
             f"network.{name} must give actions of {kind.__name__} type and shape {list(wanted)} "
             f"for {list(batch)} observations and {space}, not {taken.dtype} {list(taken.shape)}"
         )
-    for method, number in {
-        "log_prob": distribution.log_prob(action),
-        "entropy": distribution.entropy(),
-        "kl": distribution.kl(distribution),
-    }.items():
+    for method, number in of_each.items():
         if number.shape != batch:
             raise ValueError(
                 f"network.{name}: the distribution's {method} must have shape {list(batch)}, "
