@@ -21,7 +21,8 @@ from jaxrl_po.envs.environment import (
 from jaxrl_po.types import Array, PyTree
 
 REFUSED = {"MNISTBandit-bsuite": "it downloads MNIST when it is made"}
-REFUSED_IN_FLOAT64 = {"GaussianBandit-misc", "MetaMaze-misc"}  # they mix precisions themselves
+# Their own code mixes integers, or floats, of 32 and 64 bits.
+REFUSED_IN_FLOAT64 = {"Freeway-MinAtar", "GaussianBandit-misc", "MetaMaze-misc"}
 REQUIRED = (
     *("reset_env", "step_env", "is_truncated", "observation_space", "action_space"),
     "default_params",
@@ -180,7 +181,7 @@ def _check_time_limit(env: Any, params: Any, action: Array) -> None:
     limit = params.max_steps_in_episode
     with jax.ensure_compile_time_eval():
         within = first_step(params)
-        at_limit = first_step(params.replace(max_steps_in_episode=type(limit)(1)))
+        at_limit = first_step(params.replace(max_steps_in_episode=jnp.ones_like(limit)))
     if within == (False, False) and at_limit == (True, True):
         raise ValueError(
             "env: step_env's `terminated` includes the time limit that is_truncated tells: the "
