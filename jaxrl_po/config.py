@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
 import numbers
 import typing
 from collections.abc import Iterable, Mapping
@@ -191,7 +190,6 @@ class Config(Settings):
 ConfigClass = TypeVar("ConfigClass", bound=type[Settings])
 
 
-@functools.cache
 def data_fields(cls: type[Settings]) -> tuple[str, ...]:
     """Names of the fields that are data: floats, environment parameters, settings within settings.
 
@@ -233,7 +231,7 @@ def _checked(config: Settings, name: str, value: Any) -> Any:
     """The value in its canonical type, or an error that names the field and what it may be."""
     field = next(f for f in dataclasses.fields(config) if f.name == name)
     hint = typing.get_type_hints(type(config))[name]
-    is_static = name not in data_fields(type(config))
+    is_static = typing.get_type_hints(type(config), include_extras=True)[name] is not hint
     allowed = field.metadata.get("allowed", ANY)
     label = f"{type(config).__name__}.{name}"
     if name == "env_params":

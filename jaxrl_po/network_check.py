@@ -119,6 +119,8 @@ def _check_distribution(
         }
 
     taken, of_each = _call(f"{name}'s distribution", numbers)
+    wanted: tuple[int, ...]
+    kind: Any
     if isinstance(space, Discrete):
         wanted, kind = batch, jnp.integer
     else:

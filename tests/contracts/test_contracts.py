@@ -61,6 +61,11 @@ OTHER = {
     "env_id": {"env_id": "MountainCarContinuous-v0"},
     "fisher_fraction": {"fisher_fraction": 0.5},
     "hidden_sizes": {"hidden_sizes": (8, 8)},
+    # without the option its number must be the default
+    "clip_value": {"clip_value": False, "value_clip_eps": 0.2},
+    "early_stop_kl": {"early_stop_kl": False, "target_kl": 0.01},
+    "adaptive_kl": {"adaptive_kl": False, "target_kl": 0.01},
+    "step_rule": {"step_rule": "fixed", "max_kl": 0.01},
 }
 KEYS = jax.random.split(jax.random.key(0), 3)
 
