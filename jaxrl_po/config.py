@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -18,6 +19,7 @@ class Range:
     low: float = -np.inf
     high: float = np.inf
     open_low: bool = False  # the bound itself is not allowed
+    infinite: bool = False  # infinity is meant where a float may be that large
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
@@ -40,6 +42,11 @@ ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
 def setting(default: Any, allowed: Range | tuple[str, ...] = ANY) -> Any:
     """A config field with its default and the values it may take."""
     return dataclasses.field(default=default, metadata={"allowed": allowed})
+
+
+def check_count(name: str, value: Any) -> int:
+    """The number as an int, or an error unless it is a whole number of 1 or more."""
+    return _checked_int(name, value, COUNT)
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
@@ -71,6 +78,16 @@ class Settings:
 
     def validate(self) -> None:
         """Check fields against each other; subclasses add their own rules."""
+
+    def check_effect(self, name: str, has_effect: Any, condition: str) -> None:
+        """Refuse a field that was changed from its default where another choice disables it."""
+        value = getattr(self, name)
+        default = next(f.default for f in dataclasses.fields(self) if f.name == name)
+        if has_effect or isinstance(value, jax.core.Tracer) or np.all(value == default):
+            return
+        raise ValueError(
+            f"{type(self).__name__}.{name}={value!r} has no effect: it needs {condition}"
+        )
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like a new config."""
@@ -114,7 +131,7 @@ class Config(Settings):
     # anneal learning rates linearly to 0 over the run
     anneal_lr: bool = False
     # bound on the global norm of the gradient; inf for none
-    max_grad_norm: float = setting(0.5, POSITIVE)
+    max_grad_norm: float = setting(0.5, Range(0.0, open_low=True, infinite=True))
     # widths of the hidden dense layers
     hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
     # nonlinearity of the hidden layers
@@ -147,11 +164,28 @@ class Config(Settings):
                 f"total_timesteps={self.total_timesteps} is less than one iteration of "
                 f"num_envs * num_steps = {per_iteration} steps"
             )
+        self.check_advantages("batch", per_iteration)
+        hidden = self.hidden_sizes or self.network != "mlp"
+        self.check_effect("activation", hidden, "a hidden layer (hidden_sizes is empty)")
+
+    def check_advantages(self, over: str, num_samples: int) -> None:
+        """Refuse to standardise single advantages: each less its own mean is 0."""
+        if self.advantage_normalization == over and num_samples == 1:
+            raise ValueError(
+                f"advantage_normalization={over!r} with one sample a {over} makes every advantage "
+                f"0, and the policy would never move: use 'none', or more samples a {over}"
+            )
 
     @property
     def num_iterations(self) -> int:
         """I, the whole iterations that fit in `total_timesteps`."""
         return self.total_timesteps // (self.num_envs * self.num_steps)
+
+    def learning_rate_factor(self, iteration: jax.Array) -> jax.Array:
+        """What annealing leaves of the learning rates: 1 at first, 0 from the planned end on."""
+        if not self.anneal_lr:
+            return jnp.ones(())
+        return jnp.maximum(1.0 - iteration / self.num_iterations, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict that `config_from_dict` reads back, with the algorithm's name."""
@@ -215,16 +249,19 @@ def _checked(config: Settings, name: str, value: Any) -> Any:
     """The value in its canonical type, or an error that names the field and what it may be."""
     field = next(f for f in dataclasses.fields(config) if f.name == name)
     hint = typing.get_type_hints(type(config))[name]
+    is_static = typing.get_type_hints(type(config), include_extras=True)[name] is not hint
     allowed = field.metadata.get("allowed", ANY)
     label = f"{type(config).__name__}.{name}"
     if name == "env_params":
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise ValueError(f"{label} must map parameter names to values, not {value!r}")
-        return dict(value)
+        return {key: _checked_parameter(f"{label}[{key!r}]", x) for key, x in value.items()}
     if _is_settings(hint):
         if not isinstance(value, hint):
             raise ValueError(f"{label} must be a {hint.__name__}, not {value!r}")
         return value
+    if hint is float and is_static:
+        return _checked_static_float(label, value, allowed)
     if hint is float:
         return _checked_float(label, value, allowed)
     if hint is bool:
@@ -255,13 +292,40 @@ def _checked_int(label: str, value: Any, allowed: Range) -> int:
 def _checked_float(label: str, value: Any, allowed: Range) -> Any:
     if isinstance(value, jax.core.Tracer):
         return value
-    if isinstance(value, bool | str) or not (
-        isinstance(value, numbers.Real) or hasattr(value, "dtype")
-    ):
+    if not _is_real(value):
         raise ValueError(f"{label} must be a number ({allowed}), not {value!r}")
-    if not all(float(item) in allowed for item in np.asarray(value).flat):
+    if not all(item in allowed for item in np.asarray(value).flat):
         raise ValueError(f"{label}={value} is out of range: it must be {allowed}")
+    # What JAX's floats cannot hold would be infinite in the program.
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    if not allowed.infinite and any(abs(item) > largest for item in np.asarray(value).flat):
+        raise ValueError(f"{label}={value} is out of range: it must be {allowed}, and finite")
     return value if hasattr(value, "shape") and np.ndim(value) else _as_scalar(value)
+
+
+def _checked_static_float(label: str, value: Any, allowed: Range) -> float:
+    if isinstance(value, jax.core.Tracer) or np.ndim(value):
+        raise ValueError(f"{label} shapes the program: it must be one known number, not {value!r}")
+    return float(_checked_float(label, value, allowed))
+
+
+def _checked_parameter(label: str, value: Any) -> Any:
+    """A value for an environment's parameter: a number, a truth value, or an array of them."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    is_bool = jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.bool)
+    if not (is_bool or _is_real(value)):
+        raise ValueError(f"{label} must be a number, not {value!r}")
+    if any(item != item for item in np.asarray(value).flat):
+        raise ValueError(f"{label}={value} is not a number")
+    return value
+
+
+def _is_real(value: Any) -> bool:
+    if hasattr(value, "dtype"):
+        kinds = jnp.integer, jnp.floating
+        return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _as_scalar(value: Any) -> Any:

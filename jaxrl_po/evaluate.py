@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.config import Config
+from jaxrl_po.config import Config, check_count
 from jaxrl_po.prng import split, unrolled
-from jaxrl_po.train import as_config, make_parts, observe
+from jaxrl_po.train import as_config, check_state, make_parts, observe
 from jaxrl_po.types import Array, Network, TrainState
 
 
@@ -45,8 +45,14 @@ def evaluate(
         network: as given to `make_train`.
         max_steps: bound on an episode's steps, for environments that never end; an episode that
             reaches it counts with what it has gathered.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
     """
     config = as_config(config)
+    check_state(state)
+    num_episodes = check_count("num_episodes", num_episodes)
+    max_steps = check_count("max_steps", max_steps)
     environment, network = make_parts(config, env, network)
     reset_key, key = split(key)
     observation, env_state = jax.vmap(environment.reset, in_axes=(0, None))(

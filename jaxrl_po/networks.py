@@ -11,6 +11,7 @@ import numpy as np
 from jaxrl_po.config import Config
 from jaxrl_po.distributions import Categorical, Gaussian, TanhGaussian
 from jaxrl_po.envs import Box, Discrete
+from jaxrl_po.ops.convolution import convolution
 from jaxrl_po.ops.dense import dense_dot_general
 from jaxrl_po.types import Array, Network, PyTree
 
@@ -29,7 +30,13 @@ class Torso(nn.Module):
         """Features [B, hidden_sizes[-1]]."""
         if self.convolution:
             x = x if x.ndim == 4 else x[..., None]
-            conv = nn.Conv(CHANNELS, KERNEL, padding="VALID", **_options(np.sqrt(2), x.dtype))
+            conv = nn.Conv(
+                CHANNELS,
+                KERNEL,
+                padding="VALID",
+                conv_general_dilated=convolution,
+                **_options(np.sqrt(2), x.dtype),
+            )
             x = self.activation(conv(x))
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
@@ -161,10 +168,10 @@ def _dense(size: int, gain: float, dtype: Any) -> nn.Dense:
 def _flatten(
     observation: Array, shape: tuple[int, ...]
 ) -> tuple[Array, Callable[[PyTree], PyTree]]:
-    """Fold all batch axes into one, and the function that unfolds them again."""
+    """Floats with all batch axes folded into one, and the function that unfolds them again."""
     batch = observation.shape[: observation.ndim - len(shape)]
 
     def unflatten(output: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), output)
 
-    return observation.reshape(-1, *shape), unflatten
+    return observation.astype(jnp.result_type(float)).reshape(-1, *shape), unflatten

@@ -46,9 +46,10 @@ def rollout(
     """Let the policy act for `num_steps` steps; episodes that end go on from a fresh start state.
 
     All randomness is drawn before the scan: action noise, environment keys, and start states for
-    the episodes that will end. An environment whose episode ends at step t starts anew from start
-    state t of its own; where T of them would exceed `START_STATE_BYTES`, fewer are drawn and
-    step t takes number t mod that many.
+    the episodes that will end: T for each environment, the one for step t waiting there. Where
+    these would exceed `START_STATE_BYTES`, fewer are drawn, into one pool, and which of them waits
+    at a step and environment is drawn too: a fixed turn would meet episodes of a fixed length in
+    step, and start them from the same few states.
 
     Args:
         env: the environment.
@@ -66,25 +67,33 @@ def rollout(
     abstract, _ = jax.eval_shape(policy, state.observation, state.memory)
     noise = abstract.noise(unrolled(action_key), leading=(num_steps,))
     env_keys = split(env_key, (num_steps, num_envs))
-    num_starts = _num_starts((state.observation, state.env_state), num_steps)
-    start_keys = split(start_key, (num_starts, num_envs))
-    starts = jax.vmap(jax.vmap(lambda k: env.reset(k, env.params)))(start_keys)
+    starts_each = _starts_each((state.observation, state.env_state), num_steps)
+    num_starts = starts_each * num_envs
+    starts = jax.vmap(lambda k: env.reset(k, env.params))(split(start_key, num_starts))
 
     fresh = pack(
         RolloutState(
             env_state=starts[1],
             observation=starts[0],
-            memory=jax.tree.map(lambda x: _repeat(x, num_starts), initial_memory),
-            episode_return=jnp.zeros((num_starts, num_envs)),
-            episode_length=jnp.zeros((num_starts, num_envs), jnp.int32),
+            memory=jax.tree.map(
+                lambda x: jnp.resize(x, (num_starts, *x.shape[1:])), initial_memory
+            ),
+            episode_return=jnp.zeros(num_starts),
+            episode_length=jnp.zeros(num_starts, jnp.int32),
         ),
-        num_axes=2,
+        num_axes=1,
     )
+    if starts_each == num_steps:
+        waiting = jnp.arange(num_steps)
+        fresh = jax.tree.map(lambda x: x.reshape(num_steps, num_envs, *x.shape[1:]), fresh)
+    else:
+        pick_key = unrolled(jax.random.fold_in(start_key, 1))
+        waiting = jax.random.randint(pick_key, (num_steps, num_envs), 0, num_starts)
 
     def step(carry: Packed, inputs: Any) -> tuple[Packed, Packed]:
         before = carry.unpack()
         env_state, observation, memory, episode_return, episode_length = before
-        t, noise_t, keys_t = inputs
+        waiting_t, noise_t, keys_t = inputs
 
         distribution, next_memory = policy(observation, memory)
         action = distribution.sample(noise_t)
@@ -110,11 +119,11 @@ def rollout(
             env_state, next_observation, next_memory, episode_return, episode_length
         )
         _check_same_types(before, after)
-        number, ongoing = t % num_starts, pack(after, num_axes=1)
-        carry = jax.tree.map(lambda f, o: _where(done, f[number], o), fresh, ongoing)
+        ongoing = pack(after, num_axes=1)
+        carry = jax.tree.map(lambda f, o: _where(done, f[waiting_t], o), fresh, ongoing)
         return carry, pack((transition, episode_return, episode_length), num_axes=1)
 
-    inputs = jnp.arange(num_steps), noise, env_keys
+    inputs = waiting, noise, env_keys
     end, outputs = jax.lax.scan(step, pack(state, num_axes=1), inputs)
     transitions, episode_return, episode_length = outputs.unpack()
     done = transitions.terminated | transitions.truncated
@@ -144,11 +153,7 @@ def _check_same_types(before: RolloutState, after: RolloutState) -> None:
             )
 
 
-def _repeat(x: Array, num: int) -> Array:
-    return jnp.broadcast_to(x, (num, *x.shape))
-
-
-def _num_starts(start: PyTree, num_steps: int) -> int:
+def _starts_each(start: PyTree, num_steps: int) -> int:
     """How many start states for each environment fit in the bound: at least 1, at most T."""
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(start))
     return max(1, min(num_steps, START_STATE_BYTES // max(1, size)))

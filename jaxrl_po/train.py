@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxrl_po.algorithms import config_from_dict, make_algorithm
 from jaxrl_po.config import Config
-from jaxrl_po.envs import Box, Environment, make_environment
+from jaxrl_po.envs import Box, Environment, check_environment, make_environment
+from jaxrl_po.network_check import check_network, described
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import (
     discounted_returns,
@@ -18,6 +19,7 @@ from jaxrl_po.ops import (
     mean_kl,
     normalize,
     normalize_advantage,
+    ratio_or_nan,
     scale_rewards,
     update_statistics,
 )
@@ -93,6 +95,7 @@ def make_step(
         )
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
+        check_state(state)
         key, rollout_key, update_key = split(state.key, 3)
 
         def policy(observation: Array, memory: PyTree) -> tuple[Any, PyTree]:
@@ -103,9 +106,9 @@ def make_step(
             environment, policy, network.initial_memory(N), state.rollout, rollout_key, T
         )
         batch, normalizer = make_batch(config, network, state, transitions)
-        anneal = 1.0 - state.iteration / config.num_iterations if config.anneal_lr else 1.0
+        anneal = config.learning_rate_factor(state.iteration)
         params, algorithm_state, metrics = algorithm.update(
-            unrolled(update_key), state.params, state.algorithm, batch, jnp.asarray(anneal)
+            unrolled(update_key), state.params, state.algorithm, batch, anneal
         )
         new_distribution, _ = network.policy(params, batch.observation, batch.memory)
         iteration = state.iteration + 1
@@ -115,7 +118,7 @@ def make_step(
             **metrics,
             "kl": mean_kl(batch.distribution, new_distribution),
             "explained_variance": explained_variance(batch.value, batch.target),
-            "learning_rate": jnp.asarray(config.learning_rate * anneal),
+            "learning_rate": config.learning_rate * anneal,
         }
         return TrainState(
             params, algorithm_state, rollout_state, normalizer, key, iteration
@@ -142,6 +145,7 @@ def make_parts(
     if isinstance(env, Environment):
         if config.env_params:
             raise ValueError("env_params: an `Environment` object brings parameters of its own")
+        check_environment(env)
         environment = env
     else:
         environment = make_environment(config.env_id if env is None else env, config.env_params)
@@ -154,7 +158,32 @@ def make_parts(
             )
     if network is None:
         network = make_network(config, environment.observation_shape, environment.action_space)
+    else:
+        check_network(network, environment, _observation(config, environment))
     return environment, network
+
+
+def check_state(state: Any) -> None:
+    """Raise unless this is the state of one run."""
+    if not isinstance(state, TrainState):
+        raise ValueError(
+            f"state must be a TrainState, such as the `state` of a result, not {described(state)}"
+        )
+    if jnp.ndim(state.iteration):
+        raise ValueError(
+            f"state holds several runs, {list(jnp.shape(state.iteration))}: vmap over it and its "
+            "keys, as in jax.vmap(lambda state, key: evaluate(config, state, key))(states, keys)"
+        )
+
+
+def _observation(config: Config, environment: Environment) -> Any:
+    """Shape and dtype of one observation as a network sees it."""
+
+    def first(key: Array) -> Array:
+        observation, _ = environment.reset(key, environment.params)
+        return observe(init_normalizer(config, environment), observation)
+
+    return jax.eval_shape(first, jax.random.key(0))
 
 
 def init_normalizer(config: Config, environment: Environment) -> Normalizer:
@@ -252,8 +281,8 @@ def episode_means(episodes: EpisodeSums) -> Metrics:
     """Means over the episodes that finished; NaN when none did."""
     count = episodes.num_episodes
     return {
-        "episode_return": episodes.episode_return / count,
-        "episode_length": episodes.episode_length / count,
+        "episode_return": ratio_or_nan(episodes.episode_return, count),
+        "episode_length": ratio_or_nan(episodes.episode_length, count),
         "num_episodes": count,
     }
 

@@ -44,9 +44,11 @@ class Distribution(Protocol):
 
 
 class Network(NamedTuple):
-    """An actor-critic as pure functions. Observations are [..., *observation_shape].
+    """An actor-critic as pure functions. Observations are [..., *observation_shape], of the dtype
+    that the environment gives them, or floats where they are normalised.
 
-    `params` is a dict: "policy" and "value", and "torso" where the two share one.
+    `params` is a dict: "policy" and "value", and "torso" where the two share one. A policy's
+    memory is not trained yet: outside a rollout of one's own it must hold no arrays.
     """
 
     init: Callable[[Array], PyTree]  # key -> params

@@ -11,7 +11,7 @@ LAYERS = [
     {"types", "config"},
     {"ops", "packing", "prng"},
     {"distributions", "envs"},
-    {"networks"},
+    {"networks", "network_check"},
     {"rollout", "algorithms"},
     {"train", "evaluate"},
     {"rlhf"},

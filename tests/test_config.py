@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, TRPOConfig, VPGConfig, config_from_dict
+from jaxrl_po import (
+    NPGConfig,
+    PPOConfig,
+    PPOPenaltyConfig,
+    TRPOConfig,
+    VPGConfig,
+    config_from_dict,
+)
 from jaxrl_po.algorithms import ALGORITHMS
+from jaxrl_po.config import data_fields
 
 CONFIGS = {name: config_class for name, (config_class, _) in ALGORITHMS.items()}
 FIELDS = [
@@ -182,3 +190,97 @@ def test_replace_takes_single_parameters_of_the_environment():
     assert config.replace(**{"env_params": {}, "env_params.tau": 0.01}).env_params == {"tau": 0.01}
     with pytest.raises(ValueError, match=r"has no field 'env_param.tau'"):
         config.replace(**{"env_param.tau": 0.01})
+
+
+FLOATS = [
+    pytest.param(config_class, field, id=f"{name}-{field}")
+    for name, config_class in CONFIGS.items()
+    for field in data_fields(config_class)
+    if field not in ("env_params", "max_grad_norm")
+]
+
+
+@pytest.mark.parametrize(("config_class", "field"), FLOATS)
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e39, np.array([0.5, np.inf])], ids=repr)
+def test_floats_are_numbers_that_the_program_can_hold(config_class, field, value):
+    with pytest.raises(ValueError, match=rf"{field}=.* is out of range"):
+        config_class(**{field: value})
+
+
+def test_infinity_is_allowed_where_it_is_meant():
+    assert PPOConfig(max_grad_norm=np.inf).max_grad_norm == np.inf
+    with pytest.raises(ValueError, match="max_grad_norm"):
+        PPOConfig(max_grad_norm=np.nan)
+
+
+@pytest.mark.parametrize("value", [1j, np.array("a"), jax.random.key(0), np.array(True), [0.5]])
+def test_a_float_is_a_real_number(value):
+    with pytest.raises(ValueError, match=r"gamma must be a number"):
+        PPOConfig(gamma=value)
+
+
+@pytest.mark.parametrize("value", [jnp.float32(0.5), np.float64(0.5), np.array(0.5)])
+def test_a_static_float_becomes_a_number(value):
+    config = TRPOConfig(fisher_fraction=value)
+    assert type(config.fisher_fraction) is float
+    assert hash(jax.tree.structure(config)) == hash(jax.tree.structure(config.replace()))
+
+
+def test_a_static_float_is_not_traced():
+    with pytest.raises(ValueError, match="fisher_fraction shapes the program"):
+        jax.jit(lambda x: TRPOConfig(fisher_fraction=x).gamma)(0.5)
+    with pytest.raises(ValueError, match="fisher_fraction shapes the program"):
+        TRPOConfig(fisher_fraction=np.array([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("value", ["long", None, [1.0], {}, np.nan, np.array([1, np.nan]), 1j])
+def test_values_of_env_params_are_numbers(value):
+    with pytest.raises(ValueError, match=r"env_params\['length'\]"):
+        PPOConfig(env_params={"length": value})
+
+
+WITHOUT_EFFECT = [
+    (PPOConfig, {"value_clip_eps": 0.1}, {"clip_value": True}),
+    (PPOPenaltyConfig, {"value_clip_eps": 0.1}, {"clip_value": True}),
+    (PPOConfig, {"target_kl": 0.1}, {"early_stop_kl": True}),
+    (PPOPenaltyConfig, {"adaptive_kl": False, "target_kl": 0.1}, {"adaptive_kl": True}),
+    (NPGConfig, {"step_size": 0.2}, {"step_rule": "fixed"}),
+    (NPGConfig, {"step_rule": "fixed", "max_kl": 0.2}, {"step_rule": "trust_region"}),
+    (TRPOConfig, {"max_backtracks": 0, "backtrack_coeff": 0.5}, {"max_backtracks": 1}),
+    (PPOConfig, {"hidden_sizes": (), "activation": "relu"}, {"hidden_sizes": (4,)}),
+]
+
+
+@pytest.mark.parametrize(("config_class", "settings", "option"), WITHOUT_EFFECT)
+def test_a_field_that_another_choice_disables_is_refused(config_class, settings, option):
+    name = list(settings)[-1]
+    with pytest.raises(ValueError, match=rf"{name}=.* has no effect: it needs"):
+        config_class(**settings)
+    config = config_class(**{**settings, **option})
+    # Traced from outside, all floats are there at once: none of them was changed by hand.
+    assert jax.jit(lambda c: c.replace(gamma=c.gamma / 2).gamma)(config_class()) < config.gamma
+
+
+@pytest.mark.parametrize(
+    ("config_class", "settings"),
+    [
+        (PPOConfig, {"num_minibatches": 512}),
+        (VPGConfig, {"num_minibatches": 512, "advantage_normalization": "minibatch"}),
+        (PPOConfig, {"num_envs": 1, "num_steps": 1, "num_minibatches": 1}),
+        (VPGConfig, {"num_envs": 1, "num_steps": 1, "critic_minibatches": 1}),
+        (TRPOConfig, {"num_envs": 1, "num_steps": 1, "critic_minibatches": 1}),
+        (
+            PPOConfig,
+            {
+                "num_envs": 1,
+                "num_steps": 1,
+                "num_minibatches": 1,
+                "advantage_normalization": "batch",
+            },
+        ),
+    ],
+)
+def test_single_advantages_are_not_standardised(config_class, settings):
+    with pytest.raises(ValueError, match=r"advantage_normalization=.* one sample a (mini)?batch"):
+        config_class(**settings)
+    assert config_class(**{**settings, "advantage_normalization": "none"})

@@ -149,3 +149,35 @@ def test_noise_has_leading_axes_and_precision(distribution):
         assert noise.shape == (7, *jax.tree.leaves(distribution)[0].shape)
         assert noise.dtype == jnp.float64
         assert double.log_prob(double.sample(noise[0])).dtype == jnp.float64
+
+
+@pytest.mark.parametrize("index", [-1, 3, 1000])
+def test_an_index_that_names_no_action_is_impossible(index):
+    log_prob = lambda logits: Categorical(logits).log_prob(jnp.array([index, 0, 1, 2, 0]))  # noqa: E731
+    assert log_prob(LOGITS)[0] == -np.inf
+    assert np.isfinite(log_prob(LOGITS)[1:]).all()
+    # Where a mask leaves it out it reaches no gradient.
+    mask = jnp.arange(5) > 0
+    slope = jax.grad(lambda logits: jnp.where(mask, log_prob(logits), 0.0).sum())(LOGITS)
+    np.testing.assert_array_equal(slope[0], 0)
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("log_std", [-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 4.0])
+def test_entropy_of_a_squashed_gaussian_and_its_slopes(log_std):
+    mean = np.array([-10.0, -3.0, -1.75, -0.3, 0.0, 0.7, 1.75, 3.0, 5.0])
+    z = np.linspace(-10, 10, 40_001)
+    weight = scipy.stats.norm.pdf(z) * (z[1] - z[0])
+    x = mean[:, None] + np.exp(log_std) * z
+    entropy = 0.5 * np.log(2 * np.pi * np.e) + log_std
+    entropy += (weight * 2 * (np.log(2) - np.abs(x) - np.log1p(np.exp(-2 * np.abs(x))))).sum(1)
+    slopes = (
+        (weight * -2 * np.tanh(x)).sum(1),
+        1 - 2 * (weight * np.tanh(x) * (x - mean[:, None])).sum(1),
+    )
+    found, gradient = jax.vmap(
+        jax.value_and_grad(lambda m, s: TanhGaussian(m[None], s[None]).entropy(), (0, 1))
+    )(jnp.asarray(mean, jnp.float32), jnp.full(mean.shape, log_std, jnp.float32))
+    close(found, entropy, atol=2e-4)
+    close(gradient[0], slopes[0], atol=1e-4)
+    close(gradient[1], slopes[1], atol=1e-3)

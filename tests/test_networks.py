@@ -112,6 +112,17 @@ def test_the_activation_is_the_one_asked_for():
     assert len(set(values)) == len(values)
 
 
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bool, jnp.float16])
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_observations_of_any_dtype_are_seen_as_floats(kind, dtype):
+    network = network_of(GRID, network=kind)
+    params, observation = network.init(KEY), jax.random.bernoulli(KEY, 0.5, (N, *GRID))
+    expected = network.policy_and_value(params, observation.astype(float), ())
+    found = network.policy_and_value(params, observation.astype(dtype), ())
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("x64", [False, True])
 def test_weights_and_outputs_have_jaxs_precision(x64):
     with jax.enable_x64(x64):

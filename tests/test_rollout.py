@@ -151,14 +151,20 @@ def test_start_states_are_distributed_as_the_environments_own(starts_each, limit
     assert (restarted.sum(0) == (num_steps - 1) // limit).all()
     drawn = np.asarray(transitions.observation[1:])[restarted]
     different = np.unique(drawn, axis=0)
-    assert len(different) == (num_envs * starts_each if starts_each else len(drawn))
+    if starts_each:  # all of the pool, but for those that no draw has hit
+        pool = num_envs * starts_each
+        hit = pool * (1 - (1 - 1 / pool) ** len(drawn))
+        assert len(different) == pytest.approx(hit, abs=5 * np.sqrt(pool / 4))
+        assert len(different) <= pool
+    else:
+        assert len(different) == len(drawn)
 
     env, params = gymnax.make("CartPole-v1")
     own, _ = jax.vmap(env.reset_env, in_axes=(0, None))(jax.random.split(KEY, 2_000), params)
     for coordinate in range(4):
         test = scipy.stats.ks_2samp(different[:, coordinate], np.asarray(own)[:, coordinate])
         assert test.pvalue > 1e-3
-    # Environments do not share start states, and successive ones are unrelated.
+    # Successive ones are unrelated.
     assert np.abs(np.corrcoef(different.T) - np.eye(4)).max() < 0.25
 
 
@@ -176,11 +182,27 @@ def test_discrete_start_states_have_the_environments_frequencies(jit):
     assert scipy.stats.chisquare(counts, [400, 1600]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("starts_each", [1, 6, 7])
+def test_episodes_of_one_length_do_not_start_from_the_same_few_states(
+    starts_each, jit, monkeypatch
+):
+    """Whatever their length divides: each environment sees as many as independent draws give."""
+    num_envs, num_steps, limit = 128, 43, 6
+    size = num_envs * (4 + 4 + 1) * 4
+    monkeypatch.setattr(jaxrl_po.rollout, "START_STATE_BYTES", starts_each * size)
+    arguments = {"env_params": {"max_steps_in_episode": limit}, "num_steps": num_steps}
+    _, _, transitions, _ = jit(lambda: play(num_envs=num_envs, **arguments))()
+    starts = np.asarray(transitions.observation[limit::limit])
+    seen = np.mean([len(np.unique(starts[:, n], axis=0)) for n in range(num_envs)])
+    pool, draws = num_envs * starts_each, len(starts)
+    assert seen == pytest.approx(pool * (1 - (1 - 1 / pool) ** draws), abs=0.2)
+
+
 def test_the_bound_on_start_states_holds_at_least_one(monkeypatch, jit):
     monkeypatch.setattr(jaxrl_po.rollout, "START_STATE_BYTES", 1)
     _, _, transitions, _ = jit(lambda: play(env_params={"max_steps_in_episode": 2}, num_steps=8))()
     starts = np.asarray(transitions.observation[2::2])
-    assert len(np.unique(starts[:, 0], axis=0)) == 1
+    assert len(np.unique(starts.reshape(-1, 4), axis=0)) <= N
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, VPGConfig, config_from_dict, make_step, make_train
+from jaxrl_po import PPOConfig, VPGConfig, config_from_dict, evaluate, make_step, make_train
 from jaxrl_po.rollout import init_rollout, rollout
 from jaxrl_po.train import make_batch, make_parts, observe
 from tests import probes
@@ -43,6 +43,25 @@ def test_timesteps_and_iterations_are_counted(annealed):
 def test_the_learning_rate_falls_in_a_straight_line(annealed):
     rates = annealed.metrics["learning_rate"]
     np.testing.assert_allclose(rates, [0.5, 0.375, 0.25, 0.125], rtol=1e-6)
+
+
+def test_learning_rates_stay_at_0_past_the_planned_end(algorithm, jit):
+    config = config_from_dict({"algorithm": algorithm, **TINY, "total_timesteps": 64})
+    init, step = make_step(config.replace(anneal_lr=True))
+    state, step = init(KEY), jit(step)
+    for iteration in (4, 5, 400):
+        after, metrics = step(state._replace(iteration=jnp.array(iteration, jnp.uint32)))
+        assert metrics["learning_rate"] == 0
+        for a, b in zip(leaves(after.params["value"]), leaves(state.params["value"]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_intended_nans_do_not_stop_a_run_that_looks_for_others(jit):
+    config = VPGConfig(**{**TINY, "env_params": {"max_steps_in_episode": 12}}, total_timesteps=32)
+    with jax.debug_nans(True):
+        metrics = jit(make_train(config))(KEY).metrics
+    np.testing.assert_array_equal(metrics["num_episodes"], [0, 2])
+    np.testing.assert_array_equal(metrics["episode_length"], [0, 12])
 
 
 def test_episode_metrics_are_nan_until_an_episode_ends(jit):
@@ -197,6 +216,21 @@ def test_a_custom_network_takes_the_place_of_the_configs(jit):
     spy = network._replace(init=lambda key: calls.append(1) or network.init(key))
     jax.eval_shape(make_train(config, network=spy), KEY)
     assert calls
+
+
+def test_a_state_of_several_runs_is_not_one(jit):
+    config = VPGConfig(**TINY, total_timesteps=16)
+    init, step = make_step(config)
+    states = jax.eval_shape(jax.vmap(init), jax.random.split(KEY, 3))
+    for use in (step, lambda state: evaluate(config, state, KEY)):
+        with pytest.raises(ValueError, match=r"state holds several runs, \[3\]: vmap"):
+            jax.eval_shape(use, states)
+        with pytest.raises(ValueError, match=r"state must be a TrainState.* not a tuple"):
+            use((1, 2))
+    for name in ("num_episodes", "max_steps"):
+        for value in (0, -1, 2.5, "8"):
+            with pytest.raises(ValueError, match=name):
+                evaluate(config, init(KEY), KEY, **{name: value})
 
 
 def test_the_size_of_a_state_does_not_depend_on_the_budget():

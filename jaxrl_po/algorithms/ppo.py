@@ -49,9 +49,11 @@ class ProximalConfig(Config):
     ent_coef: float = setting(0.0, NON_NEGATIVE)
 
     def validate(self) -> None:
-        """Check that the minibatches divide the rollout."""
+        """Check the minibatches, and what clipping of values needs."""
         super().validate()
         check_minibatches(self, "num_minibatches")
+        self.check_advantages("minibatch", self.num_envs * self.num_steps // self.num_minibatches)
+        self.check_effect("value_clip_eps", self.clip_value, "clip_value=True")
 
 
 @pytree
@@ -68,6 +70,11 @@ class PPOConfig(ProximalConfig):
     # nats of mean KL(old‖new)
     target_kl: float = setting(0.01, POSITIVE)
 
+    def validate(self) -> None:
+        """Check that the target is used."""
+        super().validate()
+        self.check_effect("target_kl", self.early_stop_kl, "early_stop_kl=True")
+
 
 @pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,11 @@ class PPOPenaltyConfig(ProximalConfig):
     adaptive_kl: bool = True
     # nats of mean KL(old‖new)
     target_kl: float = setting(0.01, POSITIVE)
+
+    def validate(self) -> None:
+        """Check that the target is used."""
+        super().validate()
+        self.check_effect("target_kl", self.adaptive_kl, "adaptive_kl=True")
 
 
 class PPOState(NamedTuple):

@@ -53,6 +53,11 @@ class TRPOConfig(NaturalGradientConfig):
     # factor of each shrinking
     backtrack_coeff: float = setting(0.8, Range(0.0, 1.0, open_low=True))
 
+    def validate(self) -> None:
+        """Check that the search may shrink the step it has a factor for."""
+        super().validate()
+        self.check_effect("backtrack_coeff", self.max_backtracks, "max_backtracks > 0")
+
 
 @pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,13 @@ class NPGConfig(NaturalGradientConfig):
     step_rule: str = setting("trust_region", ("trust_region", "fixed"))
     # factor on x under the fixed rule
     step_size: float = setting(0.1, POSITIVE)
+
+    def validate(self) -> None:
+        """Check that the step's length is that of its rule."""
+        super().validate()
+        fixed = self.step_rule == "fixed"
+        self.check_effect("step_size", fixed, "step_rule='fixed'")
+        self.check_effect("max_kl", not fixed, "step_rule='trust_region'")
 
 
 class NaturalGradientState(NamedTuple):

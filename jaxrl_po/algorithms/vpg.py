@@ -35,6 +35,7 @@ class VPGConfig(CriticConfig):
         """Check that the minibatches divide the rollout."""
         super().validate()
         check_minibatches(self, "num_minibatches")
+        self.check_advantages("minibatch", self.num_envs * self.num_steps // self.num_minibatches)
 
 
 class VPGState(NamedTuple):

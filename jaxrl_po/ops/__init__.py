@@ -9,6 +9,7 @@ from jaxrl_po.ops.losses import (
     means,
     normalize_advantage,
     policy_gradient_loss,
+    ratio_or_nan,
     surrogate_loss,
     value_loss,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "normalize",
     "normalize_advantage",
     "policy_gradient_loss",
+    "ratio_or_nan",
     "scale_rewards",
     "surrogate_loss",
     "trust_region_scale",

@@ -6,6 +6,7 @@ token sequences of unequal length share a batch that way.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_po.types import Array
 
@@ -16,9 +17,17 @@ def normalize_advantage(advantage: Array, mask: Array | None = None) -> Array:
 
 
 def importance_ratio(log_prob: Array, old_log_prob: Array, mask: Array | None = None) -> Array:
-    """r = π(a|s) / π_old(a|s), and 1 in slots left out: chosen before `exp`, whose ∞·0 is NaN."""
+    """r = π(a|s) / π_old(a|s), and 1 in slots left out: chosen before `exp`, whose ∞·0 is NaN.
+
+    A ratio whose square would overflow (e^44 in float32) is held there, so that a loss that
+    clips it has gradient 0 and not ∞·0; to the other losses it keeps its slope.
+    """
     log_ratio = log_prob - old_log_prob
-    return jnp.exp(log_ratio if mask is None else jnp.where(mask, log_ratio, 0.0))
+    if mask is not None:
+        log_ratio = jnp.where(mask, log_ratio, 0.0)
+    highest = 0.5 * np.log(float(jnp.finfo(log_ratio.dtype).max))
+    excess = jax.lax.stop_gradient(jnp.maximum(log_ratio - highest, 0.0))
+    return jnp.exp(log_ratio - excess)
 
 
 def means(terms: dict[str, Array], mask: Array | None = None) -> dict[str, Array]:
@@ -65,5 +74,18 @@ def clipped_value_loss(
 
 
 def explained_variance(value: Array, target: Array) -> Array:
-    """1 - Var[target - V] / Var[target]: 1 is a perfect critic, 0 no better than a constant."""
-    return 1.0 - jnp.var(target - value) / jnp.var(target)
+    """1 - Var[target - V] / Var[target]: 1 is a perfect critic, 0 no better than a constant.
+
+    NaN where all targets are equal: there is no variance to explain.
+    """
+    return 1.0 - ratio_or_nan(jnp.var(target - value), jnp.var(target))
+
+
+def ratio_or_nan(numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator, and NaN for a denominator of 0, by which nothing is divided.
+
+    Under `jax_debug_nans`, which stops a program at a NaN that is meant too, 0 takes its place.
+    """
+    undefined = denominator == 0
+    meant = 0.0 if jax.config.jax_debug_nans else jnp.nan  # type: ignore[attr-defined]
+    return jnp.where(undefined, meant, numerator / jnp.where(undefined, 1, denominator))

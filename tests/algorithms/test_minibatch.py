@@ -58,3 +58,14 @@ def test_a_step_keeps_the_dtype_of_each_parameter(dtypes, flat, limit, sizes, mo
     assert [leaf.dtype for leaf in jax.tree.leaves(new)] == list(dtypes)
     assert [leaf.dtype for leaf in jax.tree.leaves(opt_state[0].mu)] == list(dtypes[: len(sizes)])
     assert all((leaf < 1).all() for leaf in jax.tree.leaves(new))
+
+
+@pytest.mark.parametrize("num_minibatches", [2**12, 2**15])
+def test_large_batches_are_shuffled_like_small_ones(num_minibatches):
+    """The mean place of a minibatch's samples varies as that of samples drawn at random."""
+    size = 2**19
+    orders = np.asarray(random_orders(jax.random.key(2), 1, size))
+    np.testing.assert_array_equal(np.sort(orders[0]), np.arange(size))
+    means = orders.reshape(num_minibatches, -1).mean(1) / size
+    expected = np.sqrt(num_minibatches / size / 12)
+    assert means.std() == pytest.approx(expected, rel=5 / np.sqrt(2 * num_minibatches))

@@ -61,6 +61,11 @@ OTHER = {
     "env_id": {"env_id": "MountainCarContinuous-v0"},
     "fisher_fraction": {"fisher_fraction": 0.5},
     "hidden_sizes": {"hidden_sizes": (8, 8)},
+    # without the option its number must be the default
+    "clip_value": {"clip_value": False, "value_clip_eps": 0.2},
+    "early_stop_kl": {"early_stop_kl": False, "target_kl": 0.01},
+    "adaptive_kl": {"adaptive_kl": False, "target_kl": 0.01},
+    "step_rule": {"step_rule": "fixed", "max_kl": 0.01},
 }
 KEYS = jax.random.split(jax.random.key(0), 3)
 
@@ -69,6 +74,8 @@ def sensitive_config(name, **changes):
     known = {field.name for field in dataclasses.fields(ALGORITHMS[name][0])}
     settings = {**SETTINGS, "target_kl": TARGET_KL.get(name), **changes}
     chosen = {key: value for key, value in settings.items() if key in known}
+    if chosen.get("step_rule") == "fixed":
+        del chosen["max_kl"]
     return config_from_dict({"algorithm": name, **chosen})
 
 

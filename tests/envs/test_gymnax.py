@@ -1,13 +1,16 @@
 import functools
+import warnings
 
+import gymnasium
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, VPGConfig, make_step, make_train
-from jaxrl_po.envs import Box, Discrete, make_environment
+from jaxrl_po import PPOConfig, TRPOConfig, VPGConfig, evaluate, make_step, make_train
+from jaxrl_po.envs import Box, Discrete, Environment, make_environment
+from jaxrl_po.envs.gymnax import REFUSED_IN_FLOAT64
 from tests import probes
 
 KEY = jax.random.key(0)
@@ -191,7 +194,6 @@ def test_parameters_that_gymnax_derives_follow_those_that_are_changed():
 
 @pytest.mark.parametrize("length", [0.25, 2.0])
 def test_a_longer_pole_moves_as_gymnasium_says(length):
-    gymnasium = pytest.importorskip("gymnasium")
     real = gymnasium.make("CartPole-v1").unwrapped
     real.reset(seed=0)
     real.length, real.polemass_length = length, real.masspole * length
@@ -234,3 +236,219 @@ def test_actions_cover_the_bounds_that_parameters_set(env_id, traced):
         np.testing.assert_allclose(observation, expected, rtol=1e-6)
     described = make_environment(env_id, changes).action_space
     np.testing.assert_allclose(described.high, np.broadcast_to(space.high, space.shape))
+
+
+@pytest.mark.parametrize("env_id", sorted(set(gymnax.registered_envs) - REFUSED))
+def test_every_environment_trains_in_double_precision(env_id):
+    with jax.enable_x64(True):
+        if env_id in REFUSED_IN_FLOAT64:
+            with pytest.raises(ValueError, match=f"{env_id}' is not supported with jax_enable_x64"):
+                make_step(PPOConfig(env_id=env_id, **TINY))
+            return
+        init, step = make_step(PPOConfig(env_id=env_id, **TINY))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # some mix precisions in a scatter
+            state = jax.eval_shape(init, KEY)
+            next_state, _ = jax.eval_shape(step, state)
+        assert next_state == state
+        assert state.rollout.observation.dtype == jnp.float64
+
+
+class Older(probes.Echo):
+    """Its `done` includes the time limit, which `is_truncated` tells too."""
+
+    limit_in_done, cuts = True, True
+
+    @property
+    def default_params(self):
+        return super().default_params.replace(max_steps_in_episode=10)
+
+    def timed_out(self, state, params):
+        return state.time >= params.max_steps_in_episode
+
+    def step_env(self, key, state, action, params):
+        observation, state, reward, done, info = super().step_env(key, state, action, params)
+        done |= self.limit_in_done & self.timed_out(state, params)
+        return observation, state, reward, done, info
+
+    def is_truncated(self, state, params):
+        return self.cuts & self.timed_out(state, params)
+
+
+def test_a_time_limit_within_terminated_is_refused():
+    with pytest.raises(ValueError, match="`terminated` includes the time limit that is_truncated"):
+        make_train(PPOConfig(), env=Older())
+
+
+@pytest.mark.parametrize("attribute", ["limit_in_done", "cuts"])
+def test_a_time_limit_told_once_is_taken_as_told(attribute, monkeypatch):
+    monkeypatch.setattr(Older, attribute, False)
+    environment = make_environment(Older(), {"max_steps_in_episode": 1})
+    _, state = environment.reset(KEY, environment.params)
+    *_, terminated, truncated = environment.step(KEY, state, jnp.zeros(3), environment.params)
+    assert (bool(terminated), bool(truncated)) == (attribute == "cuts", attribute != "cuts")
+
+
+OUTCOMES = {
+    "both flags": lambda o, s, r, d, i: (o, s, r, d, d, i),
+    "flags for info": lambda o, s, r, d, i: (o, s, r, d, d),
+    "no info": lambda o, s, r, d, i: (o, s, r, d),
+    "a record": lambda o, s, r, d, i: {"obs": o, "reward": r},
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+def test_a_step_of_another_interface_is_refused(outcome, monkeypatch):
+    own = probes.Echo.step_env
+    monkeypatch.setattr(probes.Echo, "step_env", lambda *arguments: outcome(*own(*arguments)))
+    with pytest.raises(ValueError, match=r"env: step_env must return .*terminated, info.*returns"):
+        make_train(PPOConfig(), env=probes.Echo())
+
+
+SHAPES = {
+    "observation": (
+        lambda o, s, r, d, i: (o[:2], s, r, d, i),
+        r"step's observation must be .*\[3\]",
+    ),
+    "reward": (lambda o, s, r, d, i: (o, s, o, d, i), r"step's reward must be an array \[\]"),
+    "flag": (
+        lambda o, s, r, d, i: (o, s, r, d[None], i),
+        r"step's terminated must be an array \[\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("outcome", "message"), SHAPES.values(), ids=SHAPES)
+def test_shapes_that_the_spaces_do_not_promise_are_refused(outcome, message, monkeypatch):
+    own = probes.Echo.step_env
+    monkeypatch.setattr(probes.Echo, "step_env", lambda *arguments: outcome(*own(*arguments)))
+    with pytest.raises(ValueError, match=message):
+        make_train(PPOConfig(), env=probes.Echo())
+
+
+def test_a_pair_of_environment_and_parameters_is_taken(jit):
+    config = VPGConfig(**TINY)
+    env, params = gymnax.make("CartPole-v1")
+    pair = env, params.replace(max_steps_in_episode=2)
+    metrics = jit(make_train(config, env=pair))(KEY).metrics
+    np.testing.assert_array_equal(metrics["episode_length"], [2])
+    np.testing.assert_array_equal(make_environment(pair, {"gravity": 1.0}).params.gravity, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (type(gymnax.make("CartPole-v1")[0]), r"give an object, CartPole\(\)"),
+        (gymnasium.make("CartPole-v1"), r"has reset_env, step_env.*jaxrl_po.envs.Environment\("),
+        ((object(), None), r"env: a gymnax environment has reset_env"),
+        (3, r"env: a gymnax environment has reset_env"),
+    ],
+)
+def test_objects_of_other_suites_are_told_what_to_do(env, message):
+    with pytest.raises(ValueError, match=message):
+        make_train(PPOConfig(), env=env)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name", "value", "message"),
+    [
+        ("CartPole-v1", "max_steps_in_episode", 2.5, r"must be an integer \(int32\), not 2.5"),
+        ("CartPole-v1", "max_steps_in_episode", np.inf, "must be an integer"),
+        ("CartPole-v1", "max_steps_in_episode", 10**12, "must be an integer"),
+        ("CartPole-v1", "max_steps_in_episode", True, "must be a number"),
+        ("CartPole-v1", "length", False, "must be a number"),
+        ("CartPole-v1", "length", np.array([1.0]), r"must have shape \[\]"),
+        ("CartPole-v1", "length", "long", "must be a number"),
+        ("CartPole-v1", "length", None, "must be a number"),
+        ("CartPole-v1", "length", [1.0], "must be a number"),
+        ("DeepSea-bsuite", "deterministic", 2, "must be True or False"),
+        ("Acrobot-v1", "available_torque", 1.0, r"must have shape \[3\]"),
+    ],
+)
+def test_values_of_parameters_have_their_type(env_id, name, value, message):
+    with pytest.raises(ValueError, match=rf"env_params.*'{name}'.*{message}"):
+        make_environment(env_id, PPOConfig(env_params={name: value}).env_params)
+
+
+def test_whole_numbers_are_integers_and_infinity_a_float():
+    limit = make_environment("CartPole-v1", {"max_steps_in_episode": 7.0}).max_steps
+    assert (limit, type(limit)) == (7, int)
+    assert make_environment("DeepSea-bsuite", {"deterministic": 0.0}).params.deterministic is False
+    assert make_environment("Pendulum-v1", {"max_speed": np.inf}).params.max_speed == np.inf
+
+
+def environment_of(**changes):
+    """A two-armed bandit as an `Environment`, or one with some fields changed."""
+    fields = {
+        "reset": lambda key, params: (jnp.zeros(3, jnp.uint8), jnp.zeros(())),
+        "step": lambda key, state, action, params: (
+            jnp.full(3, 255, jnp.uint8),
+            state,
+            action.astype(float).sum(),
+            jnp.array(True),
+            jnp.array(False),
+        ),
+        "params": (),
+        "observation_shape": (3,),
+        "action_space": Discrete(2),
+        "max_steps": None,
+    }
+    return Environment(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bool, jnp.float16])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_observations_may_have_any_dtype(dtype, normalize, jit):
+    given = environment_of()
+    env = given._replace(
+        reset=lambda *x: (given.reset(*x)[0].astype(dtype), given.reset(*x)[1]),
+        step=lambda *x: (given.step(*x)[0].astype(dtype), *given.step(*x)[1:]),
+    )
+    config = PPOConfig(**TINY, normalize_observations=normalize)
+    result = jit(make_train(config, env=env))(KEY)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.params))
+    assert result.state.rollout.observation.dtype == dtype
+    assert np.isfinite(evaluate(config, result.state, KEY, 4, env=env).episode_return).all()
+
+
+MALFORMED = {
+    "MultiDiscrete": ({"action_space": gymnasium.spaces.MultiDiscrete([2, 3])}, "MultiDiscrete"),
+    "gymnax space": ({"action_space": gymnax.environments.spaces.Discrete(2)}, "Discrete or Box"),
+    "no actions": ({"action_space": Discrete(0)}, "one action or more, not n=0"),
+    "bounds": ({"action_space": Box(np.zeros(2), np.ones(3))}, "two vectors of bounds"),
+    "swapped bounds": ({"action_space": Box(np.ones(2), np.zeros(2))}, "low <= high"),
+    "shape": ({"observation_shape": (4,)}, r"reset's observation must be an array \[4\]"),
+    "reset": ({"reset": lambda key, params: jnp.zeros(3)}, "reset must return the 2 values"),
+    "step": (
+        {"step": lambda *x: environment_of().step(*x)[:4]},
+        r"step must return the 5 values .*terminated, truncated\), not 4",
+    ),
+    "flags of whole numbers": (
+        {"step": lambda *x: (*environment_of().step(*x)[:4], jnp.array(0))},
+        "step's truncated must be an array .* of bool, not int32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_an_environment_that_is_not_what_it_says_is_refused(changes, message):
+    with pytest.raises(ValueError, match=f"env: .*{message}"):
+        make_train(PPOConfig(**TINY), env=environment_of(**changes))
+
+
+BROKEN = {
+    "reward": lambda x, o, s, r, *d: (o, s, r + x, *d),
+    "observation": lambda x, o, s, r, *d: (o + x, s, r, *d),
+}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_is_not_finite_shows_in_the_metrics(number, broken, normalize, jit):
+    given = make_environment("Pendulum-v1", {})
+    env = given._replace(step=lambda *x: broken(number, *given.step(*x)))
+    options = {"normalize_observations": normalize, "normalize_rewards": normalize}
+    for config in (PPOConfig(**TINY, **options), TRPOConfig(**TINY, **options)):
+        metrics = jit(make_train(config, env=env))(KEY).metrics
+        assert not np.isfinite(metrics["value_loss"]).all()

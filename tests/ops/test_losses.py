@@ -102,3 +102,33 @@ def test_means_count_what_the_mask_leaves_and_hold_back_gradients():
     assert float(ops.means({"b": terms["b"]})["b"]) == pytest.approx(11 / 3)
     slope = jax.grad(lambda x: ops.means({"x": x})["x"])(jnp.ones(3))
     np.testing.assert_array_equal(slope, 0)
+
+
+@pytest.mark.parametrize("log_ratio", [50.0, 88.0, 90.0, 1e4])
+def test_a_ratio_beyond_all_bounds_has_the_gradient_of_its_branch(log_ratio):
+    def loss(log_prob, advantage):
+        ratio = ops.importance_ratio(log_prob, jnp.zeros(1))
+        return ops.clipped_surrogate_loss(ratio, jnp.array([advantage]), EPS).sum()
+
+    value, slope = jax.value_and_grad(loss)(jnp.array([log_ratio]), 1.0)
+    np.testing.assert_allclose(value, -1.2, rtol=1e-6)  # gained enough
+    np.testing.assert_array_equal(slope, 0)
+    value, slope = jax.value_and_grad(loss)(jnp.array([log_ratio]), -1.0)
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+    assert slope[0] > 1e18  # lost by it: the way back stays open
+
+
+def test_ratios_within_the_bounds_are_exact():
+    log_ratio = jnp.linspace(-80.0, 44.0, 1000)
+    np.testing.assert_array_equal(
+        ops.importance_ratio(log_ratio, 0.0 * log_ratio), jnp.exp(log_ratio)
+    )
+
+
+def test_the_variance_of_equal_targets_is_explained_by_nothing():
+    value, target = jnp.arange(4.0), jnp.full(4, 2.0)
+    assert np.isnan(ops.explained_variance(value, target))
+    assert np.isnan(ops.explained_variance(target, target))
+    with jax.debug_nans(True):
+        assert ops.explained_variance(value, target) == 1.0

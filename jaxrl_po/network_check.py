@@ -1,0 +1,138 @@
+"""What a network given by the caller must be, checked by shapes alone before anything runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.distributions import Categorical
+from jaxrl_po.envs import Discrete, Environment
+from jaxrl_po.types import Array, Distribution, Network
+
+METHODS = sorted(name for name in vars(Distribution) if not name.startswith("_"))
+NUM_STEPS, NUM_ENVS = 3, 2  # any two numbers that differ
+
+
+def check_network(network: Any, environment: Environment, observation: Any) -> None:
+    """Raise unless a network fits an environment.
+
+    Args:
+        network: what stands in a `Network`'s place.
+        environment: whose actions it is to take.
+        observation: shape and dtype of one observation, as the network sees it.
+
+    Raises:
+        ValueError: naming the function of the network, what it returns and what is wanted.
+    """
+    if not isinstance(network, Network):
+        raise ValueError(
+            "network must be a `jaxrl_po.types.Network` of pure functions, not "
+            f"{described(network)}; `jaxrl_po.networks.make_network` shows how flax modules "
+            "become one"
+        )
+
+    def trace(key: Array) -> None:
+        memory = _call("initial_memory", network.initial_memory, NUM_ENVS)
+        if jax.tree.leaves(memory):
+            raise ValueError(
+                "network: policies with memory are not trained yet, for minibatches shuffle "
+                f"single steps: initial_memory must return an empty pytree such as (), not {memory}"
+            )
+        params = _call("init", network.init, key)
+        if not (isinstance(params, dict) and {"policy", "value"} <= set(params)):
+            keys = sorted(params) if isinstance(params, dict) else described(params)
+            raise ValueError(
+                f'network.init must return a dict with "policy" and "value", not {keys}'
+            )
+        for batch in [(NUM_ENVS,), (NUM_STEPS, NUM_ENVS)]:
+            given = params, jnp.zeros((*batch, *observation.shape), observation.dtype), memory
+            distribution, _ = _pair("policy", network.policy, "(distribution, memory)", *given)
+            _check_distribution("policy", distribution, environment, batch)
+            _check_value("value", _call("value", network.value, *given), batch)
+            distribution, value = _pair(
+                "policy_and_value", network.policy_and_value, "(distribution, value)", *given
+            )
+            _check_distribution("policy_and_value", distribution, environment, batch)
+            _check_value("policy_and_value", value, batch)
+
+    jax.eval_shape(trace, jax.random.key(0))
+
+
+def described(thing: Any) -> str:
+    """What something is, in a few words."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return f"the class {name} (an instance is wanted)" if isinstance(thing, type) else f"a {name}"
+
+
+def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return function(*given)
+    except Exception as error:
+        shapes = [list(jnp.shape(x)) for x in given[1:2]]
+        on = f" on observations {shapes[0]}" if shapes else ""
+        raise ValueError(f"network.{name} fails{on}: {type(error).__name__}: {error}") from error
+
+
+def _pair(name: str, function: Callable[..., Any], wanted: str, *given: Any) -> Any:
+    result = _call(name, function, *given)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise ValueError(f"network.{name} must return a tuple {wanted}, not {described(result)}")
+    return result
+
+
+def _check_value(name: str, value: Any, batch: tuple[int, ...]) -> None:
+    shape, dtype = jnp.shape(value), getattr(value, "dtype", None)
+    if shape != batch or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"network.{name} must return one floating-point value an observation, {list(batch)} "
+            f"of {list(batch)} observations, not {dtype or described(value)} {list(shape)}"
+        )
+
+
+def _check_distribution(
+    name: str, distribution: Any, environment: Environment, batch: tuple[int, ...]
+) -> None:
+    """A distribution of the library's kind, over the actions that the environment takes."""
+    missing = [method for method in METHODS if not hasattr(distribution, method)]
+    if missing:
+        raise ValueError(
+            f"network.{name} must return a distribution like those of `jaxrl_po.distributions`; "
+            f"{described(distribution)} has no {', '.join(missing)}"
+        )
+    space = environment.action_space
+    if isinstance(distribution, Categorical) and isinstance(space, Discrete):
+        logits = distribution.logits.shape
+        if logits != (*batch, space.n):
+            raise ValueError(
+                f"network.{name} gives logits {list(logits)} for {list(batch)} observations and "
+                f"{space.n} actions: they must be {[*batch, space.n]}"
+            )
+
+    def numbers() -> tuple[Array, dict[str, Array]]:
+        action = distribution.sample(distribution.noise(jax.random.key(0)))
+        return distribution.to_env(action), {
+            "log_prob": distribution.log_prob(action),
+            "entropy": distribution.entropy(),
+            "kl": distribution.kl(distribution),
+        }
+
+    taken, of_each = _call(f"{name}'s distribution", numbers)
+    wanted: tuple[int, ...]
+    kind: Any
+    if isinstance(space, Discrete):
+        wanted, kind = batch, jnp.integer
+    else:
+        wanted, kind = (*batch, len(space.low)), jnp.floating
+    if taken.shape != wanted or not jnp.issubdtype(taken.dtype, kind):
+        raise ValueError(
+            f"network.{name} must give actions of {kind.__name__} type and shape {list(wanted)} "
+            f"for {list(batch)} observations and {space}, not {taken.dtype} {list(taken.shape)}"
+        )
+    for method, number in of_each.items():
+        if number.shape != batch:
+            raise ValueError(
+                f"network.{name}: the distribution's {method} must have shape {list(batch)}, "
+                f"one number an observation, not {list(number.shape)}"
+            )
