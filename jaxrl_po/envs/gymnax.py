@@ -205,7 +205,7 @@ def _check_time_limit(env: Any, params: Any, action: Array) -> None:
 def _override(params: Any, changes: Mapping[str, Any]) -> Any:
     if not changes:
         return params
-    if isinstance(params, type) or not dataclasses.is_dataclass(params):
+    if not hasattr(params, "__dataclass_fields__"):
         raise ValueError(f"env_params: this environment's parameters have no names: {params!r}")
     fields = {field.name: field for field in dataclasses.fields(params)}
     for name in changes:
