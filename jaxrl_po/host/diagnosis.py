@@ -23,31 +23,28 @@ def make_diagnosis(
     the same rollout can be had again.
     """
     environment, _ = make_parts(config, env, network)
-    found: set[str] = set()
+    found: list[str] = []
 
-    def note(name: str, value: PyTree) -> Array:
-        """0, once the host has seen whether the value is finite."""
+    def look(**finite: np.ndarray) -> np.ndarray:
+        if not found:  # what follows from the first that is not finite is no cause
+            found.extend(name for name, flags in finite.items() if not np.all(flags))
+        return np.zeros(np.shape(finite["observation"]), np.float32)
 
-        def look(finite: np.ndarray) -> np.ndarray:
-            if not np.all(finite):
-                found.add(name)
-            return np.zeros(np.shape(finite), np.float32)
-
-        zero = jax.ShapeDtypeStruct((), jnp.float32)
-        return jax.pure_callback(look, zero, all_finite(value), vmap_method="expand_dims")
-
-    def seen(observation: PyTree) -> PyTree:
-        zero = note("observation", observation)
+    def noted(observation: PyTree, **others: Array) -> PyTree:
+        """The observation, once the host has seen whether all is finite."""
+        finite = {name: all_finite(x) for name, x in (("observation", observation), *others.items())}
+        zero = jax.pure_callback(
+            look, jax.ShapeDtypeStruct((), jnp.float32), **finite, vmap_method="expand_dims"
+        )
         return jax.tree.map(lambda x: x + zero.astype(x.dtype), observation)
 
     def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
         observation, state = environment.reset(key, params)
-        return seen(observation), state
+        return noted(observation), state
 
     def step(key: Array, state: PyTree, action: Array, params: PyTree) -> Any:
         observation, state, reward, *ends = environment.step(key, state, action, params)
-        reward = reward + note("reward", reward).astype(reward.dtype)
-        return seen(observation), state, reward, *ends
+        return noted(observation, reward=reward), state, reward, *ends
 
     watched = environment._replace(reset=reset, step=step)
     _, iterate = make_step(config.replace(env_params={}), watched, network)
@@ -55,9 +52,10 @@ def make_diagnosis(
 
     def diagnose(state: TrainState) -> list[str]:
         found.clear()
-        if not all_finite(state.rollout.observation):
-            found.add("observation")
-        jax.block_until_ready(rollout(state))
-        return sorted(found)
+        with jax.debug_nans(False), jax.debug_infs(False):
+            if not all_finite(state.rollout.observation):
+                found.append("observation")
+            jax.block_until_ready(rollout(state))
+        return list(found)
 
     return diagnose

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl_po.host.divergence import LARGEST_PARAMETER
-from jaxrl_po.host.segments import EPISODE_MEANS, Assessment
+from jaxrl_po.host.segments import Assessment
 from jaxrl_po.types import Array
 
 
@@ -27,7 +27,7 @@ def divergence(
             row = {name: values[s, state_iteration - first] for name, values in metrics.items()}
             broken = {n: str(x) for n, x in row.items() if not np.isfinite(x)}
             if not row["num_episodes"]:  # a mean over no episodes is NaN in health too
-                broken = {n: x for n, x in broken.items() if n not in EPISODE_MEANS}
+                broken = {n: x for n, x in broken.items() if not n.startswith("episode_")}
             events.append(
                 {
                     "event": "diverged",
@@ -52,6 +52,12 @@ def excess(seeds: list[int], first: int, excessive: np.ndarray) -> list[dict[str
         for seed, flags in zip(seeds, excessive, strict=True)
         if flags.any()
     ]
+
+
+def divergence_text(event: dict[str, Any]) -> str:
+    """What is said of it where it ends the run."""
+    causes = ", ".join(event["not_finite"])
+    return f"seed {event['seed']} diverged in iteration {event['iteration']} ({causes})"
 
 
 def excess_text(event: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -107,6 +108,8 @@ def visit(
     for event in seen.events:
         if event["event"] == "excessive":
             session.warn(events.excess_text(event))
+        elif jax.config.jax_debug_nans:
+            raise FloatingPointError(events.divergence_text(event))
     news = [*news, *seen.events]
     done = training.done
     scheduled = done % (length * settings.evaluate_every) == 0 or done == config.num_iterations

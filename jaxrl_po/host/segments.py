@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.evaluate import Evaluation, evaluate
@@ -16,7 +15,6 @@ from jaxrl_po.types import Array, Network, TrainState
 
 # Training's keys come from splits of the seed's key, which are folds of 0, 1, 2, …
 EVALUATION_STREAM = 0x6576616C
-EPISODE_MEANS = ("episode_return", "episode_length")  # NaN where no episode finished
 
 
 class Assessment(NamedTuple):
@@ -30,7 +28,7 @@ class Segment(NamedTuple):
     """What a segment leaves; of L iterations' numbers, those that were done are filled."""
 
     state: TrainState
-    metrics: dict[str, Array]  # [L] each; means over no episodes are 0
+    metrics: dict[str, Array]  # [L] each
     excessive: Array  # [L] whether a parameter was beyond its bounds
 
 
@@ -75,12 +73,9 @@ def make_programs(
         # An iteration that diverged is not entered. What is left is the state before it, its key
         # included, so each further iteration fails alike and the member stays there.
         finite = is_finite(metrics, new_state)
-        # Programs run under jax_debug_nans too: there a NaN is to mean that something went wrong.
-        none = metrics["num_episodes"] == 0
-        means = {n: jnp.where(none, 0, metrics[n]) for n in EPISODE_MEANS}
         return Segment(
             jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state),
-            {**metrics, **means},
+            metrics,
             is_excessive(new_state.params),
         )
 
@@ -105,10 +100,3 @@ def make_programs(
         )
 
     return SegmentPrograms(start, advance, assess)
-
-
-def known_means(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Metrics of segments, with NaN for means over no episodes."""
-    none = metrics["num_episodes"] == 0
-    means = {n: np.where(none, np.nan, metrics[n]).astype(metrics[n].dtype) for n in EPISODE_MEANS}
-    return {**metrics, **means}

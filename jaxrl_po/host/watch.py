@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_po.config import Config
 from jaxrl_po.host import events
 from jaxrl_po.host.diagnosis import make_diagnosis
-from jaxrl_po.host.segments import Segment, known_means
+from jaxrl_po.host.segments import Segment
 from jaxrl_po.types import Network, PyTree
 
 
@@ -41,12 +41,10 @@ class Watch:
     def look(self, segments: list[Segment], first: int, count: int) -> Seen:
         """Take note of the `count` iterations after the `first` ones."""
         blocks = [segment.state for segment in segments]
-        metrics = known_means(
-            {
-                name: np.concatenate([np.asarray(s.metrics[name]) for s in segments])[:, :count]
-                for name in segments[0].metrics
-            }
-        )
+        metrics = {
+            name: np.concatenate([np.asarray(s.metrics[name]) for s in segments])[:, :count]
+            for name in segments[0].metrics
+        }
         reached = _iterations(blocks)
         # A seed that diverges here did one iteration more than its state has; before, none.
         num_done = np.where(reached < first, 0, np.minimum(reached - first + 1, count))
