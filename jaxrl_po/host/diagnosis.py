@@ -32,7 +32,9 @@ def make_diagnosis(
 
     def noted(observation: PyTree, **others: Array) -> PyTree:
         """The observation, once the host has seen whether all is finite."""
-        finite = {name: all_finite(x) for name, x in (("observation", observation), *others.items())}
+        finite = {
+            name: all_finite(x) for name, x in (("observation", observation), *others.items())
+        }
         zero = jax.pure_callback(
             look, jax.ShapeDtypeStruct((), jnp.float32), **finite, vmap_method="expand_dims"
         )

@@ -108,7 +108,7 @@ def visit(
     for event in seen.events:
         if event["event"] == "excessive":
             session.warn(events.excess_text(event))
-        elif jax.config.jax_debug_nans:
+        elif jax.debug_nans.value:
             raise FloatingPointError(events.divergence_text(event))
     news = [*news, *seen.events]
     done = training.done

@@ -31,9 +31,11 @@ def read_curves(path: Path) -> Curves:
     try:
         with path.open(newline="") as file:
             rows = csv.DictReader(file)
+            if lacking := set(COLUMNS) - set(rows.fieldnames or COLUMNS):
+                raise ValueError(f"it has no column {', '.join(sorted(lacking))}")
             table = np.array([[float(row[name]) for name in COLUMNS] for row in rows])
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
     table = table.reshape(-1, len(COLUMNS))
     seeds = np.unique(table[:, 0])
     ends = np.unique(table[:, 1])

@@ -170,9 +170,9 @@ def contents(directory):
 
 
 def test_second_process_on_a_directory_is_refused(paused):
-    with lock(paused):
-        with pytest.raises(ValueError, match=f"in use by another process .pid {os.getpid()}"):
-            resume(paused, env=ENV)
+    message = f"in use by another process .pid {os.getpid()}"
+    with lock(paused), pytest.raises(ValueError, match=message):
+        resume(paused, env=ENV)
     resume(paused, env=ENV, quiet=True)
 
 
