@@ -25,7 +25,7 @@ def make_diagnosis(
     environment, _ = make_parts(config, env, network)
     found: list[str] = []
 
-    def look(**finite: np.ndarray) -> np.ndarray:
+    def look(finite: dict[str, np.ndarray]) -> np.ndarray:
         if not found:  # what follows from the first that is not finite is no cause
             found.extend(name for name, flags in finite.items() if not np.all(flags))
         return np.zeros(np.shape(finite["observation"]), np.float32)
@@ -36,7 +36,7 @@ def make_diagnosis(
             name: all_finite(x) for name, x in (("observation", observation), *others.items())
         }
         zero = jax.pure_callback(
-            look, jax.ShapeDtypeStruct((), jnp.float32), **finite, vmap_method="expand_dims"
+            look, jax.ShapeDtypeStruct((), jnp.float32), finite, vmap_method="expand_dims"
         )
         return jax.tree.map(lambda x: x + zero.astype(x.dtype), observation)
 
