@@ -68,9 +68,11 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
             stack.callback(output.close)
         records = None
         if directory:
-            records = open_records(session, training, directory, restored)
+            records = open_records(session, directory, restored)
             stack.enter_context(closing(records))
             outputs += records.loggers
+        if directory and restored:
+            logs.check_columns(directory, training.metric_names)
         news = [] if resumption is None else resumed(session, training, records, resumption)
         notice = "" if session.console.quiet else "finishing the segment"
         requests = stack.enter_context(stop_requests(directory is not None, notice))
@@ -137,12 +139,8 @@ def visit(
             records.checkpoint(done, training.blocks)
 
 
-def open_records(
-    session: Session, training: Training, directory: Path, restored: Checkpoint | None
-) -> Records:
-    """The files of a run directory, which must be this version's."""
-    if restored:
-        logs.check_columns(directory, training.metric_names)
+def open_records(session: Session, directory: Path, restored: Checkpoint | None) -> Records:
+    """The files of a run directory."""
     description = session.description
     return Records(
         directory,

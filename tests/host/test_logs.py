@@ -36,10 +36,12 @@ def damage(path, how):
         return
     if how == "flipped":
         data[len(data) // 2] ^= 1
-    path.write_bytes({"truncated": data[:-20], "emptied": b"", "flipped": data}[how])
+    path.write_bytes(
+        {"truncated": data[:-20], "emptied": b"", "flipped": data, "cut": data[:40]}[how]
+    )
 
 
-@pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "gone"])
+@pytest.mark.parametrize("how", ["truncated", "cut", "emptied", "flipped", "gone"])
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics_log_is_brought_back_from_the_other(name, how, paused, original, capsys):
     assert b"nan" in (paused / "metrics.csv").read_bytes()

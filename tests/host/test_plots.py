@@ -18,7 +18,7 @@ def finished(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("name", ["$_", "a$b$", r"\frac{$x$}", "x^{", "%s {0}", "\udcff"])
+@pytest.mark.parametrize("name", ["$_$", "a$_", "a$b$", r"\frac{$x$}", "x^{", "%s {0}", "\udcff"])
 def test_any_name_of_a_directory_can_be_drawn(name, finished, tmp_path):
     directory = shutil.copytree(finished, tmp_path / name)
     assert plot_run(directory).read_bytes().startswith(b"\x89PNG")
