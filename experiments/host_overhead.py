@@ -59,11 +59,11 @@ def make_variants(config: Config, num_seeds: int) -> dict[str, Callable[[], None
         for first in range(0, config.num_iterations, length):
             count = min(length, config.num_iterations - first)
             outputs = advance(blocks, np.int32(count))
-            blocks = [state for state, _ in outputs]
+            blocks = [segment.state for segment in outputs]
             if records:
                 metrics = {
-                    name: np.concatenate([block[name] for _, block in outputs])[:, :count]
-                    for name in outputs[0][1]
+                    name: np.concatenate([segment.metrics[name] for segment in outputs])[:, :count]
+                    for name in outputs[0].metrics
                 }
                 iterations = np.arange(first + 1, first + count + 1)
                 visit = Visit(
@@ -83,7 +83,7 @@ def make_variants(config: Config, num_seeds: int) -> dict[str, Callable[[], None
 
     def with_files(checkpoints: bool) -> None:
         directory = Path(tempfile.mkdtemp())
-        records = Records(directory, settings.keep_checkpoints, description, None)
+        records = Records(directory, settings.keep_checkpoints, description, "", None)
         visits(records, checkpoints)
         records.close()
         shutil.rmtree(directory)

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from jaxrl_po.host.files import write_whole
+from jaxrl_po.host.files import TEMPORARY, write_whole
 
 NAME = re.compile(r"(?P<iteration>\d{10})-(?P<digest>[0-9a-f]{32})\.safetensors")
 
@@ -46,15 +46,25 @@ def save(
     return path
 
 
+def files(directory: Path) -> list[Path]:
+    """The checkpoints in a directory, oldest first; what has another name is not ours."""
+    return sorted(path for path in directory.glob("*.safetensors") if NAME.fullmatch(path.name))
+
+
 def load_newest(directory: Path) -> tuple[Checkpoint | None, list[Damaged]]:
     """The newest checkpoint that is intact, and the damaged ones that are newer."""
     damaged: list[Damaged] = []
-    for path in sorted(directory.glob("*.safetensors"), reverse=True):
+    for path in reversed(files(directory)):
         try:
             return load(path), damaged
         except (ValueError, OSError) as error:
             damaged.append(Damaged(path, str(error)))
     return None, damaged
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged checkpoint a name that is no checkpoint's."""
+    return path.rename(path.with_name(path.name + ".damaged"))
 
 
 def load(path: Path) -> Checkpoint:
@@ -70,27 +80,27 @@ def load(path: Path) -> Checkpoint:
     if _digest(data) != name["digest"]:
         raise ValueError(f"{path.name} is damaged: its bytes are not those its name stands for")
     try:
-        with_notes = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        notes = json.loads(header["__metadata__"]["notes"])
         arrays = safetensors.numpy.load(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a safetensors file: {error}") from error
-    notes = json.loads(with_notes["__metadata__"]["notes"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} holds no checkpoint: {error}") from error
     return Checkpoint(int(name["iteration"]), arrays, notes)
 
 
 def find(directory: Path, iteration: int) -> Path | None:
     """The file of an iteration's checkpoint."""
-    return next(iter(directory.glob(f"{iteration:010d}-*.safetensors")), None)
+    return next((x for x in files(directory) if x.name.startswith(f"{iteration:010d}-")), None)
 
 
 def keep_only(directory: Path, num_newest: int, iteration: int | None) -> None:
-    """Delete all but the newest checkpoints and that of one iteration, and unfinished files."""
-    paths = sorted(directory.glob("*.safetensors"))
-    for path in paths[:-num_newest]:
+    """Delete all but the newest checkpoints and that of one iteration, and unfinished ones."""
+    for path in files(directory)[:-num_newest]:
         if iteration is None or not path.name.startswith(f"{iteration:010d}-"):
             path.unlink()
-    for path in directory.glob("*.tmp"):
-        path.unlink()
+    for path in directory.glob(f"*{TEMPORARY}"):
+        if NAME.fullmatch(path.name.removesuffix(TEMPORARY)):
+            path.unlink()
 
 
 def _digest(data: bytes) -> str:

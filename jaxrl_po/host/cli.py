@@ -90,7 +90,7 @@ def resume_command(
         tensorboard: log for TensorBoard too
         wandb: log to this project of Weights & Biases too
     """
-    config, _, _ = read_description(Path(directory))
+    config = read_description(Path(directory)).config
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     resume(directory, config, loggers=_loggers(config, Path(directory), tensorboard, wandb))

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_po.host.divergence import LARGEST_PARAMETER
 from jaxrl_po.host.segments import Assessment
 from jaxrl_po.types import Array
 
@@ -25,17 +26,46 @@ def divergence(
         if first <= state_iteration < first + count:
             row = {name: values[s, state_iteration - first] for name, values in metrics.items()}
             broken = {n: str(x) for n, x in row.items() if not np.isfinite(x)}
-            # A mean over no episodes is NaN in health too.
-            broken = {n: x for n, x in broken.items() if not n.startswith("episode_")}
+            if not row["num_episodes"]:  # a mean over no episodes is NaN in health too
+                broken = {n: x for n, x in broken.items() if not n.startswith("episode_")}
             events.append(
                 {
                     "event": "diverged",
                     "seed": seed,
                     "iteration": state_iteration + 1,
-                    "not_finite": broken or {"state": "nan"},
+                    "not_finite": broken or {"parameter": "nan or inf"},
                 }
             )
     return events
+
+
+def excess(seeds: list[int], first: int, excessive: np.ndarray) -> list[dict[str, Any]]:
+    """Events for the seeds that had a parameter beyond its bounds, with the first iteration.
+
+    Args:
+        seeds: [S].
+        first: iterations done before the segment.
+        excessive: whether they had in each of its iterations [S, C].
+    """
+    return [
+        {"event": "excessive", "seed": seed, "iteration": first + int(flags.argmax()) + 1}
+        for seed, flags in zip(seeds, excessive, strict=True)
+        if flags.any()
+    ]
+
+
+def divergence_text(event: dict[str, Any]) -> str:
+    """What is said of it where it ends the run."""
+    causes = ", ".join(event["not_finite"])
+    return f"seed {event['seed']} diverged in iteration {event['iteration']} ({causes})"
+
+
+def excess_text(event: dict[str, Any]) -> str:
+    """What the terminal says of it."""
+    return (
+        f"seed {event['seed']} has a parameter beyond ±{LARGEST_PARAMETER:g} since iteration "
+        f"{event['iteration']}: it goes on, but a sweep would count it as diverged"
+    )
 
 
 def evaluation(seeds: list[int], iteration: int, assessment: Assessment) -> list[dict[str, Any]]:

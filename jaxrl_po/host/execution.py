@@ -79,7 +79,9 @@ def compile_blocks(
 
     def call(blocks: list[PyTree], *shared: Any) -> list[PyTree]:
         def call_one(block: PyTree) -> PyTree:
-            return jax.block_until_ready(compiled(block, *shared))
+            # Means over no episodes are NaN by design; what diverged is seen, and told by name.
+            with jax.debug_nans(False), jax.debug_infs(False):
+                return jax.block_until_ready(compiled(block, *shared))
 
         if len(blocks) == 1:
             return [call_one(blocks[0])]

@@ -1,11 +1,14 @@
 """The learning curve of a run directory, with a band over its seeds."""
 
 import csv
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl_po.host.directory import CURVE
+from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.statistics import latest_mean
 
 MAX_POINTS = 100
@@ -20,10 +23,19 @@ class Curves(NamedTuple):
 
 
 def read_curves(path: Path) -> Curves:
-    """Learning curves from a metrics.csv, thinned to `MAX_POINTS` means over whole episodes."""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        table = np.array([[float(row[name]) for name in COLUMNS] for row in rows])
+    """Learning curves from a metrics.csv, thinned to `MAX_POINTS` means over whole episodes.
+
+    Raises:
+        ValueError: naming the file, when it is no such table.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = csv.DictReader(file)
+            if lacking := set(COLUMNS) - set(rows.fieldnames or COLUMNS):
+                raise ValueError(f"it has no column {', '.join(sorted(lacking))}")
+            table = np.array([[float(row[name]) for name in COLUMNS] for row in rows])
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     table = table.reshape(-1, len(COLUMNS))
     seeds = np.unique(table[:, 0])
     ends = np.unique(table[:, 1])
@@ -44,7 +56,12 @@ def read_curves(path: Path) -> Curves:
 
 
 def plot_run(directory: Path) -> Path:
-    """Draw `learning_curve.png` in a run directory: mean over seeds, ± one standard deviation."""
+    """Draw `learning_curve.png` in a run directory: mean over seeds, ± one standard deviation.
+
+    Raises:
+        ValueError: when metrics.csv is damaged.
+        OSError: when it cannot be read, or the figure not be written.
+    """
     from matplotlib.figure import Figure  # half a second: only when a run ends
 
     points, returns = read_curves(directory / "metrics.csv")
@@ -56,12 +73,12 @@ def plot_run(directory: Path) -> Path:
         mean, deviation = np.nanmean(returns, axis=0), np.nanstd(returns, axis=0)
         axes.fill_between(points, mean - deviation, mean + deviation, alpha=0.25, linewidth=0)
         axes.plot(points, mean)
-    axes.set(
-        xlabel="environment steps",
-        ylabel="episode return",
-        title=f"{directory.name}: {len(returns)} seed(s), mean ± sd",
-    )
+    axes.set(xlabel="environment steps", ylabel="episode return")
+    name = directory.resolve().name.encode(errors="replace").decode()
+    # A name is no formula, whatever dollars it has.
+    axes.set_title(f"{name}: {len(returns)} seed(s), mean ± sd", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path = directory / "learning_curve.png"
-    figure.savefig(path, dpi=110)
-    return path
+    data = io.BytesIO()
+    figure.savefig(data, dpi=110)
+    write_whole(directory / CURVE, data.getvalue())
+    return directory / CURVE

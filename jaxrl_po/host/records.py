@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_po.config import Config
-from jaxrl_po.host import checkpoint
+from jaxrl_po.host import checkpoint, logs
 from jaxrl_po.host.arrays import to_host
 from jaxrl_po.host.checkpoint import Checkpoint
-from jaxrl_po.host.files import AppendFile
+from jaxrl_po.host.directory import STREAMS
+from jaxrl_po.host.files import AppendFile, sync_directory
 from jaxrl_po.host.logging import Logger, event_logger, table_logger
+from jaxrl_po.host.numpy_policy import read_folder
 from jaxrl_po.host.policy import policy_arrays, write_policy
 from jaxrl_po.host.segments import Assessment
 from jaxrl_po.types import PyTree
-
-STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
 
 
 class Best(NamedTuple):
@@ -40,21 +40,46 @@ class Records:
         directory: Path,
         keep: int,
         policy_description: dict[str, Any],
+        run_id: str,
         restored: Checkpoint | None,
     ) -> None:
-        """Open the files, cut back to where the restored checkpoint was made."""
+        """Open the files, mended and cut back to where the restored checkpoint was made.
+
+        Raises:
+            ValueError: naming a log that cannot be mended.
+        """
+        self.checkpoints = directory / "checkpoints"
         self._keep = keep
         self._directory = directory
         self._policy_description = policy_description
-        (directory / "checkpoints").mkdir(exist_ok=True)
-        positions = restored.notes["positions"] if restored else {}
-        self._files = {n: AppendFile(directory / n, positions.get(n, 0)) for n in STREAMS}
-        self.short = [name for name, file in self._files.items() if file.missing > 0]
+        self._run_id = run_id
+        notes: dict[str, Any] = {"positions": dict.fromkeys(STREAMS, 0)}
+        if restored:
+            notes = restored.notes
+        positions, self.mended = logs.mend(directory, notes["positions"], notes.get("digests", {}))
+        self.checkpoints.mkdir(exist_ok=True)
+        self._files = {name: AppendFile(directory / name, positions[name]) for name in STREAMS}
+        sync_directory(directory)
         jsonl, csv, events = self._files.values()
         self.loggers: list[Logger] = [table_logger(jsonl, csv), event_logger(events)]
-        self._best = Best(**restored.notes["best"]) if restored else Best()
+        self._best = Best(**notes["best"]) if restored else Best()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._pending: list[Future[Any]] = []
+
+    def lost_policy(self) -> tuple[int, float] | None:
+        """Where the saved policy is gone: iteration of the best evaluation, and its own return.
+
+        The next evaluation then counts as the best so far.
+        """
+        best = self._best
+        if best.iteration is None or best.policy_return == -np.inf:
+            return None
+        try:
+            read_folder(self._directory / "policy")
+        except (ValueError, OSError):
+            self._best = Best()
+            return best.iteration, best.policy_return
+        return None
 
     def evaluated(
         self,
@@ -90,7 +115,9 @@ class Records:
     def checkpoint(self, iteration: int, blocks: list[PyTree]) -> None:
         """Save the state of all seeds, and where the logs stand."""
         notes = {
+            "run": self._run_id,
             "positions": {name: file.position for name, file in self._files.items()},
+            "digests": {name: file.digest for name, file in self._files.items()},
             "best": self._best._asdict(),
         }
         self._submit(self._write_checkpoint, iteration, to_host(blocks), notes)
@@ -119,6 +146,5 @@ class Records:
     ) -> None:
         for file in self._files.values():
             file.sync()
-        folder = self._directory / "checkpoints"
-        checkpoint.save(folder, iteration, arrays, notes)
-        checkpoint.keep_only(folder, self._keep, notes["best"]["iteration"])
+        checkpoint.save(self.checkpoints, iteration, arrays, notes)
+        checkpoint.keep_only(self.checkpoints, self._keep, notes["best"]["iteration"])

@@ -26,12 +26,12 @@ class RunResult(NamedTuple):
 def summary(result: RunResult) -> str:
     """The final policies' return over seeds, and what training took."""
     sampled, greedy = (
-        e.episode_return.mean(axis=1) for e in (result.evaluation, result.greedy_evaluation)
+        np.asarray(e.episode_return).mean(axis=1)
+        for e in (result.evaluation, result.greedy_evaluation)
     )
     num_seeds, num_episodes = result.evaluation.episode_return.shape
     text = (
-        f"final return {sampled.mean():.1f} ± {sampled.std():.1f} sampled, "
-        f"{greedy.mean():.1f} ± {greedy.std():.1f} greedy "
+        f"final return {_over_seeds(sampled)} sampled, {_over_seeds(greedy)} greedy "
         f"({num_seeds} seed(s) x {num_episodes} episodes)"
     )
     if result.diverged:
@@ -49,3 +49,9 @@ def summary(result: RunResult) -> str:
         f"evaluation took {result.evaluation_seconds / running:.1%} of the time, "
         f"logs and checkpoints {result.host_seconds / running:.1%}"
     )
+
+
+def _over_seeds(values: np.ndarray) -> str:
+    """Mean ± standard deviation; of one seed there is no spread to tell of."""
+    with np.errstate(invalid="ignore"):  # infinite returns have no deviation
+        return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")

@@ -5,25 +5,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from rich.console import Console
 
 from jaxrl_po.config import Config
-from jaxrl_po.host import checkpoint
+from jaxrl_po.host import checkpoint, logs
 from jaxrl_po.host.arguments import integer, seeds
-from jaxrl_po.host.arrays import from_host
+from jaxrl_po.host.conditions import check_state_flags, differences
 from jaxrl_po.host.directory import (
+    Description,
     RunSettings,
     changed_fields,
+    describe,
     read_description,
+    refuse_occupied,
     write_description,
 )
 from jaxrl_po.host.files import lock
 from jaxrl_po.host.logging import Logger
-from jaxrl_po.host.loop import Session, train
+from jaxrl_po.host.loop import Resumption, Session, train
 from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.segments import make_programs
+from jaxrl_po.host.training import restore
 from jaxrl_po.train import as_config, make_parts
 from jaxrl_po.types import Network, TrainState
 
@@ -72,7 +74,8 @@ def run(
         quiet: print nothing.
 
     Raises:
-        ValueError: naming the argument that is out of range, or a directory that holds a run.
+        ValueError: naming the argument that is out of range, or what is in the directory that
+            a run would write over.
         OSError: when the directory cannot be written; what was saved before stays usable.
     """
     config = as_config(config)
@@ -92,18 +95,15 @@ def run(
     )
     until = until if until is None else integer("until", until)
     console = Console(quiet=quiet)
-    session = Session(config, settings, env, network, until, loggers, console)
+    session = Session(describe(config, settings), env, network, until, loggers, console)
     if directory is None:
         return train(session, None, None)
     path = Path(directory)
+    refuse_occupied(path)  # before the lock leaves a file there
     with lock(path):
-        if (path / "config.json").exists():
-            raise ValueError(
-                f"directory={str(path)!r} already holds a run: "
-                f"resume it (python -m jaxrl_po resume {path}) or choose another"
-            )
+        refuse_occupied(path)
         console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
-        write_description(path, config, settings)
+        write_description(path, session.description)
         return train(session, path, None)
 
 
@@ -133,7 +133,7 @@ def resume(
         ValueError: naming the fields that changed, or what in the directory cannot be used.
     """
     path, console = Path(directory), Console(quiet=quiet)
-    saved, settings, versions = read_description(path)
+    saved, settings, began, run_id = read_description(path)
     config = saved if config is None else as_config(config)
     if changed := changed_fields(saved, config):
         raise ValueError(
@@ -147,22 +147,55 @@ def resume(
             f"resume was given {given or 'none'}"
         )
     until = until if until is None else integer("until", until)
+    check_state_flags(path, began)
+    description = Description(config, settings, began, run_id)
+    session = Session(description, env, network, until, loggers, console)
     with lock(path):
-        restored, damaged = checkpoint.load_newest(path / "checkpoints")
-        for file in damaged:
-            console.print(f"not used: {file.reason}", style="red", soft_wrap=True, markup=False)
-        if damaged and restored is None:
-            raise ValueError(f"no checkpoint in {path / 'checkpoints'} is intact")
-        if versions["jax"] != jax.__version__ or versions["backend"] != jax.default_backend():
-            console.print(
-                f"the run began on {versions['backend']} with jax {versions['jax']}: "
-                "from here on it may differ in the last bits from an uninterrupted one",
-                soft_wrap=True,
-            )
+        resumption = find_checkpoint(session, path)
         if config != saved:
-            write_description(path, config, settings)
-        session = Session(config, settings, env, network, until, loggers, console)
-        return train(session, path, restored)
+            write_description(path, description)
+        return train(session, path, resumption)
+
+
+def find_checkpoint(session: Session, path: Path) -> Resumption | None:
+    """What a run in a directory goes on from; None where it has not come to a checkpoint.
+
+    Raises:
+        ValueError: when there was one, and none that is intact is left.
+    """
+    folder, (config, settings, began, run_id) = path / "checkpoints", session.description
+    restored, damaged = checkpoint.load_newest(folder)
+    if damaged and restored is None:
+        raise ValueError(f"no checkpoint in {folder} is intact: put one back")
+    if restored is None:
+        reached = logs.reached(path)
+        # A first segment is logged before its checkpoint is written.
+        if reached > min(settings.segment_length, config.num_iterations) or (
+            reached and not folder.is_dir()
+        ):
+            raise ValueError(
+                f"{path} has no checkpoint, though its logs tell of {reached} iterations: put "
+                f"{folder} back, or begin again in another directory"
+            )
+        if reached:
+            session.warn(
+                f"the run was stopped before its first checkpoint: it begins again, and the "
+                f"{reached} iteration(s) in its logs are done anew"
+            )
+        return None
+    if restored.notes.get("run", run_id) != run_id:
+        name = checkpoint.find(folder, restored.iteration)
+        raise ValueError(f"{name} belongs to another run: move it away")
+    notices = [
+        f"not used: {file.reason}; it is now {checkpoint.set_aside(file.path).name}"
+        for file in damaged
+    ]
+    if differing := differences(began):
+        notices.append(
+            f"the run began under other conditions ({'; '.join(differing)}): from here on it may "
+            "differ in the last bits from an uninterrupted one"
+        )
+    return Resumption(restored, notices)
 
 
 def load_state(
@@ -184,7 +217,8 @@ def load_state(
         ValueError: when the directory holds no such state, or a damaged one.
     """
     folder = Path(directory) / "checkpoints"
-    config, settings, _ = read_description(Path(directory))
+    config, settings, began, _ = read_description(Path(directory))
+    check_state_flags(Path(directory), began)
     saved, _ = checkpoint.load_newest(folder)
     if saved is None:
         raise ValueError(f"there is no intact checkpoint in {folder}")
@@ -194,9 +228,8 @@ def load_state(
         if path is None:
             raise ValueError(f"no checkpoint in {folder} has been evaluated yet")
         saved = checkpoint.load(path)
-    start = make_programs(config, env, network, settings).start
-    numbers = np.zeros(settings.num_seeds, np.uint32)
-    return config, from_host(jax.eval_shape(jax.vmap(start), numbers), saved.arrays)
+    programs = make_programs(config, env, network, settings)
+    return config, restore(programs, settings.num_seeds, saved)
 
 
 def given_parts(env: Any, network: Network | None) -> list[str]:

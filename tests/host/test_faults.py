@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from jaxrl_po import resume, run
-from jaxrl_po.host import checkpoint
-from jaxrl_po.host.files import lock, write_whole
+from jaxrl_po.host import checkpoint, logs
+from jaxrl_po.host.directory import RunSettings, describe, write_description
+from jaxrl_po.host.files import TEMPORARY, lock, write_whole
 from tests.host.small import RUN, config, random_walk, same
 
 ENV = random_walk()
+SETTINGS_OF_RUN = RunSettings(0, 1, 2, 1, 4, 8, 3, ["env"])
 SETTINGS = {"env": ENV, "segment_length": 2, **RUN}
 
 
@@ -79,9 +81,10 @@ def test_file_that_cannot_be_written_whole_stays_as_it_was(step, tmp_path, monke
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_full_disk_under_the_logs_names_the_file(tmp_path):
+    write_description(tmp_path, describe(config(), SETTINGS_OF_RUN))
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"cannot write .*metrics.csv: No space left on device"):
-        run(config(), directory=tmp_path, **SETTINGS)
+        resume(tmp_path, env=ENV, quiet=True)
 
 
 def test_directory_that_cannot_be_written_is_named(tmp_path):
@@ -127,53 +130,55 @@ def test_no_intact_checkpoint_is_an_error(paused):
 
 
 def test_unfinished_files_are_ignored_and_cleared(paused, whole):
-    unfinished = paused / "checkpoints" / "0000000099-00.safetensors.tmp"
+    name = f"0000000099-{32 * '0'}.safetensors{TEMPORARY}"
+    unfinished = paused / "checkpoints" / name
     unfinished.write_bytes(b"half")
     assert same(resume(paused, env=ENV, quiet=True).state, whole.state)
     assert not unfinished.exists()
 
 
-def test_run_that_never_reached_a_checkpoint_starts_again(paused, whole):
-    for path in checkpoints(paused):
-        path.unlink()
-    assert same(resume(paused, env=ENV, quiet=True).state, whole.state)
-    lines = (paused / "metrics.jsonl").read_text().splitlines()
+def test_run_that_never_reached_a_checkpoint_starts_again(tmp_path, monkeypatch, whole, capsys):
+    def killed(*args):
+        raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", killed)
+        with pytest.raises(MemoryError):
+            run(config(), directory=tmp_path / "run", **SETTINGS)
+    assert logs.reached(tmp_path / "run") == 2
+    assert same(resume(tmp_path / "run", env=ENV).state, whole.state)
+    assert "before its first checkpoint: it begins again" in capsys.readouterr().out
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in lines] == list(range(1, 9))
 
 
-def test_lines_that_got_lost_are_reported(paused, capsys):
-    os.truncate(paused / "metrics.jsonl", 100)
-    resume(paused, env=ENV)
-    assert "metrics.jsonl lacks lines" in capsys.readouterr().out
+@pytest.mark.parametrize("lost", ["files", "folder"])
+def test_run_whose_checkpoints_are_gone_does_not_start_over(lost, paused):
+    shutil.rmtree(paused / "checkpoints")
+    if lost == "files":
+        (paused / "checkpoints").mkdir()
+    before = contents(paused)
+    with pytest.raises(ValueError, match="has no checkpoint, though its logs tell of 6 iterations"):
+        resume(paused, env=ENV, quiet=True)
+    assert contents(paused) == before
+
+
+def contents(directory):
+    """Every file but the lock, by name."""
+    files = (p for p in sorted(directory.rglob("*")) if p.is_file() and p.name != "lock")
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 def test_second_process_on_a_directory_is_refused(paused):
-    with lock(paused):
-        for attempt in (lambda: resume(paused, env=ENV), lambda: run(config(), directory=paused)):
-            with pytest.raises(ValueError, match=f"in use by another process .pid {os.getpid()}"):
-                attempt()
+    message = f"in use by another process .pid {os.getpid()}"
+    with lock(paused), pytest.raises(ValueError, match=message):
+        resume(paused, env=ENV)
     resume(paused, env=ENV, quiet=True)
 
 
 def test_directory_that_holds_a_run_is_not_overwritten(paused):
     with pytest.raises(ValueError, match="already holds a run: resume it"):
         run(config(), directory=paused, env=ENV)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "config.json cannot be used"),
-        ("{}", "'format'"),
-        ('{"format": 99}', "format is 99.*upgrade jaxrl_po"),
-        ('{"format": 1, "config": {"algorithm": "ppo", "gama": 1}}', "no field 'gama'"),
-        ('{"format": 1, "config": {"algorithm": "ppo"}, "run": {"sed": 1}}', "sed"),
-    ],
-)
-def test_corrupt_description_is_named(text, message, paused):
-    (paused / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        resume(paused, env=ENV)
 
 
 def test_directory_without_a_run_is_named(tmp_path):

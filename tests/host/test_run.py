@@ -11,7 +11,7 @@ import pytest
 
 from jaxrl_po import load_state, resume, run
 from jaxrl_po.host import checkpoint, execution
-from jaxrl_po.host.directory import RunSettings, read_description, write_description
+from jaxrl_po.host.directory import RunSettings, describe, read_description, write_description
 from jaxrl_po.host.logging import Logger
 from jaxrl_po.host.numpy_policy import read_folder
 from jaxrl_po.host.policy import policy_arrays
@@ -163,7 +163,7 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
     with pytest.raises(ValueError, match=r"with \['env'\] given.*given none"):
         resume(tmp_path / "grown")
     (tmp_path / "annealed").mkdir()
-    write_description(tmp_path / "annealed", short.replace(anneal_lr=True), SMALL)
+    write_description(tmp_path / "annealed", describe(short.replace(anneal_lr=True), SMALL))
     with pytest.raises(ValueError, match="other values of total_timesteps"):
         resume(tmp_path / "annealed", long.replace(anneal_lr=True), env=ENV)
 
