@@ -14,8 +14,11 @@ from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.run import load_state, resume, run
 from jaxrl_po.host.sweep import sweep
 from jaxrl_po.host.sweep_results import SweepResult
+from jaxrl_po.host.tuned import tuned
 from jaxrl_po.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Evaluation",
@@ -28,6 +31,7 @@ __all__ = [
     "TrainResult",
     "TrainState",
     "VPGConfig",
+    "__version__",
     "config_from_dict",
     "evaluate",
     "load_policy",
@@ -38,4 +42,5 @@ __all__ = [
     "run",
     "save_policy",
     "sweep",
+    "tuned",
 ]

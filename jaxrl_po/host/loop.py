@@ -16,13 +16,14 @@ from jaxrl_po.host.arrays import from_host
 from jaxrl_po.host.checkpoint import Checkpoint
 from jaxrl_po.host.directory import RunSettings
 from jaxrl_po.host.execution import compile_blocks, join_blocks, split_members
-from jaxrl_po.host.logging import Logger, Visit, progress_logger
+from jaxrl_po.host.logging import Logger, Visit
 from jaxrl_po.host.plots import plot_run
 from jaxrl_po.host.policy import describe_policy
 from jaxrl_po.host.records import Records
 from jaxrl_po.host.result import RunResult, summary
 from jaxrl_po.host.segments import Assessment, make_programs
 from jaxrl_po.host.signals import Interrupted, stop_requests
+from jaxrl_po.host.terminal import progress_bar
 from jaxrl_po.types import Network, PyTree
 
 
@@ -72,8 +73,8 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
     numbers = split_members(np.array(seeds, np.uint32))
     clock = Clock()
 
-    with clock("compile"):
-        blocks, programs = prepare(session, numbers, restored)
+    with clock("compile"), console.status("") as status:
+        blocks, programs = prepare(session, numbers, restored, status.update)
     name = config.env_id if session.env is None else type(session.env).__name__
     since = f" from {done} on" if done else ""
     console.print(
@@ -95,7 +96,8 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
     diverged = {s: int(n) + 1 for s, n in zip(seeds, reached, strict=True) if n < done}
     steps = config.num_envs * config.num_steps
     with ExitStack() as stack:
-        outputs = [*session.loggers, progress_logger(console, done, total, steps)]
+        bar = progress_bar(console, done, total, steps * len(seeds))
+        outputs = [*session.loggers, bar.logger]
         records = None
         if directory:
             records = open_records(session, directory, restored)
@@ -108,13 +110,13 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
 
         while done < last and not requests and len(diverged) < len(seeds):
             count = min(length - done % length, last - done)
+            parts = []
             with clock("train"):
-                segments = programs.advance(blocks, np.int32(count))
-            blocks = [state for state, _ in segments]
-            metrics = {
-                name: np.concatenate([block[name] for _, block in segments])[:, :count]
-                for name in segments[0][1]
-            }
+                for part in bar.parts(count):
+                    segments = programs.advance(blocks, np.int32(part))
+                    blocks = [state for state, _ in segments]
+                    parts.append(joined_metrics([block for _, block in segments], part))
+            metrics = along_iterations(parts)
             reached = iterations_of(blocks)
             # A seed that diverges here did one iteration more than its state has; before, none.
             num_done = np.where(reached < done, 0, np.minimum(reached - done + 1, count))
@@ -153,10 +155,7 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
         assessment = evaluate()
     result = RunResult(
         state=join_blocks(blocks),
-        metrics={
-            name: np.concatenate([part[name] for part in history], axis=1)
-            for name in (history[0] if history else ())
-        },
+        metrics=along_iterations(history),
         evaluation=assessment.sampled,
         greedy_evaluation=assessment.greedy,
         diverged=diverged,
@@ -172,10 +171,25 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
     return result
 
 
+def joined_metrics(blocks: list[dict[str, Any]], count: int) -> dict[str, np.ndarray]:
+    """The first `count` iterations of all blocks' metrics [S, count]."""
+    return {name: np.concatenate([b[name] for b in blocks])[:, :count] for name in blocks[0]}
+
+
+def along_iterations(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Metrics [S, C] each, of stretches one after the other."""
+    names = parts[0] if parts else ()
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in names}
+
+
 def prepare(
-    session: Session, numbers: list[PyTree], restored: Checkpoint | None
+    session: Session,
+    numbers: list[PyTree],
+    restored: Checkpoint | None,
+    tell: Callable[[str], None],
 ) -> tuple[list[PyTree], Programs]:
-    """The states that a session begins with, and its compiled programs."""
+    """The states that a session begins with, and its compiled programs; `tell` what is compiled."""
+    tell("compiling: the initial state")
     programs = make_programs(session.config, session.env, session.network, session.settings)
     if restored:
         seeds = np.concatenate(numbers)
@@ -183,11 +197,11 @@ def prepare(
         blocks = split_members(from_host(template, restored.arrays))
     else:
         blocks = compile_blocks(programs.start, numbers)(numbers)
+    tell("compiling: the training loop")
+    advance = compile_blocks(programs.advance, blocks, np.int32(0), donate=True)
+    tell("compiling: the evaluation")
     members = list(zip(blocks, numbers, strict=True))
-    return blocks, Programs(
-        compile_blocks(programs.advance, blocks, np.int32(0), donate=True),
-        compile_blocks(programs.assess, members, np.int32(0)),
-    )
+    return blocks, Programs(advance, compile_blocks(programs.assess, members, np.int32(0)))
 
 
 def open_records(session: Session, directory: Path, restored: Checkpoint | None) -> Records:

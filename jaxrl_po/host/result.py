@@ -25,15 +25,14 @@ class RunResult(NamedTuple):
 
 def summary(result: RunResult) -> str:
     """The final policies' return over seeds, and what training took."""
-    sampled, greedy = (
-        e.episode_return.mean(axis=1) for e in (result.evaluation, result.greedy_evaluation)
-    )
     num_seeds, num_episodes = result.evaluation.episode_return.shape
     text = (
-        f"final return {sampled.mean():.1f} ± {sampled.std():.1f} sampled, "
-        f"{greedy.mean():.1f} ± {greedy.std():.1f} greedy "
-        f"({num_seeds} seed(s) x {num_episodes} episodes)"
+        f"final return {_over_seeds(result.evaluation)} sampled, "
+        f"{_over_seeds(result.greedy_evaluation)} greedy "
+        f"({num_seeds} seed{'s' * (num_seeds > 1)} x {num_episodes} episodes)"
     )
+    if result.metrics and not np.nansum(result.metrics["num_episodes"]):
+        text += "\nno episode finished in training"
     if result.diverged:
         lost = (f"seed {s} in iteration {n}" for s, n in sorted(result.diverged.items()))
         text += f"\ndiverged: {', '.join(lost)}; they stand at their last finite state"
@@ -49,3 +48,15 @@ def summary(result: RunResult) -> str:
         f"evaluation took {result.evaluation_seconds / running:.1%} of the time, "
         f"logs and checkpoints {result.host_seconds / running:.1%}"
     )
+
+
+def _over_seeds(evaluation: Evaluation) -> str:
+    """Mean and standard deviation over seeds; one seed has no spread."""
+    returns = np.asarray(evaluation.episode_return.mean(axis=1))
+    known = returns[np.isfinite(returns)]
+    if not known.size:
+        return "not finite"
+    text = f"{known.mean():.1f}"
+    if known.size > 1:
+        text += f" ± {known.std():.1f}"
+    return text if known.size == returns.size else f"{text} (of {known.size} finite ones)"

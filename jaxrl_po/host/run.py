@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host import checkpoint
@@ -24,6 +23,7 @@ from jaxrl_po.host.logging import Logger
 from jaxrl_po.host.loop import Session, train
 from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.segments import make_programs
+from jaxrl_po.host.terminal import make_console
 from jaxrl_po.train import as_config, make_parts
 from jaxrl_po.types import Network, TrainState
 
@@ -91,7 +91,7 @@ def run(
         given=given_parts(env, network),
     )
     until = until if until is None else integer("until", until)
-    console = Console(quiet=quiet)
+    console = make_console(quiet)
     session = Session(config, settings, env, network, until, loggers, console)
     if directory is None:
         return train(session, None, None)
@@ -132,7 +132,7 @@ def resume(
     Raises:
         ValueError: naming the fields that changed, or what in the directory cannot be used.
     """
-    path, console = Path(directory), Console(quiet=quiet)
+    path, console = Path(directory), make_console(quiet)
     saved, settings, versions = read_description(path)
     config = saved if config is None else as_config(config)
     if changed := changed_fields(saved, config):

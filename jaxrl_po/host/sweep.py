@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.arguments import seeds
@@ -19,6 +18,7 @@ from jaxrl_po.host.spaces import Space, configure, settings_of
 from jaxrl_po.host.sweep_groups import make_groups
 from jaxrl_po.host.sweep_launch import Launch
 from jaxrl_po.host.sweep_results import SweepResult, make_result, scores
+from jaxrl_po.host.terminal import make_console
 from jaxrl_po.train import as_config
 from jaxrl_po.types import Network
 
@@ -82,7 +82,7 @@ def sweep(
     configs = [configure(config, setting) for setting in settings]
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
     groups = make_groups(configs, [rung.fraction for rung in rungs], env, network)
-    console = Console(quiet=quiet)
+    console = make_console(quiet)
     if directory is not None:
         console.print(
             f"sweep directory: {directory}", soft_wrap=True, markup=False, highlight=False
