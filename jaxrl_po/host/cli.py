@@ -24,7 +24,6 @@ from jaxrl_po.host.directory import read_description
 from jaxrl_po.host.export import export_policy
 from jaxrl_po.host.files import new_directory
 from jaxrl_po.host.flags import Parser, add_fields, add_parameters, given_fields, given_parameters
-from jaxrl_po.host.imports import import_extra
 from jaxrl_po.host.play import play
 from jaxrl_po.host.policy import load_policy
 from jaxrl_po.host.result import RunResult
@@ -34,6 +33,7 @@ from jaxrl_po.host.sweep_cli import sweep_command
 from jaxrl_po.host.table import Table
 from jaxrl_po.host.terminal import speak_plainly
 from jaxrl_po.host.tuned import tuned, tuned_table
+from jaxrl_po.train import make_parts
 
 FAILED, BAD_INPUT = 1, 2
 INTERRUPTED = 75  # os.EX_TEMPFAIL, where there is one
@@ -67,6 +67,7 @@ def train(
         wandb: log to this project of Weights & Biases too
     """
     config = base.replace(**fields)
+    make_parts(config, None, None)  # before anything is named after its environment
     path = directory or new_directory(f"{config.env_id}_{config.algorithm}_seed{seed}")
     result = run(
         config,
@@ -139,10 +140,11 @@ def play_command(
     """
     policy = load_policy(directory)
     returns, lengths = play(policy, env, episodes, seed=seed, sampled=sampled, gif=gif)
+    name = env or policy.description["config"]["env_id"]
     spread = f" ± {returns.std():.2f}" if episodes > 1 else ""
     print(
-        f"{env or policy.description['config']['env_id']}: return {returns.mean():.2f}{spread}, "
-        f"length {lengths.mean():.1f}, over {episodes} episode{'s' * (episodes > 1)}"
+        f"{name}: return {returns.mean():.2f}{spread}, length {lengths.mean():.1f}, "
+        f"over {episodes} episode{'s' * (episodes > 1)}"
     )
     if gif:
         print(f"first episode: {gif}")
@@ -182,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         _leave(f"error: {error}", BAD_INPUT)
     except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
-        _leave(f"error: {error or type(error).__name__}", FAILED)
+        _leave(f"error: {str(error) or type(error).__name__}", FAILED)
 
 
 def make_parser() -> Parser:
@@ -273,15 +275,9 @@ def _cache_compilations() -> None:
 def _loggers(
     config: Config, directory: Path, tensorboard: bool, wandb: str | None
 ) -> list[logging.Logger]:
-    """Loggers that open with the first segment: what is refused before leaves nothing behind."""
     loggers = []
     if tensorboard:
-        import_extra("tensorboardX", "tensorboard")
-        loggers.append(logging.opened_late(lambda: logging.tensorboard_logger(directory)))
-    if wandb is not None:
-        import_extra("wandb", "wandb")
-        settings = config.to_dict()
-        loggers.append(
-            logging.opened_late(lambda: logging.wandb_logger(wandb, settings, directory))
-        )
+        loggers.append(logging.tensorboard_logger(directory))
+    if wandb:
+        loggers.append(logging.wandb_logger(wandb, config.to_dict(), directory))
     return loggers

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -212,7 +213,9 @@ def _comments(config_class: type[Config]) -> dict[str, str]:
     """The comment above each field, by the field's name."""
     comments = {}
     for base in reversed(config_class.__mro__[:-1]):
-        for comment, name in COMMENTED.findall(inspect.getsource(base)):
+        source = inspect.getsource(sys.modules[base.__module__])
+        body = source.partition(f"\nclass {base.__name__}(")[2]
+        for comment, name in COMMENTED.findall(re.split(r"\n(?=\S)", body, maxsplit=1)[0] + "\n"):
             comments[name] = " ".join(line.strip(" #") for line in comment.splitlines())
     return comments
 

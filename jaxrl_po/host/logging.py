@@ -32,22 +32,6 @@ class Logger(NamedTuple):
     close: Callable[[], None]
 
 
-def opened_late(open_logger: Callable[[], Logger]) -> Logger:
-    """A logger that is opened by its first segment: nothing is left of a run that never began."""
-    opened: list[Logger] = []
-
-    def write(visit: Visit) -> None:
-        if not opened:
-            opened.append(open_logger())
-        opened[0].write(visit)
-
-    def close() -> None:
-        for logger in opened:
-            logger.close()
-
-    return Logger(write, close)
-
-
 def table_logger(jsonl: AppendFile, csv: AppendFile) -> Logger:
     """One row for each seed and iteration, in metrics.jsonl and metrics.csv alike.
 

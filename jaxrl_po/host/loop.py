@@ -23,7 +23,7 @@ from jaxrl_po.host.records import Records
 from jaxrl_po.host.result import RunResult, summary
 from jaxrl_po.host.segments import Assessment, make_programs
 from jaxrl_po.host.signals import Interrupted, stop_requests
-from jaxrl_po.host.terminal import progress_bar
+from jaxrl_po.host.terminal import in_parts, progress_bar
 from jaxrl_po.types import Network, PyTree
 
 
@@ -73,7 +73,7 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
     numbers = split_members(np.array(seeds, np.uint32))
     clock = Clock()
 
-    with clock("compile"), console.status("") as status:
+    with clock("compile"), console.status("compiling") as status:
         blocks, programs = prepare(session, numbers, restored, status.update)
     name = config.env_id if session.env is None else type(session.env).__name__
     since = f" from {done} on" if done else ""
@@ -97,6 +97,7 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
     steps = config.num_envs * config.num_steps
     with ExitStack() as stack:
         bar = progress_bar(console, done, total, steps * len(seeds))
+        advance = in_parts(programs.advance, bar.parts)
         outputs = [*session.loggers, bar.logger]
         records = None
         if directory:
@@ -110,13 +111,13 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
 
         while done < last and not requests and len(diverged) < len(seeds):
             count = min(length - done % length, last - done)
-            parts = []
             with clock("train"):
-                for part in bar.parts(count):
-                    segments = programs.advance(blocks, np.int32(part))
-                    blocks = [state for state, _ in segments]
-                    parts.append(joined_metrics([block for _, block in segments], part))
-            metrics = along_iterations(parts)
+                segments = advance(blocks, count)
+            blocks = [state for state, _ in segments]
+            metrics = {
+                name: np.concatenate([block[name] for _, block in segments])[:, :count]
+                for name in segments[0][1]
+            }
             reached = iterations_of(blocks)
             # A seed that diverges here did one iteration more than its state has; before, none.
             num_done = np.where(reached < done, 0, np.minimum(reached - done + 1, count))
@@ -155,7 +156,10 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
         assessment = evaluate()
     result = RunResult(
         state=join_blocks(blocks),
-        metrics=along_iterations(history),
+        metrics={
+            name: np.concatenate([part[name] for part in history], axis=1)
+            for name in (history[0] if history else ())
+        },
         evaluation=assessment.sampled,
         greedy_evaluation=assessment.greedy,
         diverged=diverged,
@@ -169,17 +173,6 @@ def train(session: Session, directory: Path | None, restored: Checkpoint | None)
         plot_run(directory)
     console.print(summary(result), style="bold", soft_wrap=True)
     return result
-
-
-def joined_metrics(blocks: list[dict[str, Any]], count: int) -> dict[str, np.ndarray]:
-    """The first `count` iterations of all blocks' metrics [S, count]."""
-    return {name: np.concatenate([b[name] for b in blocks])[:, :count] for name in blocks[0]}
-
-
-def along_iterations(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Metrics [S, C] each, of stretches one after the other."""
-    names = parts[0] if parts else ()
-    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in names}
 
 
 def prepare(

@@ -59,4 +59,8 @@ def _over_seeds(evaluation: Evaluation) -> str:
     text = f"{known.mean():.1f}"
     if known.size > 1:
         text += f" ± {known.std():.1f}"
-    return text if known.size == returns.size else f"{text} (of {known.size} finite ones)"
+    return (
+        text
+        if known.size == returns.size
+        else f"{text} (of {known.size} finite one{'s' * (known.size > 1)})"
+    )

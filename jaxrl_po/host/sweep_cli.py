@@ -12,6 +12,7 @@ from jaxrl_po.host.files import new_directory
 from jaxrl_po.host.flags import integer
 from jaxrl_po.host.spaces import ENV_PARAMS, Interval, linear, log
 from jaxrl_po.host.sweep import sweep
+from jaxrl_po.train import make_parts
 
 RANGE = re.compile(r"(?P<kind>log|linear):(?P<low>[^.:]\S*?)\.\.(?P<high>[^:]+)(:(?P<num>\d+))?")
 BOOLEANS = {"true": True, "false": False}
@@ -99,6 +100,7 @@ that was stopped continues there
         env_params={**base.env_params, **env_params},
         **{n: v for n, v in fixed.items() if not n.startswith(ENV_PARAMS)},
     )
+    make_parts(config, None, None)  # before anything is named after its environment
     path = directory or new_directory(f"sweep_{config.env_id}_{config.algorithm}")
     result = sweep(
         config,

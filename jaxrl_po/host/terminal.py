@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, cast
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from jaxrl_po.host.logging import Logger, Visit
+from jaxrl_po.types import PyTree
 
 PLAIN = {"±": "+-", "×": "x", "…": "...", "–": "-", "−": "-"}
 SECONDS = 0.5  # between two moves of the bar, once the speed is known
@@ -72,7 +74,7 @@ def progress_bar(
     """
     progress = Progress(
         SpinnerColumn(),
-        BarColumn(),
+        BarColumn(bar_width=24),
         TextColumn("{task.percentage:3.0f} %"),
         TextColumn("{task.fields[speed]}"),
         TextColumn("{task.fields[result]}"),
@@ -80,9 +82,7 @@ def progress_bar(
         console=console,
         disable=not console.is_terminal or console.quiet,
     )
-    task = progress.add_task(
-        "", total=num_iterations, completed=first, speed="training", result="no episode finished"
-    )
+    task = progress.add_task("", total=num_iterations, completed=first, speed="training", result="")
     progress.start()
     size, done, seconds = 1, 0, 0.0
 
@@ -102,9 +102,11 @@ def progress_bar(
 
     def write(visit: Visit) -> None:
         returns = visit.metrics["episode_return"]
-        if np.isfinite(returns).any():
-            mean = np.mean(returns, where=np.isfinite(returns))
-            progress.update(task, result=f"return {mean:.1f}")
+        known = returns[np.isfinite(returns)]
+        if known.size:
+            progress.update(task, result=f"return {known.mean():.1f}")
+        elif not progress.tasks[task].fields["result"]:
+            progress.update(task, result="no episode finished yet")
         for event in visit.events:
             if event["event"] == "diverged":
                 console.print(
@@ -114,3 +116,29 @@ def progress_bar(
                 )
 
     return Bar(Logger(write, progress.stop), parts)
+
+
+def in_parts(
+    advance: Callable[..., list[Any]], parts: Callable[[int], Iterator[int]]
+) -> Callable[[list[PyTree], int], list[Any]]:
+    """`advance(blocks, count) -> [(state, outputs [n, count])]` as a call for each part.
+
+    Args:
+        advance: as compiled, see `make_programs`.
+        parts: of a `Bar`.
+    """
+
+    def call(blocks: list[PyTree], count: int) -> list[Any]:
+        outputs: list[list[Any]] = [[] for _ in blocks]
+        for part in parts(count):
+            segments = advance(blocks, np.int32(part))
+            blocks = [state for state, _ in segments]
+            for pieces, (_, metrics) in zip(outputs, segments, strict=True):
+                pieces.append(jax.tree.map(lambda x, n=part: np.asarray(x)[:, :n], metrics))
+        joined = [
+            jax.tree.map(lambda *values: np.concatenate(values, axis=1), *pieces)
+            for pieces in outputs
+        ]
+        return list(zip(blocks, joined, strict=True))
+
+    return call
