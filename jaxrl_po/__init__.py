@@ -15,10 +15,9 @@ from jaxrl_po.host.run import load_state, resume, run
 from jaxrl_po.host.sweep import sweep
 from jaxrl_po.host.sweep_results import SweepResult
 from jaxrl_po.host.tuned import tuned
+from jaxrl_po.host.version import __version__
 from jaxrl_po.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Evaluation",

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import jax
 
-import jaxrl_po
 from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.config import Config
 from jaxrl_po.host import logging
@@ -33,6 +32,7 @@ from jaxrl_po.host.sweep_cli import sweep_command
 from jaxrl_po.host.table import Table
 from jaxrl_po.host.terminal import speak_plainly
 from jaxrl_po.host.tuned import tuned, tuned_table
+from jaxrl_po.host.version import __version__
 from jaxrl_po.train import make_parts
 
 FAILED, BAD_INPUT = 1, 2
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
 def make_parser() -> Parser:
     """All commands; `train` and `sweep` have one for each algorithm, with its config's fields."""
     parser = Parser(prog="python -m jaxrl_po", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--version", action="version", version=f"jaxrl_po {jaxrl_po.__version__}")
+    parser.add_argument("--version", action="version", version=f"jaxrl_po {__version__}")
     parser.add_argument("--list-tuned", action=ListTuned)
     commands = parser.add_commands()
     for name, command in TRAINING.items():
