@@ -114,7 +114,6 @@ def evaluate_command(
         seed: of the episodes
         newest: evaluate the newest checkpoint, not the one with the best greedy evaluation
     """
-    # It is there once both lines of work are one.
     from jaxrl_po.host.run_evaluation import evaluate_run
 
     print(evaluate_run(directory, num_episodes, seed, best=not newest))
@@ -183,6 +182,9 @@ def main(arguments: list[str] | None = None) -> None:
         _leave("stopped", STOPPED)
     except ValueError as error:
         _leave(f"error: {error}", BAD_INPUT)
+    except BrokenPipeError:  # who read along has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
         _leave(f"error: {str(error) or type(error).__name__}", FAILED)
 

@@ -182,6 +182,15 @@ def test_tuned_settings_are_listed_with_budget_and_result(arguments, capsys):
     assert score.gate < float(row[3]) < 0
 
 
+def test_a_reader_that_leaves_is_no_error(monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert ends("--list-tuned") == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_version(capsys):
     assert ends("--version") == 0
     assert capsys.readouterr().out == f"jaxrl_po {__version__}\n"
