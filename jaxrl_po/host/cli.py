@@ -9,7 +9,6 @@ import argparse
 import functools
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +18,7 @@ import jax
 from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.config import Config
 from jaxrl_po.host import logging
+from jaxrl_po.host.compilations import keep_compilations
 from jaxrl_po.host.directory import read_description
 from jaxrl_po.host.export import export_policy
 from jaxrl_po.host.files import new_directory
@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     speak_plainly()
     try:
         parsed = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
-        _cache_compilations()
+        keep_compilations()
         _run_command(parsed)
     except Interrupted as interruption:
         _leave(str(interruption), INTERRUPTED)
@@ -254,24 +254,6 @@ def _leave_if_lost(result: RunResult) -> None:
 def _leave(message: str, status: int) -> NoReturn:
     print(" ".join(message.split()), file=sys.stderr)
     sys.exit(status)
-
-
-def _cache_compilations() -> None:
-    """Keep compiled programs between commands, unless JAX_COMPILATION_CACHE_DIR says where."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    root = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    path = root / "jaxrl_po"
-    try:
-        if not root.is_absolute():
-            raise OSError("there is no home directory")
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        print(f"compiled programs are not kept for the next command: {error}", file=sys.stderr)
-        return
-    jax.config.update("jax_compilation_cache_dir", str(path))
 
 
 def _loggers(

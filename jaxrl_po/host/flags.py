@@ -140,15 +140,15 @@ def add_parameters(parser: Parser, function: Callable[..., Any]) -> None:
     described = DESCRIBED.findall(function.__doc__ or "")
     texts = {name: " ".join(text.split()) for name, text in described}
     for name, parameter in inspect.signature(function).parameters.items():
-        default = parameter.default
         if name in ("base", "fields"):
             continue
+        text, default = texts[name], parameter.default
         if default is parameter.empty:
-            parser.add_argument(name, help=texts[name], **_form(hints[name]))
+            parser.add_argument(name, help=text, **_form(hints[name]))
         elif default is None or default is False:
-            parser.add_flag(name, texts[name], hints[name])
+            parser.add_flag(name, text, hints[name])
         else:
-            parser.add_flag(name, f"{texts[name]} (default: {default})", hints[name])
+            parser.add_flag(name, f"{text} (default: {default})", hints[name])
 
 
 def given_parameters(parsed: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
