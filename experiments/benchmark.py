@@ -124,7 +124,7 @@ ENVIRONMENTS = {"rejax": "rejax", "sb3": "sb3", "sb3_trpo": "sb3", "sbx": "sbx"}
 MACHINE = "import json; from scores import machine; print(json.dumps(machine()))"
 IMPORTS = """
 import time
-import jax, flax.linen, optax, chex, distrax, tyro, rich.console
+import jax, flax.linen, optax, chex, distrax, rich.console
 started = time.perf_counter()
 import jaxrl_po
 import json

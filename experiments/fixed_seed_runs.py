@@ -87,7 +87,7 @@ def main() -> None:
         parser.error("a path to write to, or --compare BEFORE AFTER")
     metrics = {name: control(settings) for name, settings in RUNS.items()}
     metrics["ppo language"] = language()
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{run}: {name}": np.asarray(value)
         for run, found in metrics.items()
         for name, value in found.items()

@@ -50,11 +50,11 @@ LOOPS_AS_GRAPHS = (
 )
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """Seconds until the output of a call is there."""
+def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds until the output of a call is there, and the output."""
     started = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - started
+    output = jax.block_until_ready(function())
+    return time.perf_counter() - started, output
 
 
 def measure(program: Callable[[Any], Any], setting: Setting) -> dict[str, Any]:
@@ -65,11 +65,10 @@ def measure(program: Callable[[Any], Any], setting: Setting) -> dict[str, Any]:
     started = time.perf_counter()
     compiled = jax.jit(members).lower(keys[0]).compile()
     compile_seconds = time.perf_counter() - started
-    outputs: list[Any] = []
-    wall = seconds(lambda: outputs.append(compiled(keys[0])) or outputs[-1])
+    wall, output = seconds(lambda: compiled(keys[0]))
     if wall < 5.0:
-        wall = seconds(lambda: outputs.append(compiled(keys[1])) or outputs[-1])
-    returns = np.asarray(outputs[-1]["episode_return"]).reshape(count, -1)
+        wall, output = seconds(lambda: compiled(keys[1]))
+    returns = np.asarray(output["episode_return"]).reshape(count, -1)
     memory = jax.devices()[0].memory_stats() or {}
     return {
         "compile_seconds": compile_seconds,
@@ -132,7 +131,7 @@ def profile(setting: Setting) -> dict[str, Any]:
     jax.block_until_ready(compiled(keys))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            wall = seconds(lambda: compiled(keys))
+            wall, _ = seconds(lambda: compiled(keys))
         path = next(pathlib.Path(folder).rglob("*.xplane.pb"))
         data: Any = jax.profiler.ProfileData.from_file(str(path))
         planes = [plane for plane in data.planes if plane.name.startswith("/device:GPU")]

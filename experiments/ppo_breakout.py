@@ -6,9 +6,7 @@ Measured: 12.3 for seed 0, 19 ± 6 over three seeds (from 0.9 in the first twent
 20 s of training and 37 s of compiling on two cores shared with other work, 2026-11-22.
 """
 
-from configs import SCORES
-
-from jaxrl_po import run
+from jaxrl_po import run, tuned
 
 if __name__ == "__main__":
-    run(SCORES["ppo-breakout"].config, num_seeds=1)
+    run(tuned("ppo", "Breakout-MinAtar"), num_seeds=1)

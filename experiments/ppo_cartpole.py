@@ -6,9 +6,7 @@ Measured: 500.0 ± 0.0 over seeds after 149,504 steps each; 19 s of training and
 two cores shared with other work, 2026-11-22.
 """
 
-from configs import SCORES
-
-from jaxrl_po import run
+from jaxrl_po import run, tuned
 
 if __name__ == "__main__":
-    run(SCORES["ppo-cartpole"].config, num_seeds=4)
+    run(tuned("ppo", "CartPole-v1"), num_seeds=4)

@@ -6,9 +6,7 @@ Measured: -176 ± 7 over seeds after 299,008 steps each; 22 s of training and 30
 two cores shared with other work, 2026-11-22.
 """
 
-from configs import SCORES
-
-from jaxrl_po import run
+from jaxrl_po import run, tuned
 
 if __name__ == "__main__":
-    run(SCORES["ppo-pendulum"].config, num_seeds=4)
+    run(tuned("ppo", "Pendulum-v1"), num_seeds=4)

@@ -1,4 +1,4 @@
-"""The score of every setting in configs.py beside its gate: a table, and its numbers.
+"""The score of every tuned setting beside its gate: a table, and its numbers.
 
 python experiments/scores.py                                # all
 python experiments/scores.py ppo-cartpole trpo-cartpole     # some; the other rows are kept
@@ -17,11 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from configs import SCORES
 
 from jaxrl_po import evaluate, make_train
 from jaxrl_po.config import Config
 from jaxrl_po.host.execution import compile_members
+from jaxrl_po.host.tuned import MEASURED, SCORES
 
 RESULTS = pathlib.Path(__file__).with_name("results") / "scores"
 PAGE = """\
@@ -31,7 +31,8 @@ PAGE = """\
 
 Final return: mean ± standard deviation over seeds, 128 sampled episodes each, of the last policy.
 At first: episodes that ended in the first twentieth of training. Seconds: all seeds, evaluation
-included. Published figures: evaluated in other ways. Settings: [configs.py](../configs.py).
+included. Published figures: evaluated in other ways.
+Settings: [tuned.py](../../jaxrl_po/host/tuned.py).
 
 | environment | algorithm | steps | seeds | at first | final return | worst seed | gate \
 | published | wall s | compiling s | CPU s |
@@ -95,6 +96,20 @@ def row(name: str, record: dict[str, Any]) -> str:
     )
 
 
+def measured(records: dict[str, Any]) -> str:
+    """What `--list-tuned` says of each setting, as JSON."""
+    lines = []
+    for name in SCORES:
+        final = np.array(records[name]["final"])
+        numbers = {
+            "mean": final.mean().round(4),
+            "std": final.std().round(4),
+            "num_seeds": len(final),
+        }
+        lines.append(f'"{name}": {json.dumps(numbers)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def main() -> None:
     """Measure what was asked for, add it to the records, rewrite the table."""
     parser = argparse.ArgumentParser()
@@ -112,8 +127,10 @@ def main() -> None:
         lines = [f'"{name}": {json.dumps(record)}' for name, record in records.items()]
         numbers.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         rows = [row(name, records[name]) for name in SCORES if name in records]
-        measured = sorted({record["measured"] for record in records.values()})
-        page.write_text(PAGE.format(measured="\n".join(measured), rows="\n".join(rows)))
+        machines = sorted({record["measured"] for record in records.values()})
+        page.write_text(PAGE.format(measured="\n".join(machines), rows="\n".join(rows)))
+    if arguments.output == RESULTS and SCORES.keys() <= records.keys():
+        MEASURED.write_text(measured(records))
 
 
 if __name__ == "__main__":

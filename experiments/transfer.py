@@ -9,9 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import tyro
-from configs import SCORES
 
-from jaxrl_po import PPOConfig, evaluate, load_policy, run, save_policy
+from jaxrl_po import PPOConfig, evaluate, load_policy, run, save_policy, tuned
 from jaxrl_po.config import Config
 from jaxrl_po.host.play import play
 
@@ -33,9 +32,9 @@ MOUNTAIN_CAR_CONTINUOUS = PPOConfig(
     normalize_rewards=True,
 )
 CONFIGS: tuple[Config, ...] = (
-    SCORES["ppo-cartpole"].config,
-    SCORES["ppo-acrobot"].config,
-    SCORES["ppo-pendulum"].config,
+    tuned("ppo", "CartPole-v1"),
+    tuned("ppo", "Acrobot-v1"),
+    tuned("ppo", "Pendulum-v1"),
     MOUNTAIN_CAR_CONTINUOUS,
 )
 

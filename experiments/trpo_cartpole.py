@@ -5,9 +5,7 @@
 Measured: 500.0 ± 0.0 over seeds, in 15 s on two shared cores, besides compilation.
 """
 
-from configs import SCORES
-
-from jaxrl_po import run
+from jaxrl_po import run, tuned
 
 if __name__ == "__main__":
-    run(SCORES["trpo-cartpole"].config, num_seeds=10)
+    run(tuned("trpo", "CartPole-v1"), num_seeds=10)

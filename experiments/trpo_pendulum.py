@@ -5,9 +5,7 @@
 Measured: -177 ± 13 over seeds, in 43 s on two shared cores, besides compilation.
 """
 
-from configs import SCORES
-
-from jaxrl_po import run
+from jaxrl_po import run, tuned
 
 if __name__ == "__main__":
-    run(SCORES["trpo-pendulum"].config, num_seeds=10)
+    run(tuned("trpo", "Pendulum-v1"), num_seeds=10)

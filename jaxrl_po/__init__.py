@@ -14,6 +14,8 @@ from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.run import load_state, resume, run
 from jaxrl_po.host.sweep import sweep
 from jaxrl_po.host.sweep_results import SweepResult
+from jaxrl_po.host.tuned import tuned
+from jaxrl_po.host.version import __version__
 from jaxrl_po.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
 
@@ -28,6 +30,7 @@ __all__ = [
     "TrainResult",
     "TrainState",
     "VPGConfig",
+    "__version__",
     "config_from_dict",
     "evaluate",
     "load_policy",
@@ -38,4 +41,5 @@ __all__ = [
     "run",
     "save_policy",
     "sweep",
+    "tuned",
 ]

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_po.aliases import alias, difference
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:
@@ -26,8 +28,8 @@ class Range:
         return above and value <= self.high
 
     def __str__(self) -> str:
-        lower = f"{'>' if self.open_low else '>='} {self.low:g}" if self.low > -np.inf else ""
-        upper = f"<= {self.high:g}" if self.high < np.inf else ""
+        lower = f"{'>' if self.open_low else '>='} {self.low:.10g}" if self.low > -np.inf else ""
+        upper = f"<= {self.high:.10g}" if self.high < np.inf else ""
         return " and ".join(filter(None, [lower, upper])) or "any number"
 
 
@@ -50,10 +52,13 @@ def check_count(name: str, value: Any) -> int:
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """The tail of an error message on an unknown name: the nearest known one, and all of them."""
-    known = sorted(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return (f"did you mean {nearest[0]!r}? " if nearest else "") + f"known: {', '.join(known)}"
+    """The tail of an error message on an unknown name: ours for it, or the nearest; and all."""
+    by_spelling = {item.lower(): item for item in sorted(known)}
+    tail = f"known: {', '.join(by_spelling.values())}"
+    if ours := alias(name, by_spelling):
+        return f"did you mean {ours!r}?{difference(name)} {tail}"
+    nearest = difflib.get_close_matches(name.lower(), by_spelling, n=1)
+    return f"did you mean {by_spelling[nearest[0]]!r}? {tail}" if nearest else tail
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "jaxrl_po"
 # From the bottom up; a module may import its own layer and those below.
 LAYERS = [
-    {"types", "config"},
+    {"types", "config", "aliases"},
     {"ops", "packing", "prng"},
     {"distributions", "envs"},
     {"networks", "network_check"},

@@ -87,7 +87,7 @@ def _check_space(space: Any) -> None:
         if not isinstance(space.n, int | np.integer) or space.n < 1:
             raise ValueError(f"env: action_space must have one action or more, not n={space.n!r}")
         return
-    shapes = [np.shape(bound) for bound in space]
+    shapes = [np.shape(bound) for bound in (space.low, space.high)]
     if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not np.all(space.low <= space.high):
         raise ValueError(
             f"env: action_space must have two vectors of bounds [D], low <= high, not {space!r}"

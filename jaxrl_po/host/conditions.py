@@ -9,14 +9,10 @@ from pathlib import Path
 
 import jax
 
+from jaxrl_po.host.identity import SWITCHES
+
 VERSIONS = ("jax", "jaxlib", "jaxrl-po")
 STATE_FLAGS = ("jax_enable_x64", "jax_default_prng_impl")  # they set the types of a state's arrays
-FLAGS = (
-    *STATE_FLAGS,
-    "jax_threefry_partitionable",
-    "jax_random_seed_offset",
-    "jax_default_matmul_precision",
-)
 
 
 def conditions() -> dict[str, str]:
@@ -27,7 +23,7 @@ def conditions() -> dict[str, str]:
         **versions,
         "backend": jax.default_backend(),
         "device": device.device_kind if device.platform != "cpu" else _cpu(),
-        **{name: str(getattr(jax.config, name)) for name in FLAGS},
+        **{name: str(getattr(jax.config, name)) for name in SWITCHES},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
 

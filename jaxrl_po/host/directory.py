@@ -11,7 +11,8 @@ from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
 from jaxrl_po.host import arguments, checkpoint
 from jaxrl_po.host.conditions import conditions
-from jaxrl_po.host.files import write_json
+from jaxrl_po.host.files import write_whole
+from jaxrl_po.host.strict_json import from_json, to_json
 
 FORMAT = 2  # 1 had no digest, and of the conditions only jax and backend
 STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
@@ -84,7 +85,8 @@ def write_description(directory: Path, description: Description) -> None:
         "run": description.settings._asdict(),
         "versions": description.conditions,
     }
-    write_json(directory / "config.json", {**content, "sha256": _digest(content)})
+    text = to_json({**content, "sha256": _digest(content)}, indent=2)
+    write_whole(directory / "config.json", f"{text}\n".encode())
 
 
 def describe(config: Config, settings: RunSettings) -> Description:
@@ -119,7 +121,7 @@ def changed_fields(old: Config, new: Config) -> list[str]:
 
 
 def _parse(data: bytes) -> Description:
-    description = json.loads(data)
+    description = from_json(data)
     if not isinstance(description, dict):
         raise ValueError(f"it holds a {type(description).__name__}, not the description of a run")
     number = arguments.integer("format", description["format"])

@@ -39,18 +39,12 @@ def divergence(
     return events
 
 
-def excess(seeds: list[int], first: int, excessive: np.ndarray) -> list[dict[str, Any]]:
-    """Events for the seeds that had a parameter beyond its bounds, with the first iteration.
-
-    Args:
-        seeds: [S].
-        first: iterations done before the segment.
-        excessive: whether they had in each of its iterations [S, C].
-    """
+def excess(seeds: list[int], iteration: int, excessive: np.ndarray) -> list[dict[str, Any]]:
+    """Events for the seeds [S] that have a parameter beyond its bounds after an iteration."""
     return [
-        {"event": "excessive", "seed": seed, "iteration": first + int(flags.argmax()) + 1}
-        for seed, flags in zip(seeds, excessive, strict=True)
-        if flags.any()
+        {"event": "excessive", "seed": seed, "iteration": iteration}
+        for seed, is_so in zip(seeds, excessive, strict=True)
+        if is_so
     ]
 
 
@@ -63,7 +57,7 @@ def divergence_text(event: dict[str, Any]) -> str:
 def excess_text(event: dict[str, Any]) -> str:
     """What the terminal says of it."""
     return (
-        f"seed {event['seed']} has a parameter beyond ±{LARGEST_PARAMETER:g} since iteration "
+        f"seed {event['seed']} has a parameter beyond ±{LARGEST_PARAMETER:g} after iteration "
         f"{event['iteration']}: it goes on, but a sweep would count it as diverged"
     )
 

@@ -3,14 +3,13 @@
 import errno
 import hashlib
 import itertools
-import json
 import os
 import re
 import socket
 import warnings
 import weakref
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 try:
     import fcntl
@@ -134,13 +133,6 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise named(error, f"cannot write {path}") from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole; infinity as 1e999, which every reader takes for it."""
-    text = json.dumps(content, indent=2) + "\n"
-    text = re.sub(r"(?m)(?<=[ ])(-?)Infinity(?=,?$)", r"\g<1>1e999", text)
-    write_whole(path, text.encode())
 
 
 def sync_directory(directory: Path) -> None:

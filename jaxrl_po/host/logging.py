@@ -1,4 +1,4 @@
-"""Where a run's numbers go: one small interface, and the files, services and screen behind it."""
+"""Where a run's numbers go: one small interface, and the files and services behind it."""
 
 import json
 import os
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxrl_po.host.files import AppendFile, write_whole
 from jaxrl_po.host.imports import import_extra
@@ -88,44 +86,6 @@ def event_logger(stream: AppendFile) -> Logger:
         stream.write("".join(to_json(event) + "\n" for event in visit.events))
 
     return Logger(write, lambda: None)
-
-
-def progress_logger(
-    console: Console, first: int, num_iterations: int, steps_per_iteration: int
-) -> Logger:
-    """A bar with speed, time left and the mean return; nothing where there is no terminal."""
-    progress = Progress(
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TextColumn("{task.fields[speed]:,.0f} steps/s"),
-        TextColumn("return {task.fields[mean]:.1f}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal or console.quiet,
-    )
-    task = progress.add_task("", total=num_iterations, completed=first, speed=0.0, mean=np.nan)
-    progress.start()
-    latest = np.nan
-
-    def write(visit: Visit) -> None:
-        nonlocal latest
-        returns = visit.metrics["episode_return"]
-        if np.isfinite(returns).any():
-            latest = float(np.nanmean(returns))
-        done = int(visit.iterations[-1])
-        steps = (done - first) * steps_per_iteration * len(visit.seeds)
-        progress.update(
-            task, completed=done, speed=steps / max(visit.train_seconds, 1e-9), mean=latest
-        )
-        for event in visit.events:
-            if event["event"] == "diverged":
-                console.print(
-                    f"seed {event['seed']} diverged in iteration {event['iteration']} "
-                    f"({', '.join(event['not_finite'])}): frozen at its last finite state",
-                    style="red",
-                )
-
-    return Logger(write, progress.stop)
 
 
 def seed_logger(open_sink: Callable[[Start, int], Sink]) -> Logger:

@@ -12,12 +12,13 @@ from rich.console import Console
 from jaxrl_po.host import checkpoint, events, logs
 from jaxrl_po.host.checkpoint import Checkpoint
 from jaxrl_po.host.directory import Description
-from jaxrl_po.host.logging import Logger, Start, Visit, progress_logger
+from jaxrl_po.host.logging import Logger, Start, Visit
 from jaxrl_po.host.plots import plot_run
 from jaxrl_po.host.policy import describe_policy
 from jaxrl_po.host.records import Records
 from jaxrl_po.host.result import RunResult, summary
 from jaxrl_po.host.signals import Interrupted, stop_requests
+from jaxrl_po.host.terminal import Parts, progress_bar
 from jaxrl_po.host.training import Training
 from jaxrl_po.types import Network
 
@@ -50,7 +51,8 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
     total = config.num_iterations
     last = total if session.until is None else min(session.until, total)
     restored = resumption.checkpoint if resumption else None
-    training = Training(config, settings, session.env, session.network, restored)
+    with session.console.status("compiling") as status:
+        training = Training(config, settings, session.env, session.network, restored, status.update)
     name = config.env_id if session.env is None else type(session.env).__name__
     since = f" from {training.done} on" if training.done else ""
     session.console.print(
@@ -60,10 +62,8 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
     )
     with ExitStack() as stack:
         steps = config.num_envs * config.num_steps
-        outputs = [
-            *session.loggers,
-            progress_logger(session.console, training.done, total, steps),
-        ]
+        bar = progress_bar(session.console, training.done, total, steps * settings.num_seeds)
+        outputs = [*session.loggers, bar.logger]
         for output in outputs:
             stack.callback(output.close)
         records = None
@@ -79,7 +79,7 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
         notice = "" if session.console.quiet else "finishing the segment"
         requests = stack.enter_context(stop_requests(directory is not None, notice))
         while training.done < last and not requests and training.is_alive:
-            visit(session, training, records, outputs, last, news)
+            visit(session, training, records, outputs, last, news, bar.parts)
             news = []
         if records:
             with training.clock("host"):
@@ -104,11 +104,12 @@ def visit(
     outputs: Sequence[Logger],
     last: int,
     news: list[dict[str, Any]],
+    parts: Parts,
 ) -> None:
     """A segment, and what the host does after it: evaluate, log, save."""
     config, settings, *_ = session.description
     first, length = training.done, settings.segment_length
-    seen = training.advance(min(length - first % length, last - first))
+    seen = training.advance(min(length - first % length, last - first), parts)
     for event in seen.events:
         if event["event"] == "excessive":
             session.warn(events.excess_text(event))

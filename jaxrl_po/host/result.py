@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrl_po.evaluate import Evaluation
-from jaxrl_po.types import TrainState
+from jaxrl_po.types import Array, TrainState
 
 
 class RunResult(NamedTuple):
@@ -25,15 +25,14 @@ class RunResult(NamedTuple):
 
 def summary(result: RunResult) -> str:
     """The final policies' return over seeds, and what training took."""
-    sampled, greedy = (
-        np.asarray(e.episode_return).mean(axis=1)
-        for e in (result.evaluation, result.greedy_evaluation)
-    )
     num_seeds, num_episodes = result.evaluation.episode_return.shape
     text = (
-        f"final return {_over_seeds(sampled)} sampled, {_over_seeds(greedy)} greedy "
-        f"({num_seeds} seed(s) x {num_episodes} episodes)"
+        f"final return {over_seeds(result.evaluation.episode_return)} sampled, "
+        f"{over_seeds(result.greedy_evaluation.episode_return)} greedy "
+        f"({num_seeds} seed{'s' * (num_seeds > 1)} x {num_episodes} episodes)"
     )
+    if result.metrics and not np.nansum(result.metrics["num_episodes"]):
+        text += "\nno episode finished in training"
     if result.diverged:
         lost = (f"seed {s} in iteration {n}" for s, n in sorted(result.diverged.items()))
         text += f"\ndiverged: {', '.join(lost)}; they stand at their last finite state"
@@ -51,7 +50,17 @@ def summary(result: RunResult) -> str:
     )
 
 
-def _over_seeds(values: np.ndarray) -> str:
-    """Mean ± standard deviation; of one seed there is no spread to tell of."""
-    with np.errstate(invalid="ignore"):  # infinite returns have no deviation
-        return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+def over_seeds(values: np.ndarray | Array) -> str:
+    """Mean and standard deviation over seeds of each one's mean [S, E]; one has no spread."""
+    means = np.asarray(values).mean(axis=1)
+    known = means[np.isfinite(means)]
+    if not known.size:
+        return "not finite"
+    text = f"{known.mean():.1f}"
+    if known.size > 1:
+        text += f" ± {known.std():.1f}"
+    return (
+        text
+        if known.size == means.size
+        else f"{text} (of {known.size} finite one{'s' * (known.size > 1)})"
+    )

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from jaxrl_po.config import Config
 from jaxrl_po.host import checkpoint, logs
 from jaxrl_po.host.arguments import integer, seeds
@@ -25,6 +23,7 @@ from jaxrl_po.host.logging import Logger
 from jaxrl_po.host.loop import Resumption, Session, train
 from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.segments import make_programs
+from jaxrl_po.host.terminal import make_console
 from jaxrl_po.host.training import restore
 from jaxrl_po.train import as_config, make_parts
 from jaxrl_po.types import Network, TrainState
@@ -94,7 +93,7 @@ def run(
         given=given_parts(env, network),
     )
     until = until if until is None else integer("until", until)
-    console = Console(quiet=quiet)
+    console = make_console(quiet)
     session = Session(describe(config, settings), env, network, until, loggers, console)
     if directory is None:
         return train(session, None, None)
@@ -132,7 +131,7 @@ def resume(
     Raises:
         ValueError: naming the fields that changed, or what in the directory cannot be used.
     """
-    path, console = Path(directory), Console(quiet=quiet)
+    path, console = Path(directory), make_console(quiet)
     saved, settings, began, run_id = read_description(path)
     config = saved if config is None else as_config(config)
     if changed := changed_fields(saved, config):

@@ -11,6 +11,7 @@ from jaxrl_po.evaluate import Evaluation, evaluate
 from jaxrl_po.host.arguments import integer
 from jaxrl_po.host.directory import read_description
 from jaxrl_po.host.execution import compile_blocks, join_blocks, split_members
+from jaxrl_po.host.result import over_seeds
 from jaxrl_po.host.run import given_parts, load_state
 from jaxrl_po.host.segments import Assessment
 from jaxrl_po.types import Array, Network, TrainState
@@ -31,10 +32,10 @@ class RunEvaluation(NamedTuple):
         plural = "s" if num_seeds > 1 else ""
         return (
             f"{self.env_id} after iteration {max(self.iterations)}: "
-            f"return {_over_seeds(self.sampled.episode_return)} sampled, "
-            f"{_over_seeds(self.greedy.episode_return)} greedy; "
-            f"length {_over_seeds(self.sampled.episode_length)} sampled, "
-            f"{_over_seeds(self.greedy.episode_length)} greedy "
+            f"return {over_seeds(self.sampled.episode_return)} sampled, "
+            f"{over_seeds(self.greedy.episode_return)} greedy; "
+            f"length {over_seeds(self.sampled.episode_length)} sampled, "
+            f"{over_seeds(self.greedy.episode_length)} greedy "
             f"({num_seeds} seed{plural} x {num_episodes} episodes)"
         )
 
@@ -105,8 +106,3 @@ def evaluate_run(
     greedy, sampled = jax.tree.map(np.asarray, assessment)
     name = config.env_id if env is None else type(env).__name__
     return RunEvaluation(name, seeds, np.asarray(states.iteration).tolist(), sampled, greedy)
-
-
-def _over_seeds(values: np.ndarray | Array) -> str:
-    means = np.asarray(values).mean(axis=1)
-    return f"{means.mean():.1f}" + (f" ± {means.std():.1f}" if len(means) > 1 else "")

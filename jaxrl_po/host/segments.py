@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxrl_po.config import Config
 from jaxrl_po.evaluate import Evaluation, evaluate
 from jaxrl_po.host.directory import RunSettings
-from jaxrl_po.host.divergence import is_excessive, is_finite
+from jaxrl_po.host.divergence import is_finite
 from jaxrl_po.train import make_step
 from jaxrl_po.types import Array, Network, TrainState
 
@@ -24,19 +24,12 @@ class Assessment(NamedTuple):
     sampled: Evaluation
 
 
-class Segment(NamedTuple):
-    """What a segment leaves; of L iterations' numbers, those that were done are filled."""
-
-    state: TrainState
-    metrics: dict[str, Array]  # [L] each
-    excessive: Array  # [L] whether a parameter was beyond its bounds
-
-
 class SegmentPrograms(NamedTuple):
     """Pure functions of one member."""
 
     start: Callable[[Array], TrainState]  # seed -> state
-    advance: Callable[[TrainState, Array], Segment]  # state, number of iterations
+    # state, number of iterations -> state, metrics [L], of which the first ones are filled
+    advance: Callable[[TrainState, Array], tuple[TrainState, dict[str, Array]]]
     assess: Callable[[tuple[TrainState, Array], Array], Assessment]  # (state, seed), iteration
 
 
@@ -53,31 +46,23 @@ def make_programs(
     def start(seed: Array) -> TrainState:
         return init(jax.random.key(seed))
 
-    def advance(state: TrainState, count: Array) -> Segment:
-        abstract = jax.eval_shape(iterate, state)
-        buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract[1:])
+    def advance(state: TrainState, count: Array) -> tuple[TrainState, dict[str, Array]]:
+        abstract = jax.eval_shape(step, state)[1]
+        buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract)
 
         def write(buffer: Array, value: Array, i: Array) -> Array:  # `.at[i].set` would scatter
             return jax.lax.dynamic_update_index_in_dim(buffer, value, i, axis=0)
 
-        def body(i: Array, segment: Segment) -> Segment:
-            state, *values = iterate(segment.state)
-            return Segment(
-                state, *jax.tree.map(lambda b, v: write(b, v, i), list(segment[1:]), values)
-            )
+        def iterate(i: Array, carry: Any) -> Any:
+            state, buffers = carry
+            new_state, metrics = step(state)
+            # An iteration that diverged is not entered. What is left is the state before it, its
+            # key included, so each further iteration fails alike and the member stays there.
+            finite = is_finite(metrics, new_state)
+            state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state)
+            return state, jax.tree.map(lambda b, m: write(b, m, i), buffers, metrics)
 
-        return jax.lax.fori_loop(0, count, body, Segment(state, *buffers))
-
-    def iterate(state: TrainState) -> Segment:
-        new_state, metrics = step(state)
-        # An iteration that diverged is not entered. What is left is the state before it, its key
-        # included, so each further iteration fails alike and the member stays there.
-        finite = is_finite(metrics, new_state)
-        return Segment(
-            jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state),
-            metrics,
-            is_excessive(new_state.params),
-        )
+        return jax.lax.fori_loop(0, count, iterate, (state, buffers))
 
     def assess(member: tuple[TrainState, Array], iteration: Array) -> Assessment:
         state, seed = member

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.arguments import seeds
@@ -23,6 +22,7 @@ from jaxrl_po.host.strict_json import from_json, to_json
 from jaxrl_po.host.sweep_groups import make_groups
 from jaxrl_po.host.sweep_launch import Launch
 from jaxrl_po.host.sweep_results import SweepResult, make_result, scores
+from jaxrl_po.host.terminal import make_console
 from jaxrl_po.train import as_config
 from jaxrl_po.types import Network
 
@@ -98,7 +98,7 @@ def sweep(
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
     fractions = [rung.fraction for rung in rungs]
     groups = make_groups(configs, fractions, env, network, keep_policies)
-    console = Console(quiet=quiet)
+    console = make_console(quiet)
     if directory is not None:
         console.print(
             f"sweep directory: {directory}", soft_wrap=True, markup=False, highlight=False

@@ -204,14 +204,15 @@ class Launch:
     def _compile(self, group: Group, load: Callable[[range], PyTree], num_members: int) -> Plan:
         example = jax.tree.map(lambda x: x[0], load(range(1)))
         started = time.perf_counter()
-        plan = plan_members(
-            group.function,
-            example,
-            (np.int32(0), np.int32(1)),
-            num_members,
-            chunk_size=self._chunk_size,
-            devices=self._devices,
-        )
+        with self._console.status(f"compiling: {group.example.algorithm}, {num_members} members"):
+            plan = plan_members(
+                group.function,
+                example,
+                (np.int32(0), np.int32(1)),
+                num_members,
+                chunk_size=self._chunk_size,
+                devices=self._devices,
+            )
         self.num_compilations += 1
         self._console.print(
             f"  {group.example.algorithm} on {group.example.env_id}: {num_members} members, "

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import Config
+from jaxrl_po.host.divergence import has_diverged
 from jaxrl_po.host.files import write_whole
 from jaxrl_po.host.statistics import latest_mean
 from jaxrl_po.train import make_step
@@ -18,8 +19,6 @@ from jaxrl_po.types import Array, Network, PyTree, TrainState
 
 MAX_POINTS = 100  # of a learning curve
 FINAL_FRACTION = 0.1  # of the curve that `final_return` is the mean of
-WATCHED = ("policy_loss", "value_loss", "grad_norm")  # metrics that must be finite
-LARGEST_PARAMETER = 1e3  # networks with inputs and outputs of order 1 stay far below
 DIGEST_LENGTH = 64  # of the SHA-256 at the end of a member's file, in hexadecimal digits
 
 
@@ -71,7 +70,7 @@ def make_member_function(
         def iterate(i: Array, carry: tuple[Record, TrainState]) -> tuple[Record, TrainState]:
             record, state = carry
             state, metrics = step(state)
-            return _note(record, i // stride, metrics, state.params), state
+            return _note(record, i // stride, metrics, state), state
 
         if keep_state:
             template = jax.eval_shape(fresh)
@@ -99,17 +98,14 @@ def _blank_record(num_points: int) -> Record:
     )
 
 
-def _note(record: Record, point: Array, metrics: dict[str, Array], params: PyTree) -> Record:
+def _note(record: Record, point: Array, metrics: dict[str, Array], state: TrainState) -> Record:
     """Add an iteration to the record."""
     count = metrics["num_episodes"]
     total = jnp.where(count > 0, metrics["episode_return"] * count, 0.0)
-    sound = [jnp.isfinite(metrics[name]) for name in WATCHED]
-    # A comparison with NaN is false.
-    sound += [(jnp.abs(leaf) <= LARGEST_PARAMETER).all() for leaf in jax.tree.leaves(params)]
     return Record(
         record.episode_return.at[point].add(total),
         record.num_episodes.at[point].add(count),
-        record.diverged | ~jnp.stack(sound).all(),
+        record.diverged | has_diverged(metrics, state),
     )
 
 

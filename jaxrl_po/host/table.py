@@ -38,11 +38,15 @@ class Table(Mapping[str, np.ndarray]):
         return [dict(zip(self._columns, values, strict=True)) for values in rows]
 
     def __str__(self) -> str:
+        return self.text(MAX_ROWS)
+
+    def text(self, max_rows: int) -> str:
+        """The table for a terminal, with so many of its rows."""
         rows = self.rows()
-        cells = [list(self)] + [[_text(v) for v in row.values()] for row in rows[:MAX_ROWS]]
+        cells = [list(self)] + [[_text(v) for v in row.values()] for row in rows[:max_rows]]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.rjust, line, widths)) for line in cells]
-        return "\n".join(lines + [f"… {len(rows)} rows"] * (len(rows) > MAX_ROWS))
+        return "\n".join(lines + [f"… {len(rows)} rows"] * (len(rows) > max_rows))
 
     def write_csv(self, path: pathlib.Path) -> None:
         """Write the table, or leave the old file as it was."""

@@ -1,5 +1,6 @@
 """The seeds of a run as they are trained: their states, segment by segment."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxrl_po.host.directory import RunSettings
 from jaxrl_po.host.execution import compile_blocks, join_blocks, split_members
 from jaxrl_po.host.result import RunResult
 from jaxrl_po.host.segments import Assessment, SegmentPrograms, make_programs
+from jaxrl_po.host.terminal import Parts, in_parts
 from jaxrl_po.host.watch import Seen, Watch
 from jaxrl_po.types import Network, PyTree, TrainState
 
@@ -28,8 +30,9 @@ class Training:
         env: Any,
         network: Network | None,
         restored: Checkpoint | None,
+        tell: Callable[[str], None],
     ) -> None:
-        """Compile, and stand at the start of the run or at a checkpoint."""
+        """Compile, telling what, and stand at the start of the run or at a checkpoint."""
         self.clock = Clock()
         self.seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
         self.begun = self.done = restored.iteration if restored else 0
@@ -38,13 +41,16 @@ class Training:
         self._assessed: tuple[int, Assessment] | None = None
         self._numbers = split_members(np.array(self.seeds, np.uint32))
         with self.clock("compile"):
+            tell("compiling: the initial state")
             self._programs = make_programs(config, env, network, settings)
             if restored:
                 self.blocks = self.restore(restored)
             else:
                 self.blocks = compile_blocks(self._programs.start, self._numbers)(self._numbers)
             start, members = np.int32(0), self._members(self.blocks)
+            tell("compiling: the training loop")
             self._advance = compile_blocks(self._programs.advance, self.blocks, start, donate=True)
+            tell("compiling: the evaluation")
             self._assess = compile_blocks(self._programs.assess, members, start)
         self._watch = Watch(config, env, network, self.seeds)
         self._watch.resumed(self.blocks, self.done)
@@ -58,13 +64,13 @@ class Training:
     def metric_names(self) -> list[str]:
         """Of an iteration."""
         state = jax.eval_shape(self._programs.start, jax.ShapeDtypeStruct((), np.uint32))
-        return list(jax.eval_shape(self._programs.advance, state, np.int32(0)).metrics)
+        return list(jax.eval_shape(self._programs.advance, state, np.int32(0))[1])
 
-    def advance(self, count: int) -> Seen:
-        """Do so many iterations."""
+    def advance(self, count: int, parts: Parts) -> Seen:
+        """Do so many iterations, in the parts that a bar wants to see."""
         with self.clock("train"):
-            segments = self._advance(self.blocks, np.int32(count))
-        self.blocks = [segment.state for segment in segments]
+            segments = in_parts(self._advance, parts)(self.blocks, count)
+        self.blocks = [state for state, _ in segments]
         seen = self._watch.look(segments, self.done, count)
         self.done += count
         self.history.append(events.masked(seen.metrics, seen.num_done))

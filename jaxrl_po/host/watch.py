@@ -9,8 +9,8 @@ import numpy as np
 from jaxrl_po.config import Config
 from jaxrl_po.host import events
 from jaxrl_po.host.diagnosis import make_diagnosis
-from jaxrl_po.host.segments import Segment
-from jaxrl_po.types import Network, PyTree
+from jaxrl_po.host.divergence import is_excessive
+from jaxrl_po.types import Network, PyTree, TrainState
 
 
 class Seen(NamedTuple):
@@ -38,12 +38,14 @@ class Watch:
             if reached < done:
                 self.diverged[seed] = reached + 1
 
-    def look(self, segments: list[Segment], first: int, count: int) -> Seen:
+    def look(
+        self, segments: list[tuple[TrainState, dict[str, np.ndarray]]], first: int, count: int
+    ) -> Seen:
         """Take note of the `count` iterations after the `first` ones."""
-        blocks = [segment.state for segment in segments]
+        blocks = [state for state, _ in segments]
         metrics = {
-            name: np.concatenate([np.asarray(s.metrics[name]) for s in segments])[:, :count]
-            for name in segments[0].metrics
+            name: np.concatenate([numbers[name] for _, numbers in segments])
+            for name in segments[0][1]
         }
         reached = _iterations(blocks)
         # A seed that diverges here did one iteration more than its state has; before, none.
@@ -53,8 +55,8 @@ class Watch:
             causes = self._diagnosis()(self._state(blocks, event["seed"]))
             event["not_finite"] = {**dict.fromkeys(causes, "nan or inf"), **event["not_finite"]}
             self.diverged[event["seed"]] = event["iteration"]
-        flags = np.concatenate([np.asarray(s.excessive) for s in segments])[:, :count]
-        large = events.excess(self._seeds, first, flags & (np.arange(count) < num_done[:, None]))
+        flags = np.concatenate([jax.vmap(is_excessive)(state.params) for state in blocks])
+        large = events.excess(self._seeds, first + count, flags)
         large = [e for e in large if e["seed"] not in {**self._excessive, **self.diverged}]
         self._excessive |= {event["seed"]: event["iteration"] for event in large}
         return Seen(metrics, num_done, [*lost, *large])

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from jaxrl_po import resume, run
 from jaxrl_po.host.files import AppendFile
@@ -16,7 +15,6 @@ from jaxrl_po.host.logging import (
     Logger,
     Start,
     Visit,
-    progress_logger,
     table_logger,
     tensorboard_logger,
     wandb_logger,
@@ -66,22 +64,6 @@ def test_tables_have_the_same_numbers_to_the_bit(tmp_path):
 
 def _float32(record):
     return {name: np.float32(value) for name, value in record.items()}
-
-
-def test_progress_is_quiet_without_a_terminal(capsys):
-    for terminal in (False, True):
-        logger = progress_logger(Console(force_terminal=terminal, width=100), 2, 8, 16)
-        logger.write(visit())
-        logger.close()
-        assert ("steps/s" in capsys.readouterr().out) == terminal
-
-
-def test_diverged_seed_is_shown(capsys):
-    event = {"event": "diverged", "seed": 6, "iteration": 3, "not_finite": {"policy_loss": "-inf"}}
-    logger = progress_logger(Console(width=200), 2, 8, 16)
-    logger.write(visit(events=[event]))
-    logger.close()
-    assert "seed 6 diverged in iteration 3 (policy_loss)" in capsys.readouterr().out
 
 
 EVALUATION = {

@@ -1,9 +1,12 @@
 """The tuned settings reach their gates, on seeds that they were not tuned on."""
 
+import json
+
 import numpy as np
 import pytest
-from configs import SCORES
-from scores import measure, row
+from scores import RESULTS, measure, measured, row
+
+from jaxrl_po.host.tuned import MEASURED, SCORES
 
 SEEDS = range(10_000, 10_004)
 
@@ -25,3 +28,8 @@ def test_a_setting_reaches_its_gate(name):
 def test_names_say_algorithm_and_task():
     for name, score in SCORES.items():
         assert name.startswith(f"{score.config.algorithm}-"), name
+
+
+def test_what_the_command_line_lists_is_what_was_measured():
+    records = json.loads(RESULTS.with_suffix(".json").read_text())
+    assert MEASURED.read_text() == measured(records)

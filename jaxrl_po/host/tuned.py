@@ -2,12 +2,17 @@
 
 Found by small searches over learning rate, batch shape, discounts, entropy bonus and trust region,
 on seeds below 8000, from the settings of rl-baselines3-zoo and gymnax-blines.
+`python experiments/scores.py` trains them, and writes what they reach into tuned.json.
 """
 
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl_po import PPOConfig, PPOPenaltyConfig, TRPOConfig
-from jaxrl_po.config import Config
+from jaxrl_po.algorithms import ALGORITHMS, PPOConfig, PPOPenaltyConfig, TRPOConfig
+from jaxrl_po.config import Config, suggestion
+
+MEASURED = Path(__file__).with_suffix(".json")
 
 
 class Score(NamedTuple):
@@ -17,6 +22,36 @@ class Score(NamedTuple):
     gate: float  # least mean return over seeds
     published: str  # by others, for comparison
     num_seeds: int = 10
+
+
+def tuned(algorithm: str, env_id: str) -> Config:
+    """The tuned settings of an algorithm for an environment, budget included.
+
+    Raises:
+        ValueError: listing the settings that there are.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm={algorithm!r}: {suggestion(str(algorithm), ALGORITHMS)}")
+    configs = [score.config for score in SCORES.values()]
+    for config in configs:
+        if (config.algorithm, config.env_id) == (algorithm, env_id):
+            return config
+    there = ", ".join(f"{config.algorithm} on {config.env_id}" for config in configs)
+    raise ValueError(f"no settings are tuned for {algorithm} on {env_id}; they are for: {there}")
+
+
+def tuned_table() -> list[dict[str, Any]]:
+    """A row for each setting: algorithm, environment, budget, and the return measured with it."""
+    measured = json.loads(MEASURED.read_text())
+    return [
+        {
+            "algorithm": score.config.algorithm,
+            "env_id": score.config.env_id,
+            "total_timesteps": score.config.total_timesteps,
+            **measured[name],
+        }
+        for name, score in SCORES.items()
+    ]
 
 
 NORMALIZED: dict[str, Any] = {"normalize_observations": True, "normalize_rewards": True}
