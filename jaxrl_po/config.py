@@ -18,6 +18,7 @@ class Range:
     low: float = -np.inf
     high: float = np.inf
     open_low: bool = False  # the bound itself is not allowed
+    infinite: bool = False  # infinity is meant where a float may be that large
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
@@ -60,7 +61,13 @@ class Settings:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse unknown fields by name, before dataclass's own terser error."""
         cls._check_names(kwargs)
-        return super().__new__(cls)
+        config = super().__new__(cls)
+        object.__setattr__(config, "_given", frozenset(kwargs))
+        return config
+
+    def given(self, name: str) -> bool:
+        """Whether a field was set by name, not left at its default; of a copy all of them were."""
+        return name in vars(self).get("_given", (name,))
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -74,7 +81,9 @@ class Settings:
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like a new config."""
         self._check_names(changes)
-        return dataclasses.replace(self, **changes)
+        config = dataclasses.replace(self, **changes)
+        object.__setattr__(config, "_given", vars(self).get("_given", config._given) | set(changes))
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict of the fields."""

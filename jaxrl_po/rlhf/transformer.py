@@ -125,6 +125,7 @@ class Transformer(nn.Module):
         """
         ids, mask = tokens
         N, L = ids.shape
+        check_slots(L, self.config)
         position = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - mask
         index = jnp.zeros((), jnp.int32)
         seen, cached = mask, None
@@ -149,6 +150,14 @@ class Transformer(nn.Module):
         return flat.reshape(*features.shape[:-1], -1)
 
 
+def check_slots(num_slots: int, config: TransformerConfig) -> None:
+    """Raise where positions would run out: their embedding has no row for more."""
+    if num_slots > config.context_length:
+        raise ValueError(
+            f"sequences of {num_slots} slots do not fit in context_length={config.context_length}"
+        )
+
+
 def make_transformer(config: TransformerConfig) -> LanguageModel:
     """The transformer as pure functions on plain parameter pytrees."""
     module = Transformer(config)
@@ -164,6 +173,7 @@ def make_transformer(config: TransformerConfig) -> LanguageModel:
         return module.apply({"params": params}, features, method="logits")
 
     def init_cache(num_sequences: int, num_slots: int) -> Cache:
+        check_slots(num_slots, config)
         heads = config.num_heads, config.num_features // config.num_heads
         empty = jnp.zeros((config.num_layers, num_sequences, num_slots, *heads))
         mask = jnp.zeros((num_sequences, num_slots), bool)
