@@ -91,7 +91,8 @@ def make_reward_model(
         ValueError: when the model cannot read the sequences, when pairs are no indices into
         `tokens` or fewer than `batch_size`, or when no two reference samples differ.
     """
-    data = Preferences(tokens, chosen, rejected, tokens if reference is None else reference)
+    pairs = (x if is_traced(x) else np.asarray(x) for x in (chosen, rejected))
+    data = Preferences(tokens, *pairs, tokens if reference is None else reference)
 
     def train(
         key: Array, sft_params: PyTree, data: Preferences = data
@@ -125,8 +126,8 @@ class Preferences(NamedTuple):
     """What a reward model learns from; the fields are the arguments of `make_reward_model`."""
 
     tokens: Tokens  # [R, L]
-    chosen: Any  # [number of pairs] rows of `tokens`
-    rejected: Any  # [number of pairs]
+    chosen: Array  # [number of pairs] rows of `tokens`
+    rejected: Array  # [number of pairs]
     reference: Tokens  # [any, any]
 
 
@@ -135,8 +136,7 @@ def check_preferences(config: SFTConfig, model: LanguageModel, data: Preferences
     check_rows("tokens", data.tokens, model)
     check_rows("reference", data.reference, model)
     num_rows = data.tokens.ids.shape[0]
-    pairs = data.chosen, data.rejected
-    chosen, rejected = pairs if is_traced(pairs) else map(np.asarray, pairs)
+    chosen, rejected = data.chosen, data.rejected
     are_indices = chosen.ndim == 1 and chosen.shape == rejected.shape and chosen.size
     for index in (chosen, rejected):
         are_indices = are_indices and jnp.issubdtype(index.dtype, jnp.integer)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.algorithms.minibatch import random_orders
+from jaxrl_po.algorithms.minibatch import clip_by_norm, random_orders
 from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, Range, Settings, pytree, setting
 from jaxrl_po.rlhf.checks import check_some_pair, check_tokens
 from jaxrl_po.rlhf.generation import next_token
@@ -170,7 +170,7 @@ def fit(
     """
     num_steps = jax.tree.leaves(batches)[0].shape[0]
     optimizer = optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
+        clip_by_norm(config.max_grad_norm),
         optax.adamw(
             lambda count: step_size(config, count, num_steps),
             b2=0.98,

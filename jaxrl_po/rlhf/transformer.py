@@ -133,12 +133,13 @@ class Transformer(nn.Module):
             index = cache.next_slot
             position += cache.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
             seen = jax.lax.dynamic_update_slice_in_dim(cache.mask, mask, index, axis=1)
-            cached = cache.keys, cache.values
         slot = index + jnp.arange(L)
         causal = jnp.arange(seen.shape[1])[None] <= slot[:, None]
         visible = causal[None] & seen[:, None]
 
         x = self.embedding(jnp.where(mask, ids, 0)) + self.position(jnp.where(mask, position, 0))
+        if cache is not None:  # in the precision of what is computed, which parameters set
+            cached = cache.keys.astype(x.dtype), cache.values.astype(x.dtype)
         x, cached = self.layers(x.reshape(N * L, -1), cached, visible, index)
         if cache is not None:
             cache = Cache(cached[0], cached[1], seen, index + L)

@@ -5,20 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.algorithms import NPGConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
-from jaxrl_po.rlhf import RewardModel, SFTConfig, Tokens, learned_reward, make_reward_model
-from jaxrl_po.rlhf import make_rlhf, make_rlhf_step
+from jaxrl_po.algorithms import PPOPenaltyConfig, TRPOConfig, VPGConfig
+from jaxrl_po.rlhf import (
+    RewardModel,
+    SFTConfig,
+    Tokens,
+    learned_reward,
+    make_reward_model,
+    make_rlhf,
+    make_rlhf_step,
+)
 from jaxrl_po.rlhf.heads import init_head
 from tests.rlhf.conftest import EOS, N, T, tiny_config
 
 SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": 3 * N * T}
 UPDATES = {
     "ppo": tiny_config().update,
-    "shared": tiny_config().update.replace(shared_torso=True),
-    "batch": tiny_config().update.replace(advantage_normalization="batch"),
     "ppo_penalty": PPOPenaltyConfig(**SIZE, num_minibatches=2),
     "trpo": TRPOConfig(**SIZE),
-    "npg": NPGConfig(**SIZE),
     "vpg": VPGConfig(**SIZE),
 }
 
@@ -51,13 +55,13 @@ def spoiled(reward, prompts, jit):
 
 @pytest.mark.parametrize("update", UPDATES)
 def test_a_score_that_is_not_finite_is_left_out_and_counted(update, spoiled, params):
-    config = tiny_config(update=UPDATES[update])
+    config = tiny_config(update=UPDATES[update], adaptive_kl=True)
     result = spoiled(config, params, jnp.nan, 1)
     assert finite(result.state)
     assert finite(result.metrics)
     np.testing.assert_array_equal(result.metrics["objective/non_finite_scores"], 1)
     np.testing.assert_array_equal(result.metrics["val/update_held"], 0)
-    assert not equal(result.state.params["value"], spoiled(config, params, jnp.nan, N).state)
+    assert not equal(result.state.params["policy"], params)
     for value in (jnp.inf, -jnp.inf):  # what stood there does not matter
         assert equal(spoiled(config, params, value, 1).state.params, result.state.params)
 
@@ -68,17 +72,15 @@ def test_without_a_finite_score_the_update_is_held(update, spoiled, params):
     result = spoiled(config, params, jnp.nan, N)
     np.testing.assert_array_equal(result.metrics["objective/non_finite_scores"], N)
     assert finite(result.state)
-    if update != "trpo" and update != "npg":
-        np.testing.assert_array_equal(result.metrics["val/update_held"], 1)
-    held = result.state.params.get("torso", result.state.params["policy"])
-    assert equal(held, params)
+    np.testing.assert_array_equal(result.metrics["val/update_held"], 1)
+    assert equal(result.state.params["policy"], params)
+    assert result.state.kl_coef > 0
     assert int(result.state.iteration) == 3
 
 
 def test_a_step_that_overflows_is_held(spoiled, params):
     """Finite scores whose squares are not: nothing is left out, and still the state is finite."""
-    update = UPDATES["ppo"].replace(advantage_normalization="none")
-    result = spoiled(tiny_config(update=update), params, 1e30, N)
+    result = spoiled(tiny_config(update=UPDATES["ppo"], adaptive_kl=True), params, 1e30, N)
     assert finite(result.state)
     np.testing.assert_array_equal(result.metrics["objective/non_finite_scores"], 0)
     assert result.metrics["val/update_held"].any()
@@ -120,14 +122,3 @@ def test_a_reward_model_without_a_scale_is_refused(scale, model, params):
     scorer = {"torso": params, "head": init_head(jax.random.key(0), 8)}
     with pytest.raises(ValueError, match=r"^reward_model\.(mean|std)="):
         learned_reward(model, RewardModel(scorer, *map(jnp.float32, scale)))
-
-
-def test_an_end_in_the_first_token_is_a_response_like_others(config, params, prompts, jit, model):
-    """Every advantage of a lone token standardised is 0; with others beside it, it is not."""
-
-    def only_eos(params, features):
-        return model.logits(params, features).at[..., EOS].add(1e9)
-
-    train = make_rlhf(config, lambda p, r: jnp.arange(1.0 * N), prompts, model._replace(logits=only_eos))
-    result = jit(train)(jax.random.key(0), params)
-    assert finite(result.state)
