@@ -67,7 +67,11 @@ class Settings:
 
     def given(self, name: str) -> bool:
         """Whether a field was set by name, not left at its default; of a copy all of them were."""
-        return name in vars(self).get("_given", (name,))
+        return name in self._given_names()
+
+    def _given_names(self) -> frozenset[str]:
+        everything = frozenset(field.name for field in dataclasses.fields(self))
+        return vars(self).get("_given", everything)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -82,7 +86,7 @@ class Settings:
         """A copy with some fields changed, checked like a new config."""
         self._check_names(changes)
         config = dataclasses.replace(self, **changes)
-        object.__setattr__(config, "_given", vars(self).get("_given", config._given) | set(changes))
+        object.__setattr__(config, "_given", self._given_names() | set(changes))
         return config
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,7 +21,6 @@ def adam(
     The bound is one factor min(1, max/‖g‖), which XLA folds into Adam's own kernels; optax's
     `clip_by_global_norm` writes the clipped gradient out first.
     """
-
     return optax.chain(clip_by_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
 
 

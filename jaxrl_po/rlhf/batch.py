@@ -127,7 +127,7 @@ def make_token_batch(
     Old log-probabilities come from the same pass that training makes, not from decoding, so that
     ratios start at 1. The value after the last token is 0, whether that is EOS or the limit.
     Responses whose score is not finite are left out of the batch, and of the means of scores. Where
-    the KL is priced in the loss, the reference's log-probabilities ride along as the batch's memory.
+    the KL is priced in the loss, the reference's log-probabilities ride as the batch's memory.
     """
     response, observation = generation.response, states(generation)
     mask, action = response.mask, jnp.where(response.mask, response.ids, 0)

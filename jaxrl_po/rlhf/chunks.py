@@ -11,7 +11,7 @@ CHUNK = 2**22  # numbers that a chunk's largest output may have
 
 
 def rows_at_once(num_rows: int, size: int) -> int:
-    """The most rows of `size` numbers each that `CHUNK` holds, of those that divide their number."""
+    """The most rows of `size` numbers that `CHUNK` holds, of those that divide their number."""
     most = max(1, CHUNK // size)
     return max(n for n in range(1, min(num_rows, most) + 1) if num_rows % n == 0)
 

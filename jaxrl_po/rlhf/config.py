@@ -79,7 +79,7 @@ class RLHFConfig(Settings):
 
     def __post_init__(self) -> None:
         if isinstance(self.update, Config):
-            names = DEFAULTS
+            names: tuple[str, ...] = DEFAULTS
             if isinstance(self.update, ProximalConfig):
                 names += PROXIMAL_DEFAULTS
             missing = {n: getattr(PPO, n) for n in names if not self.update.given(n)}

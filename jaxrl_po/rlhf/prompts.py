@@ -13,6 +13,7 @@ from jaxrl_po.types import Array
 
 def as_prompts(prompts: Any, pad_id: int, vocab_size: int = LARGEST_ID + 1) -> Tokens:
     """Token ids [number, P], padded on the left, with their mask; or `Tokens`, checked alike."""
+    ids: Any
     if isinstance(prompts, Tokens):
         ids, mask = prompts
     else:

@@ -91,8 +91,8 @@ def make_reward_model(
         ValueError: when the model cannot read the sequences, when pairs are no indices into
         `tokens` or fewer than `batch_size`, or when no two reference samples differ.
     """
-    pairs = (x if is_traced(x) else np.asarray(x) for x in (chosen, rejected))
-    data = Preferences(tokens, *pairs, tokens if reference is None else reference)
+    chosen, rejected = (x if is_traced(x) else np.asarray(x) for x in (chosen, rejected))
+    data = Preferences(tokens, chosen, rejected, tokens if reference is None else reference)
 
     def train(
         key: Array, sft_params: PyTree, data: Preferences = data
@@ -137,11 +137,11 @@ def check_preferences(config: SFTConfig, model: LanguageModel, data: Preferences
     check_rows("reference", data.reference, model)
     num_rows = data.tokens.ids.shape[0]
     chosen, rejected = data.chosen, data.rejected
-    are_indices = chosen.ndim == 1 and chosen.shape == rejected.shape and chosen.size
+    are_indices = chosen.ndim == 1 and chosen.shape == rejected.shape and chosen.size > 0
     for index in (chosen, rejected):
         are_indices = are_indices and jnp.issubdtype(index.dtype, jnp.integer)
         if are_indices and not is_traced(index):
-            are_indices = 0 <= index.min() and index.max() < num_rows
+            are_indices = bool(index.min() >= 0 and index.max() < num_rows)
     if not are_indices:
         raise ValueError(
             f"chosen, rejected: must be indices into the {num_rows} rows of tokens, "

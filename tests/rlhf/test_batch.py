@@ -77,9 +77,7 @@ def test_advantages_are_those_computed_by_hand(case):
     @jax.jit
     def build(generation):
         score, network = jnp.array([SCORE]), fixed_network(1.0)
-        return make_token_batch(
-            config, network, (), uniform, jnp.asarray(BETA), generation, score
-        )
+        return make_token_batch(config, network, (), uniform, jnp.asarray(BETA), generation, score)
 
     batch, metrics = build(generation)
     advantage, log_ratio = by_hand(ids, length)

@@ -1,4 +1,4 @@
-"""Whatever takes tokens refuses those that a model cannot read, by name, before anything compiles."""
+"""Tokens that a model cannot read are refused by name, before anything compiles."""
 
 import functools
 from typing import NamedTuple
@@ -141,7 +141,7 @@ def test_a_row_without_a_token_has_no_score_and_no_answer(doors):
 def test_rows_in_which_no_token_follows_another_teach_nothing(doors):
     single = good()._replace(mask=np.arange(L)[None] + np.zeros((4, 1)) == 1)
     for door in ("sft", "perplexity"):
-        with pytest.raises(ValueError, match="^tokens: in no row does a token follow another"):
+        with pytest.raises(ValueError, match=r"^tokens: in no row does a token follow another"):
             getattr(doors, door)(single)
 
 
@@ -156,7 +156,7 @@ def test_a_batch_without_such_a_token_moves_nothing(model, params, jit):
 
 def test_prompts_padded_on_the_right_are_refused_by_generation(doors):
     ids, mask = good()
-    with pytest.raises(ValueError, match="^prompt must be padded on the left"):
+    with pytest.raises(ValueError, match=r"^prompt must be padded on the left"):
         doors.generation(Tokens(ids, mask & (np.arange(L)[None] < L - 1)))
 
 
@@ -177,13 +177,13 @@ def test_settings_of_a_generation_are_refused_by_name(changes, message, model, p
 
 @pytest.mark.parametrize("prompts", [[[2, -2, 1]], [[2, 2**31, 1]], np.zeros((0, 3), int)])
 def test_prompts_that_no_model_could_read_are_refused(prompts):
-    with pytest.raises(ValueError, match="^prompts"):
+    with pytest.raises(ValueError, match=r"^prompts"):
         as_prompts(prompts, PAD)
 
 
 @pytest.mark.parametrize("prompts", [np.zeros((0, 3), int), np.zeros((3, 0), int)])
 def test_an_empty_pool_of_prompts_is_refused(prompts):
-    with pytest.raises(ValueError, match="^prompts"):
+    with pytest.raises(ValueError, match=r"^prompts"):
         make_rlhf(tiny_config(), lambda prompt, response: jnp.zeros(8), prompts)
 
 

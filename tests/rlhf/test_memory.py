@@ -15,6 +15,7 @@ from jaxrl_po.rlhf import (
     SFTConfig,
     Tokens,
     TransformerConfig,
+    chunks,
     generate,
     learned_reward,
     make_reward_model,
@@ -24,7 +25,6 @@ from jaxrl_po.rlhf import (
     make_transformer,
     pair_accuracy,
 )
-from jaxrl_po.rlhf import chunks
 from jaxrl_po.rlhf.batch import Unkept, make_token_batch
 from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.generation import response_distribution
@@ -50,7 +50,15 @@ def test_chunks_put_together_are_the_whole(size):
 
 def test_as_many_rows_at_once_as_fit_and_divide_the_batch(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 100)
-    assert [rows_at_once(12, size) for size in (1, 10, 15, 25, 50, 99, 101)] == [12, 6, 6, 4, 2, 1, 1]
+    assert [rows_at_once(12, size) for size in (1, 10, 15, 25, 50, 99, 101)] == [
+        12,
+        6,
+        6,
+        4,
+        2,
+        1,
+        1,
+    ]
 
 
 def widest(jaxpr, vocab_size):
@@ -61,8 +69,8 @@ def widest(jaxpr, vocab_size):
             shape = output.aval.shape
             if shape[-1:] == (vocab_size,) and jnp.issubdtype(output.aval.dtype, jnp.floating):
                 found.append(output.aval.size // vocab_size)
-        for inner in jax_core.jaxprs_in_params(equation.params):
-            found.append(widest(inner, vocab_size))
+        inner = jax_core.jaxprs_in_params(equation.params)
+        found.extend(widest(program, vocab_size) for program in inner)
     return max(found)
 
 
@@ -113,9 +121,7 @@ def measure(model, params, prompt):
             return response_distribution(model, away, observation, T, 1.0)
 
         score, price = jnp.arange(8.0), jnp.asarray(0.1)
-        batch, metrics = make_token_batch(
-            config, network, old, reference, price, generation, score
-        )
+        batch, metrics = make_token_batch(config, network, old, reference, price, generation, score)
         return batch, metrics | after_update(config, network, old, new, batch)
 
     return run
@@ -241,12 +247,12 @@ def test_parameters_of_half_precision_keep_it(name, model, prompts, reward):
     assert result.metrics["objective/kl"].dtype == jnp.float32
 
 
-def test_a_run_in_half_precision_is_close_to_one_in_single(
-    config, reward, prompts, params, step
-):
+def test_a_run_in_half_precision_is_close_to_one_in_single(config, reward, prompts, params, step):
     init, _ = make_rlhf_step(config, reward, prompts)
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    (_, single), (state, found) = (step(config, init(jax.random.key(0), p), p) for p in (params, half))
+    (_, single), (state, found) = (
+        step(config, init(jax.random.key(0), p), p) for p in (params, half)
+    )
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
     for name in ("objective/entropy", "policy/entropy_avg"):
         np.testing.assert_allclose(found[name], single[name], rtol=0.1)

@@ -115,7 +115,10 @@ def test_a_parameter_that_the_table_does_not_know_is_refused():
     ("size", "message"),
     [
         ({"vocab_size": 257}, r"embedding/embedding' of shape \[257, 64\]: tp = 2 .* of 257"),
-        ({"num_heads": 1}, r"attention_out/kernel' .*: tp = 2 of the mesh does not divide axis 1, of 1"),
+        (
+            {"num_heads": 1},
+            r"attention_out/kernel' .*: tp = 2 of the mesh does not divide axis 1, of 1",
+        ),
         ({"num_features": 9, "num_heads": 1}, "fsdp = 2 of the mesh does not divide"),
     ],
 )

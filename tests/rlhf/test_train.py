@@ -149,9 +149,7 @@ def policy(result):
     return params.get("torso", params["policy"])
 
 
-def test_held_past_its_end_an_annealed_run_stands_still(
-    config, reward, prompts, params, step
-):
+def test_held_past_its_end_an_annealed_run_stands_still(config, reward, prompts, params, step):
     """The factor on the learning rate ends at 0, not below."""
     config = config.replace(update=config.update.replace(anneal_lr=True))
     state = make_rlhf_step(config, reward, prompts)[0](jax.random.key(0), params)
