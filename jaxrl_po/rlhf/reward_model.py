@@ -172,7 +172,7 @@ def deviation(scores: Array) -> Array:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # so that it can be jitted: arrays have no hash
 class LearnedReward:
     """A reward function that is a pytree: its weights may be an argument of a program."""
 
