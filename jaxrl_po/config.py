@@ -73,7 +73,17 @@ class Settings:
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse unknown fields by name, before dataclass's own terser error."""
         cls._check_names(kwargs)
-        return super().__new__(cls)
+        config = super().__new__(cls)
+        object.__setattr__(config, "_given", frozenset(kwargs))
+        return config
+
+    def given(self, name: str) -> bool:
+        """Whether a field was set by name, not left at its default; of a copy all of them were."""
+        return name in self._given_names()
+
+    def _given_names(self) -> frozenset[str]:
+        everything = frozenset(field.name for field in dataclasses.fields(self))
+        return vars(self).get("_given", everything)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -97,7 +107,9 @@ class Settings:
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like a new config."""
         self._check_names(changes)
-        return dataclasses.replace(self, **changes)
+        config = dataclasses.replace(self, **changes)
+        object.__setattr__(config, "_given", self._given_names() | set(changes))
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """A plain dict of the fields."""

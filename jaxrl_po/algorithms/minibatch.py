@@ -22,12 +22,17 @@ def adam(
     The bound is one factor min(1, max/‖g‖), which XLA folds into Adam's own kernels; optax's
     `clip_by_global_norm` writes the clipped gradient out first.
     """
+    return optax.chain(clip_by_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
+
+
+def clip_by_norm(max_grad_norm: Array | float) -> optax.GradientTransformation:
+    """A bound on the gradient's global norm that keeps the gradient's precision."""
 
     def clip(gradient: PyTree, _: PyTree) -> PyTree:
         factor = jnp.minimum(1.0, max_grad_norm / optax.tree.norm(gradient))
-        return optax.tree.scale(factor, gradient)
+        return jax.tree.map(lambda g: (factor * g).astype(g.dtype), gradient)
 
-    return optax.chain(optax.stateless(clip), optax.adam(learning_rate, eps=1e-5))
+    return optax.stateless(clip)
 
 
 # Numbers of a model whose copying, in and out of a vector, costs less than it saves.

@@ -185,7 +185,8 @@ def backtracking_line_search(
 
     def candidate(j: Array) -> tuple[PyTree, Array]:
         fraction = jnp.power(jnp.asarray(backtrack_coeff, baseline.dtype), j)
-        return optax.tree.add_scale(params, fraction, full_step), fraction
+        moved = optax.tree.add_scale(params, fraction, full_step)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, params), fraction
 
     def searching(carry: Any) -> Array:
         j, accepted, _ = carry

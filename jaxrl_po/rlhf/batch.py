@@ -1,16 +1,44 @@
 """From responses to what an update learns from: scores, priced rewards, advantages, masks."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
+from jaxrl_po.algorithms import PPOConfig, VPGConfig
+from jaxrl_po.config import Config
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import gae, normalize_advantage
+from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.kl import ESTIMATORS
 from jaxrl_po.rlhf.types import Generation, RewardFn, Tokens
 from jaxrl_po.types import Array, Batch, Network, PyTree
 
 Metrics = dict[str, Array]
+Policy = Callable[[Tokens], Categorical]  # states [N, P + T - 1] -> π(·|s_t) [N, T]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Unkept:
+    """In the place of π_old(·|s) in a batch whose update asks for log π_old(a|s) alone."""
+
+    def kl(self, other: Categorical) -> Array:
+        """NaN: nothing may depend on it."""
+        return jnp.full(other.logits.shape[:-1], jnp.nan)
+
+
+class Evaluation(NamedTuple):
+    """What the policy and its reference make of responses."""
+
+    log_prob: Array  # [N, T] log π(a_t|s_t)
+    value: Array  # [N, T] V(s_t)
+    reference_log_prob: Array  # [N, T] log π_ref(a_t|s_t)
+    kl: Array  # [N, T] KL(π(·|s_t) ‖ π_ref(·|s_t))
+    distribution: Categorical | Unkept  # π(·|s_t), where it is kept
 
 
 def states(generation: Generation) -> Tokens:
@@ -42,14 +70,55 @@ def last_slot(mask: Array) -> Array:
     return mask & ~jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
 
 
+def chunk_of(policy: Policy, observation: Tokens) -> int:
+    """How many rows of distributions over the vocabulary are held at once."""
+    num_rows = observation.ids.shape[0]
+    logits = jax.eval_shape(policy, observation).logits
+    return rows_at_once(num_rows, logits.size // num_rows)
+
+
+def evaluate_responses(
+    update: Config,
+    network: Network,
+    params: PyTree,
+    reference: Policy,
+    observation: Tokens,
+    action: Array,
+) -> Evaluation:
+    """Log-probabilities and values of responses, in chunks of rows.
+
+    A batch of distributions over the whole vocabulary is kept where the update needs it, and where
+    it is small.
+    """
+    chunk = chunk_of(reference, observation)
+    log_prob_is_enough = (isinstance(update, PPOConfig) and not update.early_stop_kl) or isinstance(
+        update, VPGConfig
+    )
+    keep = chunk == action.shape[0] or not log_prob_is_enough
+
+    def evaluate(rows: tuple[Tokens, Array]) -> Evaluation:
+        observation, action = rows
+        distribution, value = network.policy_and_value(params, observation, ())
+        other = reference(observation)
+        return Evaluation(
+            distribution.log_prob(action),
+            value,
+            other.log_prob(action),
+            distribution.kl(other),
+            distribution if keep else Unkept(),
+        )
+
+    return in_chunks(evaluate, (observation, action), chunk)
+
+
 def make_token_batch(
     config: RLHFConfig,
     network: Network,
     params: PyTree,
+    reference: Policy,
     kl_coef: Array,
     generation: Generation,
     score: Array,
-    reference: Categorical,
 ) -> tuple[Batch, Metrics]:
     """Rewards, values and advantages of responses: a `Batch` [N, T], and what to log of it.
 
@@ -57,54 +126,54 @@ def make_token_batch(
 
     Old log-probabilities come from the same pass that training makes, not from decoding, so that
     ratios start at 1. The value after the last token is 0, whether that is EOS or the limit.
+    Responses whose score is not finite are left out of the batch, and of the means of scores. Where
+    the KL is priced in the loss, the reference's log-probabilities ride as the batch's memory.
     """
-    mask, action = (
-        generation.response.mask,
-        jnp.where(generation.response.mask, generation.response.ids, 0),
-    )
-    observation = states(generation)
-    distribution, value = network.policy_and_value(params, observation, ())
-    log_prob = distribution.log_prob(action)
+    response, observation = generation.response, states(generation)
+    mask, action = response.mask, jnp.where(response.mask, response.ids, 0)
+    found = evaluate_responses(config.update, network, params, reference, observation, action)
 
     def blank(x: Array) -> Array:
         return jnp.where(mask, x, 0.0)
 
-    log_ratio = blank(log_prob - reference.log_prob(action))
+    log_ratio = blank(found.log_prob - found.reference_log_prob)
     price = jnp.zeros_like(log_ratio)
     if config.kl_in_reward != "none":
         price = -kl_coef * ESTIMATORS[config.kl_in_reward](log_ratio)
-    value, last = blank(value), last_slot(mask)
-    reward = price + jnp.where(last, score[:, None], 0.0)
+    value, last = blank(found.value), last_slot(mask)
+    finite = jnp.isfinite(score)
+    reward = price + jnp.where(last & finite[:, None], score[:, None], 0.0)
     next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
     time_major = (x.T for x in (reward, value, next_value, last, jnp.zeros_like(last)))
     advantage = gae(*time_major, gamma=config.update.gamma, gae_lambda=config.update.gae_lambda).T
-    target = advantage + value
+    target, counted = advantage + value, mask & finite[:, None]
     if config.update.advantage_normalization == "batch":
-        advantage = normalize_advantage(advantage, mask)
+        advantage = normalize_advantage(advantage, counted)
     batch = Batch(
         observation=observation,
-        memory=(),
-        distribution=distribution,
+        memory=() if config.kl_in_loss == "none" else found.reference_log_prob,
+        distribution=found.distribution,
         action=action,
-        log_prob=log_prob,
+        log_prob=found.log_prob,
         value=value,
         advantage=advantage,
         target=target,
-        mask=mask,
+        mask=counted,
     )
     has_eos = ended(config, generation)
-    non_score_reward = price.sum(axis=1).mean()
+    mean_score, non_score_reward = score.mean(where=finite), price.sum(axis=1).mean()
     metrics = {
         "objective/kl": log_ratio.sum(axis=1).mean(),
-        "objective/kl_exact": blank(distribution.kl(reference)).sum(axis=1).mean(),
+        "objective/kl_exact": blank(found.kl).sum(axis=1).mean(),
         "objective/kl_k3": ESTIMATORS["k3"](log_ratio).sum(axis=1).mean(),
-        "objective/entropy": -blank(log_prob).sum(axis=1).mean(),
-        "objective/scores": score.mean(),
+        "objective/entropy": -blank(found.log_prob).sum(axis=1).mean(),
+        "objective/scores": mean_score,
+        "objective/non_finite_scores": (~finite).sum(),
         "objective/non_score_reward": non_score_reward,
-        "objective/rlhf_reward": score.mean() + non_score_reward,
+        "objective/rlhf_reward": mean_score + non_score_reward,
         "objective/kl_coef": kl_coef,
         "val/num_eos_tokens": has_eos.sum(),
-        "val/decode_log_prob_gap": jnp.abs(blank(log_prob - generation.log_prob)).max(),
+        "val/decode_log_prob_gap": jnp.abs(blank(found.log_prob - generation.log_prob)).max(),
         "tokens/response_len_mean": mask.sum(axis=1).mean(dtype=value.dtype),
         "tokens/truncated_frac": 1.0 - has_eos.mean(dtype=value.dtype),
     }

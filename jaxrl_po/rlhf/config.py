@@ -5,6 +5,7 @@ import dataclasses
 import jax
 
 from jaxrl_po.algorithms import PPOConfig
+from jaxrl_po.algorithms.ppo import ProximalConfig
 from jaxrl_po.config import NON_NEGATIVE, POSITIVE, Config, Range, Settings, pytree, setting
 from jaxrl_po.rlhf.transformer import TransformerConfig
 
@@ -31,6 +32,10 @@ PPO = PPOConfig(
     max_grad_norm=1.0,
     vf_coef=0.1,
 )
+# What an update takes from `PPO` where it was not given: the defaults of its own are for
+# environments, with a discount that episodes need and responses do not.
+DEFAULTS = ("gamma",)
+PROXIMAL_DEFAULTS = "learning_rate", "max_grad_norm", "vf_coef"
 
 
 @pytree
@@ -41,6 +46,9 @@ class RLHFConfig(Settings):
     The update's `num_envs` is N, sequences generated side by side; its `num_steps` is T, tokens a
     response may have; `total_timesteps` counts N · T an iteration. Its fields on environments and
     dense networks have nothing to act on here and must be left alone.
+
+    Where they were not given, γ is 1, and PPO's learning_rate is 1e-4, max_grad_norm 1 and vf_coef
+    0.1, in place of the update's own defaults, which are for environments.
     """
 
     # the transformer; a model of one's own can be given to `make_rlhf` instead
@@ -56,7 +64,7 @@ class RLHFConfig(Settings):
     # nats of KL(π‖π_ref), summed over a response
     target_kl_per_sequence: float = setting(6.0, POSITIVE)
     # sequences over which a relative error of 1 would double β
-    kl_horizon_sequences: float = setting(10_000.0, POSITIVE)
+    kl_horizon_sequences: float = setting(10_000.0, Range(0.0, open_low=True, infinite=True))
     # estimator in the reward; k2 and k3 have the wrong gradient there
     kl_in_reward: str = setting("k1", ("k1", "none"))
     # estimator in the loss, with update.advantage_normalization="none", or β would have another
@@ -68,6 +76,16 @@ class RLHFConfig(Settings):
     eos_id: int = setting(0, Range(0))
     # token that fills empty slots; it may lie outside the vocabulary
     pad_id: int = -1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.update, Config):
+            names: tuple[str, ...] = DEFAULTS
+            if isinstance(self.update, ProximalConfig):
+                names += PROXIMAL_DEFAULTS
+            missing = {n: getattr(PPO, n) for n in names if not self.update.given(n)}
+            if missing:
+                object.__setattr__(self, "update", self.update.replace(**missing))
+        super().__post_init__()
 
     def validate(self) -> None:
         """Check that the parts fit each other."""
@@ -102,6 +120,13 @@ class RLHFConfig(Settings):
                     "kl_coef=0.0 would stay 0 under adaptive_kl=True, which multiplies it: "
                     "it must be > 0"
                 )
+        over = self.update.advantage_normalization
+        count = getattr(self.update, "num_minibatches", 1) if over == "minibatch" else 1
+        if over != "none" and self.update.num_envs * self.update.num_steps == count:
+            raise ValueError(
+                f"update.advantage_normalization={over!r} with one token a {over} makes every "
+                f"advantage 0, and the policy would never move: use 'none', or more tokens"
+            )
         for field in dataclasses.fields(self.update):
             if field.name in ENVIRONMENT_FIELDS:
                 default = {} if field.name == "env_params" else field.default

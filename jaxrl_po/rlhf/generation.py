@@ -1,4 +1,4 @@
-"""Sampling responses inside one scan, and their log-probabilities by a single pass."""
+"""Sampling responses token by token, and their log-probabilities by a single pass."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
+from jaxrl_po.rlhf.checks import check_end, check_left_padded, check_tokens, is_traced
 from jaxrl_po.rlhf.types import Generation, LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
 
@@ -25,7 +26,7 @@ def generate(
     """Let the model continue each prompt until EOS, or for `num_steps` tokens.
 
     a_t ~ softmax(logits / temperature). A response that has ended goes on as empty slots that hold
-    `pad_id`.
+    `pad_id`; once all have ended nothing is computed any more.
 
     Args:
         model: a language model.
@@ -36,23 +37,47 @@ def generate(
         temperature: of the softmax.
         eos_id: the token that ends a response; it belongs to the response.
         pad_id: what stands in empty slots.
+
+    Raises:
+        ValueError: when the model cannot read the prompts, or a setting is out of range.
     """
+    if num_steps < 1:
+        raise ValueError(f"num_steps={num_steps} must be >= 1")
+    if not is_traced(temperature) and not temperature > 0:
+        raise ValueError(f"temperature={temperature} must be > 0")
+    check_end(model, eos_id, pad_id)
+    check_tokens("prompt", prompt, model, num_steps)
+    check_left_padded("prompt", prompt)
+    prompt = jax.tree.map(jnp.asarray, prompt)
     N, P = prompt.ids.shape
     features, cache = model.apply(params, prompt, model.init_cache(N, P + num_steps))
+    keys = jax.random.split(key, num_steps)
 
-    def step(carry: Any, key: Array) -> tuple[Any, Any]:
-        features, cache, running = carry
+    def going_on(carry: Any) -> Array:
+        t, _, _, running, _ = carry
+        return (t < num_steps) & running.any()
+
+    def step(carry: Any) -> Any:
+        t, features, cache, running, written = carry
         distribution = next_token(model, params, features, temperature)
-        action = draw(key, distribution.logits)
+        action = draw(keys[t], distribution.logits)
         log_prob = jnp.where(running, distribution.log_prob(action), 0.0)
         ids = jnp.where(running, action, pad_id)
+        written = jax.tree.map(lambda x, now: x.at[t].set(now), written, (ids, running, log_prob))
         tokens = Tokens(ids[:, None], running[:, None])
         features, cache = model.apply(params, tokens, cache)
-        return (features[:, 0], cache, running & (ids != eos_id)), (ids, running, log_prob)
+        return t + 1, features[:, 0], cache, running & (ids != eos_id), written
 
-    start = features[:, -1], cache, jnp.ones(N, bool)
-    _, outputs = jax.lax.scan(step, start, jax.random.split(key, num_steps))
-    ids, mask, log_prob = (x.swapaxes(0, 1) for x in outputs)
+    last = features[:, -1]
+    precision = jax.eval_shape(lambda: next_token(model, params, last, temperature).logits).dtype
+    empty = (
+        jnp.full((num_steps, N), pad_id, jnp.int32),
+        jnp.zeros((num_steps, N), bool),
+        jnp.zeros((num_steps, N), precision),
+    )
+    start = jnp.zeros((), jnp.int32), last, cache, jnp.ones(N, bool), empty
+    *_, written = jax.lax.while_loop(going_on, step, start)
+    ids, mask, log_prob = (x.swapaxes(0, 1) for x in written)
     return Generation(prompt, Tokens(ids, mask), log_prob)
 
 

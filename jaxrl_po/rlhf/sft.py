@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.algorithms.minibatch import random_orders
-from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, POSITIVE, Settings, pytree, setting
+from jaxrl_po.algorithms.minibatch import clip_by_norm, random_orders
+from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, Range, Settings, pytree, setting
+from jaxrl_po.rlhf.checks import check_some_pair, check_tokens
 from jaxrl_po.rlhf.generation import next_token
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
@@ -29,7 +30,7 @@ class SFTConfig(Settings):
     # of all weights
     weight_decay: float = setting(0.1, NON_NEGATIVE)
     # bound on the global norm of the gradient; inf for none
-    max_grad_norm: float = setting(1.0, POSITIVE)
+    max_grad_norm: float = setting(1.0, Range(0.0, open_low=True, infinite=True))
     # part of the steps in which the step size rises
     warmup_fraction: float = setting(0.05, FRACTION)
     # part of the input tokens exchanged for others of the batch: a smoother for small data
@@ -60,9 +61,12 @@ def predicted(tokens: Tokens) -> Array:
 def sft_loss(
     model: LanguageModel, params: PyTree, tokens: Tokens, seen: Tokens | None = None
 ) -> Array:
-    """-E[log π(x_{l+1} | x_{≤l})] over the tokens that have one before them, in nats."""
+    """-E[log π(x_{l+1} | x_{≤l})] over the tokens that have one before them, in nats.
+
+    0 where there are none.
+    """
     log_prob = next_token_log_prob(model, params, tokens, seen)
-    return -log_prob.mean(where=predicted(tokens))
+    return -log_prob.sum() / jnp.maximum(predicted(tokens).sum(), 1)
 
 
 def perplexity(model: LanguageModel, params: PyTree, tokens: Tokens, chunk: int = 100) -> Array:
@@ -70,10 +74,12 @@ def perplexity(model: LanguageModel, params: PyTree, tokens: Tokens, chunk: int 
 
     `chunk` rows at a time; it must divide their number.
     """
+    check_tokens("tokens", tokens, model)
+    check_some_pair("tokens", tokens)
     rows = tokens.ids.shape[0]
-    if rows % chunk:
+    if chunk < 1 or rows % chunk:
         raise ValueError(f"chunk={chunk} does not divide the number of rows, {rows}")
-    chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, x.shape[1]), tokens)
+    chunks = jax.tree.map(lambda x: jnp.reshape(x, (-1, chunk, x.shape[1])), tokens)
     total = jax.lax.map(lambda some: next_token_log_prob(model, params, some).sum(), chunks).sum()
     return jnp.exp(-total / predicted(tokens).sum())
 
@@ -90,26 +96,37 @@ def make_sft(
 
     Returns:
         train(key, params) -> params, loss of each step [epochs · (R // batch_size)], in nats.
+        train(key, params, tokens), jitted, takes the rows as an argument of the program; without
+        them they are constants in it, which costs memory and time while it is compiled.
 
     Raises:
-        ValueError: when there are fewer rows than `batch_size`.
+        ValueError: when the model cannot read the rows, or they are fewer than `batch_size`.
     """
-    num_rows = tokens.ids.shape[0]
-    if num_rows < config.batch_size:
-        raise ValueError(f"batch_size={config.batch_size} is more than there are rows: {num_rows}")
-    data = jax.tree.map(jnp.asarray, tokens)
 
-    def loss(params: PyTree, batch: tuple[Array, Array]) -> Array:
-        index, key = batch
-        rows = jax.tree.map(lambda x: x[index], data)
-        return sft_loss(model, params, rows, exchange_tokens(key, rows, config.token_noise))
+    def check(tokens: Tokens) -> None:
+        check_tokens("tokens", tokens, model)
+        check_some_pair("tokens", tokens)
+        num_rows = tokens.ids.shape[0]
+        if num_rows < config.batch_size:
+            raise ValueError(
+                f"batch_size={config.batch_size} is more than there are rows: {num_rows}"
+            )
 
-    def train(key: Array, params: PyTree) -> tuple[PyTree, Array]:
+    def train(key: Array, params: PyTree, tokens: Tokens = tokens) -> tuple[PyTree, Array]:
+        check(tokens)
+        data = jax.tree.map(jnp.asarray, tokens)
+
+        def loss(params: PyTree, batch: tuple[Array, Array]) -> Array:
+            index, key = batch
+            rows = jax.tree.map(lambda x: x[index], data)
+            return sft_loss(model, params, rows, exchange_tokens(key, rows, config.token_noise))
+
         order_key, noise_key = jax.random.split(key)
-        orders = epoch_orders(order_key, num_rows, config)
+        orders = epoch_orders(order_key, tokens.ids.shape[0], config)
         keys = jax.random.split(noise_key, orders.shape[0])
         return fit(config, loss, params, (orders, keys))
 
+    check(tokens)
     return train
 
 
@@ -130,27 +147,35 @@ def epoch_orders(key: Array, num_rows: int, config: SFTConfig) -> Array:
     return order[:, :kept].reshape(-1, config.batch_size)
 
 
+def step_size(config: SFTConfig, count: Array, num_steps: int) -> Array:
+    """The step size after `count` of `num_steps` steps: a linear rise, then a cosine to 0.
+
+    0 is what would come after the last step: every step has a size above it.
+    """
+    warmup = jnp.maximum(config.warmup_fraction * num_steps, 1.0)
+    rise = (count + 1) / warmup
+    fall = jnp.sin(0.5 * jnp.pi * (num_steps - count) / num_steps)
+    return config.learning_rate * jnp.minimum(rise, jnp.square(fall))
+
+
 def fit(
     config: SFTConfig, loss: Callable[[PyTree, Any], Array], params: PyTree, batches: PyTree
 ) -> tuple[PyTree, Array]:
     """A step of AdamW on `loss(params, batch)` for each of `batches` [steps, ...].
 
-    Behind a bound on the gradient's norm; the step size rises linearly, then falls as a cosine.
+    Behind a bound on the gradient's norm, with the step sizes of `step_size`.
 
     Returns:
         The last params, and the loss before each step [steps].
     """
     num_steps = jax.tree.leaves(batches)[0].shape[0]
-
-    def schedule(count: Array) -> Array:
-        progress = (count + 1) / num_steps
-        rise = progress / jnp.maximum(config.warmup_fraction, 1 / num_steps)
-        fall = 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        return config.learning_rate * jnp.minimum(rise, fall)
-
     optimizer = optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
-        optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay),
+        clip_by_norm(config.max_grad_norm),
+        optax.adamw(
+            lambda count: step_size(config, count, num_steps),
+            b2=0.98,
+            weight_decay=config.weight_decay,
+        ),
     )
 
     def step(carry: Any, batch: PyTree) -> tuple[Any, Array]:

@@ -4,7 +4,8 @@ Sequences are cut over dp and fsdp, weights over fsdp, attention heads and the f
 over tp. The program stays the one of a single device: XLA places its pieces.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -23,6 +24,8 @@ SPECS = {
     "layers/attention_out/kernel": PartitionSpec(None, "tp", None, "fsdp"),
     "layers/feedforward_in/kernel": PartitionSpec(None, "fsdp", "tp"),
     "layers/feedforward_out/kernel": PartitionSpec(None, "tp", "fsdp"),
+    "scale": PartitionSpec(),
+    "bias": PartitionSpec(),
 }
 
 
@@ -31,22 +34,61 @@ def make_mesh(shape: tuple[int, int, int]) -> Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def parameter_shardings(params: PyTree, mesh: Mesh) -> PyTree:
-    """The sharding of each of the transformer's parameters; norms and biases are everywhere."""
+def parameter_shardings(
+    params: PyTree, mesh: Mesh, specs: Mapping[str, PartitionSpec] = SPECS
+) -> PyTree:
+    """The sharding of each parameter; norms, biases and other vectors are everywhere.
+
+    Args:
+        params: of the transformer, alone or within an actor-critic or a reward model.
+        mesh: of `make_mesh`.
+        specs: by the end of a parameter's path, what is cut along which axis. Another model needs
+            a table of its own.
+
+    Raises:
+        ValueError: when a parameter is not in the table, or the mesh does not divide it.
+    """
 
     def choose(path: tuple, leaf: jax.Array) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        spec = next((s for end, s in SPECS.items() if name.endswith(end)), PartitionSpec())
-        return NamedSharding(mesh, spec)
+        label = f"parameter {name!r} of shape {list(leaf.shape)}"
+        found = [spec for end, spec in specs.items() if f"/{name}".endswith(f"/{end}")]
+        if not found and leaf.ndim > 1:
+            raise ValueError(
+                f"{label} has no layout and would be copied to every device: give `specs` an entry "
+                f"that ends its path (PartitionSpec() for a copy); known: {', '.join(specs)}"
+            )
+        sharding = NamedSharding(mesh, found[0] if found else PartitionSpec())
+        check_divided(label, leaf.shape, sharding)
+        return sharding
 
     return jax.tree_util.tree_map_with_path(choose, params)
 
 
+def check_divided(label: str, shape: tuple[int, ...], sharding: NamedSharding) -> None:
+    """Raise unless the mesh cuts every axis into equal pieces."""
+    spec, sizes = sharding.spec, sharding.mesh.shape
+    if len(spec) > len(shape):
+        raise ValueError(f"{label} has fewer axes than its layout {spec}")
+    for axis, names in enumerate(spec):
+        names = () if names is None else (names,) if isinstance(names, str) else names
+        pieces = math.prod(sizes[name] for name in names)
+        if shape[axis] % pieces:
+            raise ValueError(
+                f"{label}: {' and '.join(names)} = {pieces} of the mesh does not divide axis "
+                f"{axis}, of {shape[axis]}"
+            )
+
+
 def shard_sequences(mesh: Mesh) -> Callable[[PyTree], PyTree]:
     """What `make_rlhf(constrain=...)` takes: rows, one a sequence, cut over dp and fsdp."""
+    rows = NamedSharding(mesh, PartitionSpec(("dp", "fsdp")))
+
+    def cut(x: jax.Array) -> jax.Array:
+        check_divided("a batch of sequences (update.num_envs)", x.shape, rows)
+        return jax.lax.with_sharding_constraint(x, rows)
 
     def constrain(tree: PyTree) -> PyTree:
-        rows = NamedSharding(mesh, PartitionSpec(("dp", "fsdp")))
-        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, rows), tree)
+        return jax.tree.map(cut, tree)
 
     return constrain

@@ -5,23 +5,27 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_po.algorithms import PPOConfig, make_algorithm
 from jaxrl_po.algorithms.ppo import ProximalConfig, ppo
 from jaxrl_po.distributions import Categorical
-from jaxrl_po.ops import importance_ratio, mean_kl
+from jaxrl_po.ops import importance_ratio
 from jaxrl_po.prng import split, unrolled
-from jaxrl_po.rlhf.batch import make_token_batch, score_responses, states
+from jaxrl_po.rlhf.batch import Unkept, chunk_of, make_token_batch, score_responses
+from jaxrl_po.rlhf.checks import check_end, check_length, vocabulary_size
+from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate, response_distribution
 from jaxrl_po.rlhf.heads import init_actor_critic, policy_params, token_network
 from jaxrl_po.rlhf.kl import ESTIMATORS, adapt_kl_coef_per_sequence
+from jaxrl_po.rlhf.prompts import as_prompts, prompt_rows
 from jaxrl_po.rlhf.transformer import make_transformer
-from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
+from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 
 Metrics = dict[str, Array]
+
+PROMPTS = 2**31  # folded into a run's key: the randomness of prompts is apart from all other
 
 # The update's own metrics under the names of the field (those of TRL).
 NAMES = {
@@ -41,6 +45,7 @@ class RLHFState(NamedTuple):
     kl_coef: Array  # [] β
     key: Array  # randomness of all that is to come
     iteration: Array  # [] iterations done
+    prompt_key: Array  # of the orders in which prompts are taken
 
 
 class RLHFResult(NamedTuple):
@@ -56,7 +61,7 @@ def make_rlhf(
     prompts: Any,
     model: LanguageModel | None = None,
     constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
-) -> Callable[[Array, PyTree], RLHFResult]:
+) -> Callable[..., RLHFResult]:
     """A whole RLHF run as one pure function: Ziegler et al. 2019; Ouyang et al. 2022.
 
         maximise E[score] - β KL(π ‖ π_ref),   π_ref the fine-tuned model that the run starts from
@@ -65,25 +70,32 @@ def make_rlhf(
         result = train(jax.random.key(0), sft_params)
         results = jax.vmap(train, (0, None))(jax.random.split(key, 4), sft_params)
 
+    Every prompt is answered once before any is answered again. A response whose score is not finite
+    is left out of the update (`objective/non_finite_scores` counts them), and an update that would
+    leave parameters that are not finite is not made (`val/update_held`).
+
     Args:
         config: the run.
         reward_fn: prompt [N, P], response [N, T], each `Tokens` -> score [N], traced.
-        prompts: token ids [number of prompts, P], padded on the left with `config.pad_id`.
+        prompts: token ids [number of prompts, P], padded on the left with `config.pad_id`; or
+            `Tokens`.
         model: a `LanguageModel` in place of the transformer that `config.model` describes.
         constrain: applied to what has one row a sequence; where a sharding can be laid on it.
 
     Returns:
         train(key, sft_params) -> RLHFResult(state, metrics), with one value an iteration in each
-        metric.
+        metric. train(key, sft_params, reward_fn), jitted, takes a `learned_reward` as an argument
+        of the program; without it the reward model's weights are constants in it, which costs
+        several times their memory while it is compiled.
 
     Raises:
         ValueError: naming the setting that does not fit.
     """
     init, step = make_rlhf_step(config, reward_fn, prompts, model, constrain)
 
-    def train(key: Array, sft_params: PyTree) -> RLHFResult:
+    def train(key: Array, sft_params: PyTree, reward_fn: RewardFn = reward_fn) -> RLHFResult:
         state, metrics = jax.lax.scan(
-            lambda state, _: step(state, sft_params),
+            lambda state, _: step(state, sft_params, reward_fn),
             init(key, sft_params),
             length=config.update.num_iterations,
         )
@@ -98,69 +110,74 @@ def make_rlhf_step(
     prompts: Any,
     model: LanguageModel | None = None,
     constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
-) -> tuple[
-    Callable[[Array, PyTree], RLHFState],
-    Callable[[RLHFState, PyTree], tuple[RLHFState, Metrics]],
-]:
+) -> tuple[Callable[[Array, PyTree], RLHFState], Callable[..., tuple[RLHFState, Metrics]]]:
     """The two halves of `make_rlhf`, for those who want to hold the loop themselves.
 
     Returns:
-        init(key, sft_params) -> RLHFState, and step(state, sft_params) -> (RLHFState, metrics).
+        init(key, sft_params) -> RLHFState, and step(state, sft_params) -> (RLHFState, metrics),
+        or step(state, sft_params, reward_fn). No array of a state shares memory with another, so
+        that `jax.jit(step, donate_argnums=0)` may reuse it.
     """
     model = make_transformer(config.model) if model is None else model
-    pool = as_prompts(prompts, config.pad_id)
+    check_end(model, config.eos_id, config.pad_id)
+    pool = as_prompts(prompts, config.pad_id, vocabulary_size(model))
     N, T = config.update.num_envs, config.update.num_steps
-    check_context(pool.ids.shape[1], T, model.context_length)
-    ids = np.asarray(prompts)
-    check_vocabulary(model, ids[ids != config.pad_id], config.eos_id)
+    check_length("prompts", pool.ids.shape[1], model, T)
     network = token_network(model, T, config.temperature)
-
-    def algorithm(sft_params: PyTree, kl_coef: Array) -> Algorithm:
-        if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
-            return ppo(config.update, network, kl_loss(config, model, sft_params, kl_coef))
-        return make_algorithm(config.update, network)
 
     def init(key: Array, sft_params: PyTree) -> RLHFState:
         params = init_actor_critic(model, sft_params, config.update.shared_torso)
-        kl_coef = jnp.asarray(config.kl_coef, jnp.zeros(()).dtype)
+        params = jax.tree.map(jnp.copy, params)  # policy and value begin as the same arrays
+        own_key = jax.random.wrap_key_data(
+            jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key)
+        )
         return RLHFState(
             params=params,
-            algorithm=algorithm(sft_params, kl_coef).init(params),
-            kl_coef=kl_coef,
-            key=key,
+            algorithm=make_algorithm(config.update, network).init(params),
+            kl_coef=jnp.array(config.kl_coef, jnp.zeros(()).dtype),
+            key=own_key,
             iteration=jnp.zeros((), jnp.uint32),
+            prompt_key=jax.random.fold_in(own_key, PROMPTS),
         )
 
-    def step(state: RLHFState, sft_params: PyTree) -> tuple[RLHFState, Metrics]:
-        key, *draws = split(state.key, 4)
-        prompt_key, generation_key, update_key = map(unrolled, draws)
-        index = jax.random.randint(prompt_key, (N,), 0, pool.ids.shape[0])
-        prompt = constrain(jax.tree.map(lambda x: x[index], pool))
+    def answer(state: RLHFState, key: Array) -> Generation:
+        rows = prompt_rows(unrolled(state.prompt_key), state.iteration, N, pool.ids.shape[0])
+        prompt = constrain(jax.tree.map(lambda x: x[rows], pool))
         generation = generate(
             model,
             policy_params(state.params),
             prompt,
-            generation_key,
+            key,
             num_steps=T,
             temperature=config.temperature,
             eos_id=config.eos_id,
             pad_id=config.pad_id,
         )
-        generation = constrain(generation)
+        return constrain(generation)
+
+    def step(
+        state: RLHFState, sft_params: PyTree, reward_fn: RewardFn = reward_fn
+    ) -> tuple[RLHFState, Metrics]:
+        key, _, *draws = split(state.key, 4)
+        generation_key, update_key = map(unrolled, draws)
+        generation = answer(state, generation_key)
         score = score_responses(config, reward_fn, generation)
-        reference = response_distribution(
-            model, sft_params, states(generation), T, config.temperature
-        )
+
+        def reference(observation: Tokens) -> Categorical:
+            return response_distribution(model, sft_params, observation, T, config.temperature)
+
         batch, metrics = make_token_batch(
-            config, network, state.params, state.kl_coef, generation, score, reference
+            config, network, state.params, reference, state.kl_coef, generation, score
         )
-        fraction_left = 1.0 - state.iteration / config.update.num_iterations
-        anneal = fraction_left if config.update.anneal_lr else 1.0
-        params, algorithm_state, update_metrics = algorithm(sft_params, state.kl_coef).update(
-            update_key, state.params, state.algorithm, one_step(batch), jnp.asarray(anneal)
+        algorithm = make_update(config, network, state.kl_coef)
+        params, algorithm_state, update_metrics = algorithm.update(
+            update_key, state.params, state.algorithm, one_step(batch), anneal(config, state)
         )
+        old, new = (state.params, state.algorithm), (params, algorithm_state)
+        (params, algorithm_state), held = hold_unless_finite(new, old)
         metrics |= {NAMES.get(name, f"policy/{name}"): x for name, x in update_metrics.items()}
-        metrics |= after_update(config, network, params, batch)
+        metrics |= after_update(config, network, state.params, params, batch)
+        metrics["val/update_held"] = held.astype(jnp.int32)
         kl_coef = state.kl_coef
         if config.adaptive_kl:
             kl_coef = adapt_kl_coef_per_sequence(
@@ -170,50 +187,37 @@ def make_rlhf_step(
                 num_sequences=N,
                 kl_horizon_sequences=config.kl_horizon_sequences,
             )
-        return RLHFState(params, algorithm_state, kl_coef, key, state.iteration + 1), metrics
+        state = state._replace(
+            params=params,
+            algorithm=algorithm_state,
+            kl_coef=kl_coef,
+            key=key,
+            iteration=state.iteration + 1,
+        )
+        return state, metrics
 
     return init, step
 
 
-def as_prompts(prompts: Any, pad_id: int) -> Tokens:
-    """Token ids [number, P], padded on the left, with their mask."""
-    ids = np.asarray(prompts)
-    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(
-            f"prompts must be integer token ids [number of prompts, P], "
-            f"not {ids.dtype} {list(ids.shape)}"
-        )
-    mask = ids != pad_id
-    if not mask.any(axis=1).all():
-        raise ValueError(f"prompts: each needs a token that is not pad_id={pad_id}")
-    if (np.diff(mask.astype(int), axis=1) < 0).any():
-        raise ValueError(f"prompts must be padded on the left: pad_id={pad_id} follows a token")
-    return Tokens(jnp.asarray(ids, jnp.int32), jnp.asarray(mask))
+def make_update(config: RLHFConfig, network: Network, kl_coef: Array) -> Algorithm:
+    """The update, with the price of the KL in its loss where the config puts it there."""
+    if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
+        return ppo(config.update, network, kl_loss(config, kl_coef))
+    return make_algorithm(config.update, network)
 
 
-def check_context(prompt_length: int, num_steps: int, context_length: int) -> None:
-    """Raise unless a prompt and its response fit in the model's context."""
-    if prompt_length + num_steps > context_length:
-        raise ValueError(
-            f"prompts of length {prompt_length} with responses of update.num_steps={num_steps} "
-            f"do not fit in context_length={context_length}"
-        )
+def anneal(config: RLHFConfig, state: RLHFState) -> Array:
+    """What is left of the learning rate: 1 to 0 over the run, and 0 ever after."""
+    if not config.update.anneal_lr:
+        return jnp.ones(())
+    return jnp.maximum(1.0 - state.iteration / config.update.num_iterations, 0.0)
 
 
-def check_vocabulary(model: LanguageModel, ids: np.ndarray, eos_id: int) -> None:
-    """Raise unless the model knows the prompts' token ids and the one that ends a response."""
-
-    def score(key: Array) -> Array:
-        return model.logits(model.init(key), jnp.zeros((1, model.num_features)))
-
-    vocab_size = jax.eval_shape(score, jax.random.key(0)).shape[-1]
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        raise ValueError(
-            f"prompts: token ids must be from 0 to {vocab_size - 1}, the model's vocabulary; "
-            f"found {ids.min()} to {ids.max()}"
-        )
-    if eos_id >= vocab_size:
-        raise ValueError(f"eos_id={eos_id} is not in the model's vocabulary of {vocab_size}")
+def hold_unless_finite(new: PyTree, old: PyTree) -> tuple[PyTree, Array]:
+    """The new tree if all its numbers are finite, else the old one, and whether it was held."""
+    numbers = [x for x in jax.tree.leaves(new) if jnp.issubdtype(x.dtype, jnp.floating)]
+    finite = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+    return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old), ~finite
 
 
 def one_step(batch: Batch) -> Batch:
@@ -221,27 +225,45 @@ def one_step(batch: Batch) -> Batch:
     return jax.tree.map(lambda x: x[None], batch)
 
 
-def after_update(config: RLHFConfig, network: Network, params: PyTree, batch: Batch) -> Metrics:
-    """How far an update has gone, measured by the updated parameters on the whole batch."""
-    distribution, value = network.policy_and_value(params, batch.observation, ())
+class Change(NamedTuple):
+    """What an update did to the policy and values of a batch [N, T]."""
+
+    kl: Array  # KL(π_old(·|s_t) ‖ π(·|s_t))
+    log_ratio: Array  # log π(a_t|s_t) - log π_old(a_t|s_t)
+    value: Array  # V(s_t)
+
+
+def after_update(
+    config: RLHFConfig, network: Network, old: PyTree, params: PyTree, batch: Batch
+) -> Metrics:
+    """How far an update has gone from the old parameters, on the whole batch, a chunk at a time."""
+
+    def policy(observation: Tokens) -> Categorical:
+        return network.policy(old, observation, ())[0]
+
+    def change(rows: Batch) -> Change:
+        distribution, value = network.policy_and_value(params, rows.observation, ())
+        kept = not isinstance(rows.distribution, Unkept)
+        before = rows.distribution if kept else policy(rows.observation)
+        log_ratio = distribution.log_prob(rows.action) - rows.log_prob
+        return Change(before.kl(distribution), log_ratio, value)
+
+    found = in_chunks(change, batch, chunk_of(policy, batch.observation))
     mask = batch.mask
-    log_prob = distribution.log_prob(batch.action)
-    ratio = importance_ratio(log_prob, batch.log_prob, mask)
+    ratio = importance_ratio(found.log_ratio, jnp.zeros_like(found.log_ratio), mask)
     metrics = {
-        "policy/kl": mean_kl(batch.distribution, distribution, mask),
-        "policy/approxkl_avg": ESTIMATORS["k2"](log_prob - batch.log_prob).mean(where=mask),
+        "policy/kl": found.kl.mean(where=mask),
+        "policy/approxkl_avg": ESTIMATORS["k2"](found.log_ratio).mean(where=mask),
         "val/ratio": ratio.mean(where=mask),
         "val/ratio_var": ratio.var(where=mask),
     }
     if isinstance(config.update, ProximalConfig) and config.update.clip_value:
-        far = jnp.abs(value - batch.value) > config.update.value_clip_eps
-        metrics["val/clipfrac_avg"] = far.mean(where=mask, dtype=value.dtype)
+        far = jnp.abs(found.value - batch.value) > config.update.value_clip_eps
+        metrics["val/clipfrac_avg"] = far.mean(where=mask, dtype=found.value.dtype)
     return metrics
 
 
-def kl_loss(
-    config: RLHFConfig, model: LanguageModel, sft_params: PyTree, kl_coef: Array
-) -> Callable[[Any, Batch], Array]:
+def kl_loss(config: RLHFConfig, kl_coef: Array) -> Callable[[Any, Batch], Array]:
     """β · k2 as a term of the loss: E[½ (log π/π_ref)²].
 
     Its gradient is that of the KL of each token's distribution given its state: what a token does
@@ -249,10 +271,8 @@ def kl_loss(
     """
 
     def penalty(distribution: Categorical, batch: Batch) -> Array:
-        reference = response_distribution(
-            model, sft_params, batch.observation, config.update.num_steps, config.temperature
-        )
-        log_ratio = distribution.log_prob(batch.action) - reference.log_prob(batch.action)
+        reference_log_prob = batch.memory
+        log_ratio = distribution.log_prob(batch.action) - reference_log_prob
         return kl_coef * ESTIMATORS[config.kl_in_loss](log_ratio)
 
     return penalty

@@ -125,6 +125,7 @@ class Transformer(nn.Module):
         """
         ids, mask = tokens
         N, L = ids.shape
+        check_slots(L, self.config)
         position = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - mask
         index = jnp.zeros((), jnp.int32)
         seen, cached = mask, None
@@ -132,12 +133,13 @@ class Transformer(nn.Module):
             index = cache.next_slot
             position += cache.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
             seen = jax.lax.dynamic_update_slice_in_dim(cache.mask, mask, index, axis=1)
-            cached = cache.keys, cache.values
         slot = index + jnp.arange(L)
         causal = jnp.arange(seen.shape[1])[None] <= slot[:, None]
         visible = causal[None] & seen[:, None]
 
         x = self.embedding(jnp.where(mask, ids, 0)) + self.position(jnp.where(mask, position, 0))
+        if cache is not None:  # in the precision of what is computed, which parameters set
+            cached = cache.keys.astype(x.dtype), cache.values.astype(x.dtype)
         x, cached = self.layers(x.reshape(N * L, -1), cached, visible, index)
         if cache is not None:
             cache = Cache(cached[0], cached[1], seen, index + L)
@@ -147,6 +149,14 @@ class Transformer(nn.Module):
         """Logits [..., V] of features [..., D], with the embedding as the last layer."""
         flat = self.embedding.attend(features.reshape(-1, features.shape[-1]))
         return flat.reshape(*features.shape[:-1], -1)
+
+
+def check_slots(num_slots: int, config: TransformerConfig) -> None:
+    """Raise where positions would run out: their embedding has no row for more."""
+    if num_slots > config.context_length:
+        raise ValueError(
+            f"sequences of {num_slots} slots do not fit in context_length={config.context_length}"
+        )
 
 
 def make_transformer(config: TransformerConfig) -> LanguageModel:
@@ -164,6 +174,7 @@ def make_transformer(config: TransformerConfig) -> LanguageModel:
         return module.apply({"params": params}, features, method="logits")
 
     def init_cache(num_sequences: int, num_slots: int) -> Cache:
+        check_slots(num_slots, config)
         heads = config.num_heads, config.num_features // config.num_heads
         empty = jnp.zeros((config.num_layers, num_sequences, num_slots, *heads))
         mask = jnp.zeros((num_sequences, num_slots), bool)

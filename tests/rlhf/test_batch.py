@@ -27,6 +27,10 @@ VALUE = np.array([0.5, -1.0, 2.0, 0.25])
 SCORE, GAMMA, LAM, BETA = 3.0, 0.9, 0.8, 0.2
 
 
+def uniform(observation):
+    return Categorical(jnp.zeros((observation.ids.shape[0], T, V)))
+
+
 def fixed_network(log_prob_shift):
     """Uniform over V tokens but for a shift, and the values above."""
 
@@ -72,11 +76,8 @@ def test_advantages_are_those_computed_by_hand(case):
 
     @jax.jit
     def build(generation):
-        reference = Categorical(jnp.zeros((1, T, V)))
         score, network = jnp.array([SCORE]), fixed_network(1.0)
-        return make_token_batch(
-            config, network, (), jnp.asarray(BETA), generation, score, reference
-        )
+        return make_token_batch(config, network, (), uniform, jnp.asarray(BETA), generation, score)
 
     batch, metrics = build(generation)
     advantage, log_ratio = by_hand(ids, length)
@@ -104,9 +105,9 @@ def batch(config, model, params, prompt):
 
     @jax.jit
     def build(generation):
-        reference, score = Categorical(jnp.zeros((8, T, V))), jnp.arange(8.0)
+        score = jnp.arange(8.0)
         return make_token_batch(
-            config, network, actor_critic, jnp.asarray(0.1), generation, score, reference
+            config, network, actor_critic, uniform, jnp.asarray(0.1), generation, score
         )
 
     batch, _ = build(generation)
@@ -138,7 +139,7 @@ def run_update(batch, config, jit):
             new, _, metrics = algorithm.update(
                 jax.random.key(0), params, state, one_step(batch), jnp.ones(())
             )
-            return new, metrics, after_update(config, network, new, clean)
+            return new, metrics, after_update(config, network, params, new, clean)
 
         return run
 

@@ -1,11 +1,13 @@
 """Bad settings are refused by name."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxrl_po.algorithms import PPOPenaltyConfig, TRPOConfig
-from jaxrl_po.rlhf import make_rlhf
+from jaxrl_po.algorithms import PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig, config_from_dict
+from jaxrl_po.rlhf import RLHFConfig, SFTConfig, make_rlhf
 from tests.rlhf.conftest import EOS, N, T, tiny_config
 
 SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": N * T}
@@ -39,6 +41,8 @@ SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": N * T}
         ),
         ({"update": PPOPenaltyConfig(**SIZE, env_id="Acrobot-v1")}, "update.env_id='Acrobot-v1'"),
         ({"update": PPOPenaltyConfig(**SIZE, normalize_rewards=True)}, "update.normalize_rewards"),
+        ({"missing_eos_penalty": float("nan")}, "missing_eos_penalty=nan"),
+        ({"kl_horizon_sequences": float("nan")}, "kl_horizon_sequences=nan"),
     ],
 )
 def test_refused_by_name(changes, message):
@@ -89,3 +93,70 @@ def test_floats_are_data_and_the_rest_is_structure():
     assert {".temperature", ".kl_coef", ".update.clip_eps", ".kl_horizon_sequences"} <= leaves
     assert not {".eos_id", ".model.vocab_size", ".kl_in_reward"} & leaves
     assert jax.tree.structure(config) != jax.tree.structure(config.replace(eos_id=1))
+
+
+ONE = {"num_steps": 1, "total_timesteps": 8, "gamma": 1.0}
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        lambda norm: PPOConfig(num_envs=8, num_minibatches=8, advantage_normalization=norm, **ONE),
+        lambda norm: PPOPenaltyConfig(
+            num_envs=2, num_minibatches=2, advantage_normalization=norm, **ONE
+        ),
+        lambda norm: VPGConfig(
+            num_envs=2,
+            num_minibatches=2,
+            critic_minibatches=1,
+            advantage_normalization=norm,
+            **ONE,
+        ),
+    ],
+    ids=["ppo", "ppo_penalty", "vpg"],
+)
+def test_a_lone_token_cannot_be_standardised(update):
+    for norm in ("none", "batch"):
+        RLHFConfig(update=update(norm))
+    with pytest.raises(ValueError, match=r"advantage_normalization='minibatch'.*one token"):
+        RLHFConfig(update=update("minibatch"))
+
+
+@pytest.mark.parametrize("kind", [PPOConfig, TRPOConfig])
+def test_a_batch_of_one_token_cannot_be_standardised(kind):
+    counts = {"num_minibatches": 1} if kind is PPOConfig else {"critic_minibatches": 1}
+    with pytest.raises(ValueError, match=r"advantage_normalization='batch'.*one token"):
+        RLHFConfig(update=kind(num_envs=1, advantage_normalization="batch", **counts, **ONE))
+
+
+def test_settings_that_were_not_given_are_those_of_rlhf():
+    default = RLHFConfig().update
+    for kind in (PPOConfig, PPOPenaltyConfig):
+        update = RLHFConfig(update=kind(**SIZE)).update
+        assert type(update) is kind
+        for name in ("gamma", "learning_rate", "max_grad_norm", "vf_coef"):
+            assert getattr(update, name) == getattr(default, name), name
+        assert (update.num_envs, update.num_steps) == (N, T)
+    critic = RLHFConfig(update=TRPOConfig(**SIZE)).update
+    assert (critic.gamma, critic.learning_rate, critic.max_grad_norm) == (1.0, 1e-3, 0.5)
+
+
+def test_settings_that_were_given_stay():
+    given = {"gamma": 0.99, "vf_coef": 0.5, "max_grad_norm": 0.5, "learning_rate": 3e-4}
+    update = PPOConfig(**SIZE, **given)
+    for config in (
+        RLHFConfig(update=update),
+        RLHFConfig(update=PPOConfig(**SIZE).replace(**given)),
+        RLHFConfig(update=update).replace(kl_coef=0.3),
+        RLHFConfig().replace(update=update.replace(clip_eps=0.1)),
+        RLHFConfig(update=copy.deepcopy(update)),
+        RLHFConfig(update=jax.tree.map(lambda x: x, update)),
+        RLHFConfig(update=config_from_dict(update.to_dict())),
+    ):
+        for name, value in given.items():
+            assert getattr(config.update, name) == value
+
+
+def test_an_endless_horizon_and_an_unbounded_gradient_are_meant():
+    assert tiny_config(kl_horizon_sequences=float("inf")).kl_horizon_sequences == float("inf")
+    assert SFTConfig(max_grad_norm=float("inf")).max_grad_norm == float("inf")

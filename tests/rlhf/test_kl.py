@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.rlhf.kl import ESTIMATORS, adapt_kl_coef_per_sequence
@@ -72,3 +73,23 @@ def test_the_controller_is_the_published_formula_over_a_hundred_steps():
         error = min(max(kl / target - 1, -0.2), 0.2)
         expected *= 1 + error * batch / horizon
         np.testing.assert_allclose(coef, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("horizon", [1e-6, 1.0, 64.0])
+@pytest.mark.parametrize("kl", [0.0, 1e6, -5.0, np.inf, np.nan])
+def test_the_price_stays_a_price(horizon, kl):
+    """However short the horizon, whatever was measured, for as long as it goes on."""
+    coef = jnp.asarray(0.2)
+    for _ in range(300):
+        before = coef
+        coef = adapt_kl_coef_per_sequence(
+            coef,
+            jnp.asarray(kl, jnp.float32),
+            target_kl_per_sequence=6.0,
+            num_sequences=64,
+            kl_horizon_sequences=horizon,
+        )
+        assert 0.5 * before <= coef <= 2 * before
+    assert 0 < coef < np.inf
+    assert (coef > 0.2) == (kl > 6.0)
+    assert (coef == 0.2) == np.isnan(kl)

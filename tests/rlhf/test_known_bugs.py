@@ -33,10 +33,11 @@ def make_batch(model, params, generation):
 
         @jax.jit
         def batch_of(generation, score):
-            states = jax.tree.map(lambda x: x[:, :-1], generation.sequence)
-            reference, _ = network.policy(actor_critic, states, ())
+            def reference(observation):
+                return network.policy(actor_critic, observation, ())[0]
+
             return make_token_batch(
-                config, network, actor_critic, jnp.asarray(0.1), generation, score, reference
+                config, network, actor_critic, reference, jnp.asarray(0.1), generation, score
             )
 
         return batch_of(used, score)

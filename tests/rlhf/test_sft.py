@@ -9,7 +9,13 @@ import pytest
 import scipy.special
 
 from jaxrl_po.rlhf import SFTConfig, Tokens, make_sft, perplexity
-from jaxrl_po.rlhf.sft import epoch_orders, exchange_tokens, next_token_log_prob, sft_loss
+from jaxrl_po.rlhf.sft import (
+    epoch_orders,
+    exchange_tokens,
+    next_token_log_prob,
+    sft_loss,
+    step_size,
+)
 from tests.rlhf.conftest import PAD, P, T, V
 
 L = P + T
@@ -91,3 +97,32 @@ def test_too_few_rows_are_refused(model, rows):
         make_sft(SFTConfig(batch_size=65), model, rows)
     with pytest.raises(ValueError, match="chunk=60 does not divide the number of rows, 64"):
         perplexity(model, {}, rows, chunk=60)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 100, 100_000])
+def test_every_step_has_a_positive_step_size(num_steps, warmup):
+    config = SFTConfig(warmup_fraction=warmup, learning_rate=0.5)
+    count = jnp.unique(jnp.linspace(0, num_steps - 1, 1000).round().astype(jnp.int32))
+    sizes = np.asarray(jax.jit(step_size, static_argnums=2)(config, count, num_steps))
+    assert (sizes > 0).all()
+    assert (sizes <= 0.5).all()
+    peak = sizes.argmax()
+    assert (np.diff(sizes[: peak + 1]) >= 0).all()
+    assert (np.diff(sizes[peak:]) <= 0).all()
+    if warmup <= 0.05:
+        assert sizes[peak] > 0.49
+    if num_steps >= 100:
+        assert sizes[-1] < 0.01
+
+
+@pytest.mark.parametrize("num_rows", [16, 32])
+def test_the_last_step_moves_the_parameters_and_so_does_a_lone_one(
+    num_rows, model, params, rows, jit
+):
+    some = jax.tree.map(lambda x: x[:num_rows], rows)
+    run = {"batch_size": 16, "num_epochs": 1, "weight_decay": 0.0}
+    learned, losses = jit(make_sft(SFTConfig(**run), model, some))(jax.random.key(0), params)
+    assert losses.shape == (num_rows // 16,)
+    moved = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), learned, params)
+    assert max(jax.tree.leaves(moved)) > 1e-4

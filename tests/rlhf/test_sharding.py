@@ -4,6 +4,15 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from jaxrl_po.rlhf import TransformerConfig, make_transformer
+from jaxrl_po.rlhf.heads import init_actor_critic
+from jaxrl_po.rlhf.sharding import AXES, parameter_shardings, shard_sequences
+
 SCRIPT = """
 import jax
 import jax.numpy as jnp
@@ -68,3 +77,62 @@ def test_meshes_of_eight_devices_agree_with_one():
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+MESH = AbstractMesh((2, 2, 2), AXES)
+
+
+def shapes(**size):
+    """An actor-critic's parameters, by shape alone."""
+    model = make_transformer(TransformerConfig(**size))
+
+    def init(key):
+        return init_actor_critic(model, model.init(key), shared_torso=False)
+
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+def test_every_matrix_has_a_layout():
+    params = shapes()
+    specs = [x.spec for x in jax.tree.leaves(parameter_shardings(params, MESH))]
+    cut = [spec for spec in specs if spec != PartitionSpec()]
+    assert len(cut) == 2 * 8  # policy and value
+    named = [n for n, x in jax.tree_util.tree_leaves_with_path(params) if x.ndim > 1]
+    vectors = [n for n in named if "bias" in str(n) or "norm" in str(n)]
+    assert len(cut) == len(named) - len(vectors)
+
+
+def test_a_parameter_that_the_table_does_not_know_is_refused():
+    other = {"model": {"q_proj": {"kernel": jnp.zeros((8, 8))}, "norm": {"weight": jnp.zeros(8)}}}
+    with pytest.raises(ValueError, match=r"'model/q_proj/kernel' of shape \[8, 8\] has no layout"):
+        parameter_shardings(other, MESH)
+    found = parameter_shardings(other, MESH, {"q_proj/kernel": PartitionSpec("fsdp", "tp")})
+    assert found["model"]["q_proj"]["kernel"].spec == PartitionSpec("fsdp", "tp")
+    assert found["model"]["norm"]["weight"].spec == PartitionSpec()
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"vocab_size": 257}, r"embedding/embedding' of shape \[257, 64\]: tp = 2 .* of 257"),
+        (
+            {"num_heads": 1},
+            r"attention_out/kernel' .*: tp = 2 of the mesh does not divide axis 1, of 1",
+        ),
+        ({"num_features": 9, "num_heads": 1}, "fsdp = 2 of the mesh does not divide"),
+    ],
+)
+def test_what_the_mesh_does_not_divide_is_refused_by_name(size, message):
+    with pytest.raises(ValueError, match=message):
+        parameter_shardings(shapes(**size), MESH)
+
+
+def test_a_layout_of_more_axes_than_a_parameter_has_is_refused():
+    flat = {"layers": {"query": {"kernel": jnp.zeros((8, 8))}}}
+    with pytest.raises(ValueError, match="has fewer axes than its layout"):
+        parameter_shardings(flat, MESH)
+
+
+def test_sequences_that_the_mesh_does_not_divide_are_refused():
+    with pytest.raises(ValueError, match=r"update\.num_envs.*dp and fsdp = 4 .* of 6"):
+        jax.eval_shape(shard_sequences(MESH), jnp.zeros((6, 3)))

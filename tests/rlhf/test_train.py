@@ -147,3 +147,49 @@ def test_the_price_that_counts_is_the_states(changes, reward, prompts, params, s
 def policy(result):
     params = result.state.params
     return params.get("torso", params["policy"])
+
+
+def test_held_past_its_end_an_annealed_run_stands_still(config, reward, prompts, params, step):
+    """The factor on the learning rate ends at 0, not below."""
+    config = config.replace(update=config.update.replace(anneal_lr=True))
+    state = make_rlhf_step(config, reward, prompts)[0](jax.random.key(0), params)
+    moved = []
+    for iteration in (2, 3, 4, 1000):
+        state = state._replace(iteration=jnp.uint32(iteration))
+        after, _ = step(config, state, params)
+        change = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), after.params, state.params)
+        moved.append(max(jax.tree.leaves(change)))
+    assert moved[0] > 0
+    assert moved[1:] == [0, 0, 0]
+
+
+def test_keys_of_either_kind_give_the_same_run(train, params, result):
+    close(train(jax.random.PRNGKey(0), params).metrics, result.metrics)
+
+
+def test_a_legacy_key_may_hold_the_loop(config, reward, prompts, params, step, result):
+    state = make_rlhf_step(config, reward, prompts)[0](jax.random.PRNGKey(0), params)
+    state, metrics = step(config, state, params)
+    close(metrics, {name: value[0] for name, value in result.metrics.items()})
+
+
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_a_state_may_be_donated(shared_torso, reward, prompts, params, jit):
+    """No two of its arrays share a buffer, with each other or with what the caller holds."""
+    update = tiny_config().update.replace(shared_torso=shared_torso)
+    config = tiny_config(update=update, kl_coef=jnp.float32(0.1))
+    init, step = make_rlhf_step(config, reward, prompts)
+    key = jax.random.key(0)
+    state = init(key, params)
+    held = [x.unsafe_buffer_pointer() for x in arrays((state, params, key, config.kl_coef))]
+    assert len(set(held)) == len(held)
+    step = jit(step, donate_argnums=0)
+    for _ in range(2):
+        state, _ = step(state, params)
+    assert not any(x.is_deleted() for x in arrays((params, key, config.kl_coef)))
+
+
+def arrays(tree):
+    keys = jax.dtypes.prng_key
+    leaves = jax.tree.leaves(tree)
+    return [jax.random.key_data(x) if jnp.issubdtype(x.dtype, keys) else x for x in leaves]
