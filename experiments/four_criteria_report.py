@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
 
 
 def write_report(results: dict[str, Any], directory: pathlib.Path) -> None:
-    """Write `four_criteria.md` and its figures; a discussion beside them is taken in if its figures hold."""
+    """Write `four_criteria.md` and its figures; a discussion there is taken in if it holds."""
     with plt.rc_context(STYLE):
         draw_curves(results, directory / "four_criteria_curves.png")
         draw_robustness(results, directory / "four_criteria_robust.png")

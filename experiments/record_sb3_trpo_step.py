@@ -17,14 +17,13 @@ import numpy as np
 from sb3_contrib import TRPO
 
 DATA = pathlib.Path(__file__).parents[1] / "tests" / "algorithms" / "data"
-CASES = {  # seeds and radii such that the search shrinks the step
-    "discrete": ("CartPole-v1", 0, 0.3),
-    "box": ("Pendulum-v1", 0, 0.3),
+CASES = {  # seeds, radii and damping such that the search shrinks the step
+    "discrete": ("CartPole-v1", 0, 0.03, 5e-4),
+    "box": ("Pendulum-v1", 0, 3.0, 1e-2),
 }
 BATCH, PRACTICE = 512, 4  # steps of a rollout, iterations before the recorded one
 SETTINGS = {
     "cg_max_steps": 10,
-    "cg_damping": 0.1,
     "line_search_shrinking_factor": 0.8,
     "line_search_max_iter": 10,
 }
@@ -44,7 +43,7 @@ def weights(model: TRPO) -> dict[str, np.ndarray]:
     return named
 
 
-def record(env_id: str, seed: int, radius: float) -> dict[str, Any]:
+def record(env_id: str, seed: int, radius: float, damping: float) -> dict[str, Any]:
     """One step after some practice: batch, settings, weights before and after."""
     model = TRPO(
         "MlpPolicy",
@@ -58,7 +57,7 @@ def record(env_id: str, seed: int, radius: float) -> dict[str, Any]:
         **SETTINGS,
     )
     model.learn(PRACTICE * BATCH)
-    model.target_kl = radius
+    model.target_kl, model.cg_damping = radius, damping
     before = weights(model)
     model.learn(BATCH, reset_num_timesteps=False)
     buffer = model.rollout_buffer  # `train()` has left it flat, in the order of the rollout
@@ -67,7 +66,7 @@ def record(env_id: str, seed: int, radius: float) -> dict[str, Any]:
             {
                 "max_kl": radius,
                 "cg_iters": SETTINGS["cg_max_steps"],
-                "cg_damping": SETTINGS["cg_damping"],
+                "cg_damping": damping,
                 "backtrack_coeff": SETTINGS["line_search_shrinking_factor"],
                 "max_backtracks": SETTINGS["line_search_max_iter"] - 1,
             }

@@ -44,7 +44,7 @@ def difference(new, old):
 
 @pytest.fixture(scope="module", params=SPACES)
 def steps(request, jit):
-    """The record's case, our step and metrics under some settings, and sb3-contrib's step."""
+    """Our step, as a function of changes to the record's settings, and sb3-contrib's."""
     with np.load(DATA / f"sb3_trpo_{request.param}.npz") as file:
         record = dict(file)
     space = SPACES[request.param]
@@ -84,11 +84,11 @@ def steps(request, jit):
 
     config = config.replace(**{k: v for k, v in settings.items() if isinstance(v, int)})
     floats = {name: value for name, value in settings.items() if isinstance(value, float)}
-    return settings, our_step, difference(to_params(record, "after"), before)
+    return our_step, difference(to_params(record, "after"), before)
 
 
 def test_the_policy_step_is_sb3_contribs(steps):
-    settings, our_step, theirs = steps
+    our_step, theirs = steps
     ours, metrics, log_prob_error = our_step()
     assert log_prob_error < 1e-5
     assert metrics["step_accepted"] == 1
@@ -104,7 +104,7 @@ def test_the_policy_step_is_sb3_contribs(steps):
     "changes", [{"cg_damping": 0.2}, {"backtrack_coeff": 0.7}, {"max_kl": 0.2}], ids=str
 )
 def test_the_comparison_sees_another_step(steps, changes):
-    _, our_step, theirs = steps
+    our_step, theirs = steps
     ours, *_ = our_step(**changes)
     cosine = ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs))
     length = np.linalg.norm(ours) / np.linalg.norm(theirs)
