@@ -1,8 +1,10 @@
-"""Deep Q-learning (Mnih et al. 2015) as one compiled program: a value-based point of comparison.
+"""Double deep Q-learning (van Hasselt et al. 2016) as one compiled program: a point of comparison.
 
     result = jax.jit(make_train(DQNConfig(env_id="CartPole-v1")))(jax.random.key(0))
 
 ε-greedy is written as a categorical distribution: rollouts and evaluation are the library's own.
+The defaults are those of RL Baselines3 Zoo for CartPole but for the learning rate (there 2.3e-3),
+the time between two target networks (there half of it), the network (there 256 wide) and the loss.
 """
 
 import dataclasses
@@ -32,19 +34,19 @@ class DQNConfig:
     env_id: str = "CartPole-v1"
     env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
     num_envs: int = 8  # N
-    num_steps: int = 16  # T, steps of each environment between two phases of learning
+    num_steps: int = 32  # T, steps of each environment between two phases of learning
     total_timesteps: int = 100_000
     gamma: float = 0.99
     learning_rate: float = 1e-3
     max_grad_norm: float = 10.0
     hidden_sizes: tuple[int, ...] = (64, 64)
-    buffer_size: int = 50_000  # transitions kept
+    buffer_size: int = 100_000  # transitions kept
     learning_starts: int = 1_000  # transitions gathered before the first gradient
-    gradient_steps: int = 32  # after each rollout
+    gradient_steps: int = 128  # after each rollout
     batch_size: int = 64
-    target_interval: int = 4  # rollouts between two copies of the network to the target network
-    epsilon_end: float = 0.02  # ε falls to this from 1
-    exploration_fraction: float = 0.2  # of the budget, in which it does
+    target_interval: int = 2  # rollouts between two copies of the network to the target network
+    epsilon_end: float = 0.04  # ε falls to this from 1
+    exploration_fraction: float = 0.16  # of the budget, in which it does
 
     @property
     def num_iterations(self) -> int:
@@ -160,12 +162,21 @@ def learn(
 def td_loss(
     params: PyTree, network: QNetwork, target_params: PyTree, batch: Transition, gamma: Any
 ) -> Array:
-    """E[huber(Q(s, a) - y)], y = r + γ (1 - terminated) max Q⁻(s', ·): no end at a time limit."""
-    next_value = action_values(network, target_params, batch.next_observation).max(axis=-1)
-    target = batch.reward + gamma * (1 - batch.terminated) * next_value
-    values = action_values(network, params, batch.observation)
-    value = jnp.take_along_axis(values, batch.action[:, None], axis=-1)[:, 0]
-    return optax.huber_loss(value, target).mean()
+    """E[(Q(s, a) - y)²], y = r + γ (1 - terminated) Q⁻(s', argmax Q(s', ·)).
+
+    No end at a time limit. Squares, not Huber's loss: beyond its threshold that one follows the
+    median of the targets, and where a tenth of them are ends the values grow without bound.
+    """
+    best = action_values(network, params, batch.next_observation).argmax(axis=-1)
+    next_values = action_values(network, target_params, batch.next_observation)
+    target = batch.reward + gamma * (1 - batch.terminated) * pick(next_values, best)
+    value = pick(action_values(network, params, batch.observation), batch.action)
+    return jnp.square(value - target).mean()
+
+
+def pick(values: Array, action: Array) -> Array:
+    """Of values [B, A] those of the actions [B]."""
+    return jnp.take_along_axis(values, action[:, None], axis=-1)[:, 0]
 
 
 def evaluate(

@@ -19,6 +19,8 @@ PROBE = DQNConfig(
     learning_starts=64,
     gradient_steps=8,
     learning_rate=3e-3,
+    epsilon_end=0.02,
+    exploration_fraction=0.2,
     target_interval=1,
 )
 CASES = ["delay", "state and action", "time limit"]
@@ -70,7 +72,8 @@ def test_the_loss_bootstraps_through_a_time_limit_only(terminated):
     class Network:
         apply = staticmethod(q_values)
 
-    params, target_params = jnp.array([[0.1, 0.2], [0.3, 0.4]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    # the online network prefers action 0 in the next state, the target network action 1
+    params, target_params = jnp.array([[0.1, 0.2], [0.4, 0.3]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
     batch = Transition(
         observation=jnp.eye(2)[:1],
         memory=(),
@@ -82,9 +85,8 @@ def test_the_loss_bootstraps_through_a_time_limit_only(terminated):
         terminated=jnp.array([terminated]),
         truncated=jnp.array([not terminated]),
     )
-    target = -3.0 if terminated else -3.0 + 0.9 * 4.0
-    error = abs(0.2 - target)
-    expected = error - 0.5 if error > 1 else 0.5 * error**2
+    target = -3.0 if terminated else -3.0 + 0.9 * 3.0
+    expected = (0.2 - target) ** 2
     loss = td_loss(params, Network(), target_params, batch, 0.9)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
