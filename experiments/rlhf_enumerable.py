@@ -37,7 +37,9 @@ SIZE: dict[str, Any] = {
     "learning_rate": 1e-3,
     "anneal_lr": True,
 }
-PPO = RLHFConfig(model=MODEL, update=PPOConfig(**SIZE, max_grad_norm=1.0), eos_id=enumerable.EOS)
+PPO = RLHFConfig(
+    model=MODEL, update=PPOConfig(**SIZE, max_grad_norm=1.0, vf_coef=0.5), eos_id=enumerable.EOS
+)
 TRPO = PPO.replace(update=TRPOConfig(**SIZE, max_kl=0.01, cg_damping=0.01))
 LOWEST = -1.0  # fraction that the figure shows
 SAMPLES, WRONG_TEMPERATURE = 4096, 0.7

@@ -66,6 +66,7 @@ CONFIG = RLHFConfig(
         learning_rate=1e-3,
         anneal_lr=True,
         max_grad_norm=1.0,
+        vf_coef=0.5,
         update_epochs=2,
     ),
     eos_id=snippets.EOS,

@@ -120,13 +120,6 @@ class RLHFConfig(Settings):
                     "kl_coef=0.0 would stay 0 under adaptive_kl=True, which multiplies it: "
                     "it must be > 0"
                 )
-        over = self.update.advantage_normalization
-        count = getattr(self.update, "num_minibatches", 1) if over == "minibatch" else 1
-        if over != "none" and self.update.num_envs * self.update.num_steps == count:
-            raise ValueError(
-                f"update.advantage_normalization={over!r} with one token a {over} makes every "
-                f"advantage 0, and the policy would never move: use 'none', or more tokens"
-            )
         for field in dataclasses.fields(self.update):
             if field.name in ENVIRONMENT_FIELDS:
                 default = {} if field.name == "env_params" else field.default

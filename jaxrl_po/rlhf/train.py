@@ -170,8 +170,9 @@ def make_rlhf_step(
             config, network, state.params, reference, state.kl_coef, generation, score
         )
         algorithm = make_update(config, network, state.kl_coef)
+        anneal = config.update.learning_rate_factor(state.iteration)
         params, algorithm_state, update_metrics = algorithm.update(
-            update_key, state.params, state.algorithm, one_step(batch), anneal(config, state)
+            update_key, state.params, state.algorithm, one_step(batch), anneal
         )
         old, new = (state.params, state.algorithm), (params, algorithm_state)
         (params, algorithm_state), held = hold_unless_finite(new, old)
@@ -204,13 +205,6 @@ def make_update(config: RLHFConfig, network: Network, kl_coef: Array) -> Algorit
     if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
         return ppo(config.update, network, kl_loss(config, kl_coef))
     return make_algorithm(config.update, network)
-
-
-def anneal(config: RLHFConfig, state: RLHFState) -> Array:
-    """What is left of the learning rate: 1 to 0 over the run, and 0 ever after."""
-    if not config.update.anneal_lr:
-        return jnp.ones(())
-    return jnp.maximum(1.0 - state.iteration / config.update.num_iterations, 0.0)
 
 
 def hold_unless_finite(new: PyTree, old: PyTree) -> tuple[PyTree, Array]:

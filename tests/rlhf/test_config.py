@@ -118,14 +118,14 @@ ONE = {"num_steps": 1, "total_timesteps": 8, "gamma": 1.0}
 def test_a_lone_token_cannot_be_standardised(update):
     for norm in ("none", "batch"):
         RLHFConfig(update=update(norm))
-    with pytest.raises(ValueError, match=r"advantage_normalization='minibatch'.*one token"):
+    with pytest.raises(ValueError, match=r"advantage_normalization='minibatch'.*one sample"):
         RLHFConfig(update=update("minibatch"))
 
 
 @pytest.mark.parametrize("kind", [PPOConfig, TRPOConfig])
 def test_a_batch_of_one_token_cannot_be_standardised(kind):
     counts = {"num_minibatches": 1} if kind is PPOConfig else {"critic_minibatches": 1}
-    with pytest.raises(ValueError, match=r"advantage_normalization='batch'.*one token"):
+    with pytest.raises(ValueError, match=r"advantage_normalization='batch'.*one sample"):
         RLHFConfig(update=kind(num_envs=1, advantage_normalization="batch", **counts, **ONE))
 
 
