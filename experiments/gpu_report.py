@@ -21,7 +21,7 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
     lines = ["# One GPU", "", "Made by `bash experiments/gpu.sh`.", ""]
     lines += [f"{results['date']}: {results['machine']}", ""]
     lines += [*_speed(results), *_correctness(results), *_profiles(results)]
-    for name in ("rlhf", "graphs"):
+    for name in ("rlhf", "variants_1", "variants_2048", "graphs"):
         if name in results:
             lines += [f"## {name}", "", f"    {json.dumps(results[name])}", ""]
     (folder / "gpu.md").write_text("\n".join(lines))
