@@ -1,6 +1,5 @@
 """The tables of `gpu.py`, from what it measured."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -21,9 +20,9 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
     lines = ["# One GPU", "", "Made by `bash experiments/gpu.sh`.", ""]
     lines += [f"{results['date']}: {results['machine']}", ""]
     lines += [*_speed(results), *_correctness(results), *_profiles(results)]
-    for name in ("rlhf", "variants_1", "variants_2048", "graphs"):
-        if name in results:
-            lines += [f"## {name}", "", f"    {json.dumps(results[name])}", ""]
+    lines += [*_variants(results), *_rlhf(results)]
+    discussion = folder / "gpu_discussion.md"
+    lines += [discussion.read_text()] if discussion.exists() else []
     (folder / "gpu.md").write_text("\n".join(lines))
 
 
@@ -72,3 +71,38 @@ def _profiles(results: dict[str, Any]) -> list[str]:
             f"{measured['median_gap_us']:.1f} |"
         )
     return [*lines, ""]
+
+
+def _variants(results: dict[str, Any]) -> list[str]:
+    """Speed without single forms, and with loops in CUDA graphs."""
+    lines = [
+        "## Forms",
+        "",
+        "|  | 1 agent, steps/s | 2,048 agents, steps/s |",
+        "| --- | ---: | ---: |",
+    ]
+    columns = {"as it is": [results.get(f"cartpole_{n}", {}).get("own") for n in (1, 2048)]}
+    for name in results.get("variants_1", {}):
+        columns[name] = [results.get(f"variants_{n}", {}).get(name) for n in (1, 2048)]
+    columns["loops in CUDA graphs"] = [
+        results.get("graphs", {}).get("cartpole_1", {}).get("own"),
+        None,
+    ]
+    for name, cells in columns.items():
+        speeds = [f"{cell['steps_per_second']:,.0f}" if cell else "–" for cell in cells]
+        lines.append(f"| {name} | {' | '.join(speeds)} |")
+    return [*lines, ""]
+
+
+def _rlhf(results: dict[str, Any]) -> list[str]:
+    measured = results.get("rlhf", {})
+    if "tokens_per_second" not in measured:
+        return []
+    return [
+        "## PPO on tokens, four layers of 256, V 4,096, 1,024 x 32",
+        "",
+        f"{measured['tokens_per_second']:,.0f} tokens/s, {measured['seconds_per_iteration']:.3f} s "
+        f"an iteration; score {measured['first_score']:.3f} at first, {measured['last_score']:.3f} "
+        f"at last; ratio of the first minibatch {measured['ratio_first_minibatch']:.5f}.",
+        "",
+    ]

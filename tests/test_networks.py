@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,3 +156,13 @@ def test_weights_are_drawn_one_member_at_a_time_under_vmap():
         together = jax.tree.map(lambda x, i=batched: x[i], jax.vmap(network.init)(keys))
         for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("platform", "one_by_one"), [("cpu", True), ("cuda", False)])
+def test_weights_of_many_members_are_drawn_at_once_but_on_a_cpu(platform, one_by_one):
+    network = make_network(PPOConfig(hidden_sizes=(8,)), (4,), Discrete(2))
+    keys = jax.random.split(jax.random.key(0), 3)
+    lowered = jax.jit(jax.vmap(network.init)).trace(keys).lower(lowering_platforms=(platform,))
+    factorisations = re.findall(r"call @qr\S*\(%\w+\) : \(tensor<(.*?)xf32>", lowered.as_text())
+    assert factorisations
+    assert all(shape.startswith("3x") != one_by_one for shape in factorisations)
