@@ -71,6 +71,7 @@ class QNetwork(nn.Module):
 
     hidden_sizes: tuple[int, ...]
     num_actions: int
+    observation_shape: tuple[int, ...]
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -92,12 +93,15 @@ def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainRes
 
     def explore(params: PyTree, epsilon: Array | float, state: Any, key: Array) -> Any:
         network = epsilon_greedy(q_network, epsilon)
-        return rollout(environment, lambda o, m: network.policy(params, o, m), (), state, key, T)
+        return rollout(
+            environment, lambda o, m: network.policy(as_policy(params), o, m), (), state, key, T
+        )
 
     def init(key: Array) -> TrainState:
         params_key, env_key, key = jax.random.split(key, 3)
-        params = q_network.init(params_key, jnp.zeros((1, *environment.observation_shape)))
-        start = init_rollout(environment, epsilon_greedy(q_network, 1.0), N, env_key)
+        network = epsilon_greedy(q_network, 1.0)
+        params = network.init(params_key)["policy"]
+        start = init_rollout(environment, network, N, env_key)
         _, transitions, _ = jax.eval_shape(lambda: explore(params, 1.0, start, env_key))
         replay = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), transitions)
         learner = Learner(
@@ -186,6 +190,7 @@ def evaluate(
     environment, q_network = make_parts(config, env)
     network = epsilon_greedy(q_network, config.epsilon_end)
     # A config says nothing beside an environment and a network that are given.
+    state = state._replace(params=as_policy(state.params))
     return play(VPGConfig(), state, key, num_episodes, env=environment, network=network)
 
 
@@ -194,17 +199,32 @@ def make_parts(config: DQNConfig, env: Any) -> tuple[Environment, QNetwork]:
     environment = make_environment(config.env_id if env is None else env, config.env_params)
     if not isinstance(environment.action_space, Discrete):
         raise ValueError(f"env_id={config.env_id!r}: Q-learning needs discrete actions")
-    return environment, QNetwork(config.hidden_sizes, environment.action_space.n)
+    return environment, QNetwork(
+        config.hidden_sizes, environment.action_space.n, environment.observation_shape
+    )
+
+
+def as_policy(params: PyTree) -> PyTree:
+    """Parameters of a Q-network as those of an actor-critic, whose values are the policy's own."""
+    return {"policy": params, "value": {}}
 
 
 def epsilon_greedy(q_network: QNetwork, epsilon: Array | float) -> Network:
     """The ε-greedy policy of a Q-network, in the library's interface."""
 
     def policy(params: PyTree, observation: Array, memory: PyTree) -> tuple[Categorical, PyTree]:
-        best = action_values(q_network, params, observation).argmax(axis=-1)
+        best = action_values(q_network, params["policy"], observation).argmax(axis=-1)
         greedy = jax.nn.one_hot(best, q_network.num_actions)
         uniform = epsilon / q_network.num_actions
         return Categorical(jnp.log((1 - epsilon) * greedy + uniform)), memory
 
-    unused: Any = None
-    return Network(unused, policy, unused, unused, initial_memory=lambda num_envs: ())
+    def value(params: PyTree, observation: Array, memory: PyTree) -> Array:
+        return action_values(q_network, params["policy"], observation).max(axis=-1)
+
+    def policy_and_value(params: PyTree, observation: Array, memory: PyTree) -> tuple[Any, Array]:
+        return policy(params, observation, memory)[0], value(params, observation, memory)
+
+    def init(key: Array) -> PyTree:
+        return as_policy(q_network.init(key, jnp.zeros((1, *q_network.observation_shape))))
+
+    return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())

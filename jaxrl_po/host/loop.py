@@ -54,9 +54,10 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
     with session.console.status("compiling") as status:
         training = Training(config, settings, session.env, session.network, restored, status.update)
     name = config.env_id if session.env is None else type(session.env).__name__
+    plural = f"{settings.num_seeds} seed{'s' * (settings.num_seeds > 1)}"
     since = f" from {training.done} on" if training.done else ""
     session.console.print(
-        f"{config.algorithm} on {name}: {settings.num_seeds} seed(s) x {total} iterations{since}, "
+        f"{config.algorithm} on {name}: {plural} x {total} iterations{since}, "
         f"compiled in {training.clock.seconds['compile']:.1f} s",
         soft_wrap=True,
     )

@@ -279,11 +279,10 @@ def test_negative_numbers_are_values(configs):
 
 
 def test_evaluate_shows_what_was_measured(monkeypatch, capsys):
-    module = type(sys)("jaxrl_po.host.run_evaluation")
-    module.evaluate_run = lambda directory, num_episodes, seed, best: (
-        f"{directory} {num_episodes} {seed} {best}"
-    )
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    def evaluate_run(directory, num_episodes, seed, best):
+        return f"{directory} {num_episodes} {seed} {best}"
+
+    monkeypatch.setattr(cli, "evaluate_run", evaluate_run)
     cli.main(["evaluate", "runs/a", "--num-episodes", "8", "--seed", "3", "--newest"])
     cli.main(["evaluate", "runs/a"])
     assert capsys.readouterr().out == "runs/a 8 3 False\nruns/a 128 0 True\n"
@@ -293,7 +292,9 @@ def test_evaluate_shows_what_was_measured(monkeypatch, capsys):
 def test_play_needs_no_environment_and_one_episode_has_no_spread(
     episodes, shown, monkeypatch, capsys
 ):
-    policy = type("Policy", (), {"description": {"config": {"env_id": "Pendulum-v1"}}})
+    policy = type(
+        "Policy", (), {"description": {"config": {"env_id": "Pendulum-v1", "env_params": {}}}}
+    )
     monkeypatch.setattr(cli, "load_policy", lambda directory: policy)
 
     def play(policy, env, num_episodes, **kwargs):

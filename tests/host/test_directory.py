@@ -175,7 +175,7 @@ PLAIN |= {"versions": {"jax": "0", "backend": "cpu"}}
         ("[]", "holds a list"),
         ("7", "holds a int"),
         ("null", ""),
-        ("[" * 100_000, "RecursionError|recursion"),
+        ("[" * 100_000, "nested too deeply"),
         ("{}", "'format'"),
         ('{"format": 99}', "format is 99.*upgrade jaxrl_po"),
         ('{"format": "1"}', "format must be an integer"),

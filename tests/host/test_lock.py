@@ -20,11 +20,14 @@ spec = importlib.util.spec_from_file_location("files", {str(SOURCE)!r})
 files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(files)
 held = files.lock(files.Path(sys.argv[1]))
+reading, writing = os.pipe()
 child = os.fork()
 if not child:
+    os.write(writing, b".")
     os.close(1)
     time.sleep(60)
     os._exit(0)
+os.read(reading, 1)  # the child runs
 print(child, flush=True)
 time.sleep(60)
 """
