@@ -80,9 +80,10 @@ class QNetwork(nn.Module):
 
 
 def action_values(network: QNetwork, params: PyTree, observation: Array) -> Array:
-    """Q(o, ·)."""
-    values: Any = network.apply(params, observation)
-    return values
+    """Q(o, ·) [..., A] of observations [..., *observation_shape]."""
+    batch = observation.shape[: observation.ndim - len(network.observation_shape)]
+    values: Any = network.apply(params, observation.reshape(-1, *network.observation_shape))
+    return values.reshape(*batch, -1)
 
 
 def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainResult]:

@@ -71,6 +71,7 @@ def test_the_loss_bootstraps_through_a_time_limit_only(terminated):
 
     class Network:
         apply = staticmethod(q_values)
+        observation_shape = (2,)
 
     # the online network prefers action 0 in the next state, the target network action 1
     params, target_params = jnp.array([[0.1, 0.2], [0.4, 0.3]]), jnp.array([[1.0, 2.0], [3.0, 4.0]])
