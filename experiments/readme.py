@@ -13,10 +13,15 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 
+FIGURES = {  # what the blocks draw, and where the README shows it from
+    "runs/cartpole/learning_curve.png": "experiments/results/cartpole_run.png",
+    "cartpole.gif": "experiments/results/cartpole_run.gif",
+}
 ROOT = pathlib.Path(__file__).parents[1]
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```)", flags=re.DOTALL | re.MULTILINE)
 TIMING = re.compile(r"\d[\d,]*(?:\.\d+)?(?= (?:s|ms|min|steps/s)\b|%)")
@@ -76,9 +81,12 @@ def main() -> int:
     old = arguments.file.read_text()
     with tempfile.TemporaryDirectory() as folder:
         new = refresh(old, pathlib.Path(folder))
-    if not arguments.check:
-        arguments.file.write_text(new)
-        return 0
+        if not arguments.check:
+            arguments.file.write_text(new)
+            for drawn, kept in FIGURES.items():
+                if (pathlib.Path(folder) / drawn).exists():
+                    shutil.copy(pathlib.Path(folder) / drawn, ROOT / kept)
+            return 0
     difference = difflib.unified_diff(
         old.splitlines(), new.splitlines(), str(arguments.file), "as run now", lineterm="", n=1
     )

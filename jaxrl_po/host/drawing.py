@@ -1,6 +1,7 @@
 """Episodes as GIFs: frames that an environment draws, or states that gymnax draws."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def check_drawing(suite: str, name: str, gif: str) -> None:
         raise ValueError(f"gymnax has no renderer for {name!r}; it has for {', '.join(RENDERED)}")
     import_extra("PIL.Image", "play")
     if name in CLASSIC:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its import greets on stdout
         import_extra("pygame", "play")
 
 
