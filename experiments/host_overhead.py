@@ -21,14 +21,14 @@ import tyro
 
 from jaxrl_po import PPOConfig
 from jaxrl_po.config import Config
-from jaxrl_po.host.directory import RunSettings
-from jaxrl_po.host.execution import compile_blocks, split_members
-from jaxrl_po.host.logging import Visit
-from jaxrl_po.host.policy import describe_policy
-from jaxrl_po.host.records import Records
-from jaxrl_po.host.run import NUM_SEGMENTS
-from jaxrl_po.host.segments import make_programs
-from jaxrl_po.train import make_step
+from jaxrl_po.host.machine.execution import compile_blocks, split_members
+from jaxrl_po.host.policies.policy import describe_policy
+from jaxrl_po.host.runs.directory import RunSettings
+from jaxrl_po.host.runs.logging import Visit
+from jaxrl_po.host.runs.records import Records
+from jaxrl_po.host.runs.run import NUM_SEGMENTS
+from jaxrl_po.host.runs.segments import make_programs
+from jaxrl_po.loop.train import make_step
 from jaxrl_po.types import Array, TrainState
 
 RESULTS = Path(__file__).parent / "results" / "host_overhead.md"

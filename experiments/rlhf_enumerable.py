@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from scores import machine
+from tasks import enumerable
 
 from jaxrl_po import PPOConfig, TRPOConfig
 from jaxrl_po.rlhf import RLHFConfig, Tokens, TransformerConfig, generate, make_rlhf_step
-from jaxrl_po.rlhf.tasks import enumerable
-from jaxrl_po.rlhf.transformer import make_transformer
+from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.types import Array, PyTree
 
 RESULTS = pathlib.Path(__file__).parent / "results"

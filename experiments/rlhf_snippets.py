@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import rlhf_snippets_report as report
 from flax.traverse_util import flatten_dict, unflatten_dict
+from tasks import snippets, vader
 
 from jaxrl_po import PPOConfig
 from jaxrl_po.rlhf import (
@@ -40,7 +41,6 @@ from jaxrl_po.rlhf import (
 )
 from jaxrl_po.rlhf.batch import states
 from jaxrl_po.rlhf.generation import response_distribution
-from jaxrl_po.rlhf.tasks import snippets, vader
 from jaxrl_po.rlhf.types import RewardFn
 from jaxrl_po.types import Array, PyTree
 

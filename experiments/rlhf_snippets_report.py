@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from scores import machine
+from tasks.snippets import Vocabulary
 
 from jaxrl_po.rlhf import Tokens
-from jaxrl_po.rlhf.tasks.snippets import Vocabulary
 from jaxrl_po.rlhf.types import concatenate
 
 RESULTS = pathlib.Path(__file__).parent / "results"

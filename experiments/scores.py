@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxrl_po import evaluate, make_train
 from jaxrl_po.config import Config
-from jaxrl_po.host.execution import compile_members
+from jaxrl_po.host.machine.execution import compile_members
 from jaxrl_po.host.tuned import MEASURED, SCORES
 
 RESULTS = pathlib.Path(__file__).with_name("results") / "scores"

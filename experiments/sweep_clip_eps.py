@@ -12,8 +12,8 @@ from pathlib import Path
 from scores import machine
 
 from jaxrl_po import PPOConfig, sweep
-from jaxrl_po.host.spaces import log
-from jaxrl_po.host.sweep_results import SweepResult
+from jaxrl_po.host.sweeps.ranges import log
+from jaxrl_po.host.sweeps.results import SweepResult
 
 CONFIG = PPOConfig(env_id="CartPole-v1", total_timesteps=50_000, anneal_lr=True)
 SPACE = {"clip_eps": [0.05, 0.1, 0.2, 0.4, 0.8], "learning_rate": log(1e-4, 1e-2, 5)}

@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 from jaxrl_po import PPOConfig, make_train
-from jaxrl_po.host.execution import plan_members
-from jaxrl_po.host.sweep_members import (
+from jaxrl_po.host.machine.execution import plan_members
+from jaxrl_po.host.sweeps.members import (
     Member,
     Saved,
     make_member_function,

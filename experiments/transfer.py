@@ -12,7 +12,7 @@ import tyro
 
 from jaxrl_po import PPOConfig, evaluate, load_policy, run, save_policy, tuned
 from jaxrl_po.config import Config
-from jaxrl_po.host.play import play
+from jaxrl_po.host.policies.play import play
 
 RESULTS = Path(__file__).parent / "results" / "transfer.md"
 RUNS = Path("runs") / "transfer"

@@ -1,4 +1,11 @@
-"""Policy optimisation as pure functions: VPG, NPG, TRPO and PPO in one compiled training loop."""
+"""Policy optimisation as pure functions: VPG, NPG, TRPO and PPO in one compiled training loop.
+
+The core is here at once. What lives on the host (`run`, `sweep`, saved policies) is imported when
+it is first asked for: where only pure functions are needed, no file or terminal library is.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from jaxrl_po.algorithms import (
     NPGConfig,
@@ -8,16 +15,30 @@ from jaxrl_po.algorithms import (
     VPGConfig,
     config_from_dict,
 )
-from jaxrl_po.evaluate import Evaluation, evaluate
-from jaxrl_po.host.policy import load_policy, save_policy
-from jaxrl_po.host.result import RunResult
-from jaxrl_po.host.run import load_state, resume, run
-from jaxrl_po.host.sweep import sweep
-from jaxrl_po.host.sweep_results import SweepResult
-from jaxrl_po.host.tuned import tuned
-from jaxrl_po.host.version import __version__
-from jaxrl_po.train import make_step, make_train
+from jaxrl_po.loop.evaluate import Evaluation, evaluate
+from jaxrl_po.loop.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
+from jaxrl_po.version import __version__
+
+if TYPE_CHECKING:
+    from jaxrl_po.host.policies.policy import load_policy, save_policy
+    from jaxrl_po.host.runs.result import RunResult
+    from jaxrl_po.host.runs.run import load_state, resume, run
+    from jaxrl_po.host.sweeps.results import SweepResult
+    from jaxrl_po.host.sweeps.sweep import sweep
+    from jaxrl_po.host.tuned import tuned
+
+HOST = {
+    "RunResult": "runs.result",
+    "SweepResult": "sweeps.results",
+    "load_policy": "policies.policy",
+    "load_state": "runs.run",
+    "resume": "runs.run",
+    "run": "runs.run",
+    "save_policy": "policies.policy",
+    "sweep": "sweeps.sweep",
+    "tuned": "tuned",
+}
 
 __all__ = [
     "Evaluation",
@@ -43,3 +64,14 @@ __all__ = [
     "sweep",
     "tuned",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What lives on the host, from the module that it is in."""
+    if name not in HOST:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxrl_po.host.{HOST[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOST})

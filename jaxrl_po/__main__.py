@@ -1,5 +1,5 @@
-"""`python -m jaxrl_po`: see `jaxrl_po.host.cli`."""
+"""`python -m jaxrl_po`: see `jaxrl_po.host.cli.main`."""
 
-from jaxrl_po.host.cli import main
+from jaxrl_po.host.cli.main import main
 
 main()

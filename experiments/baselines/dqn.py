@@ -20,10 +20,10 @@ from jaxrl_po import Evaluation, TrainResult, TrainState, VPGConfig
 from jaxrl_po.algorithms.minibatch import adam
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.envs import Discrete, Environment, make_environment
-from jaxrl_po.evaluate import evaluate as play
-from jaxrl_po.networks import Torso
-from jaxrl_po.rollout import init_rollout, rollout
-from jaxrl_po.train import Normalizer, episode_means
+from jaxrl_po.loop.evaluate import evaluate as play
+from jaxrl_po.loop.rollout import init_rollout, rollout
+from jaxrl_po.loop.train import Normalizer, episode_means
+from jaxrl_po.networks.actor_critic import Torso
 from jaxrl_po.types import Array, Network, PyTree, Transition
 
 
@@ -187,7 +187,7 @@ def pick(values: Array, action: Array) -> Array:
 def evaluate(
     config: DQNConfig, state: TrainState, key: Array, num_episodes: int = 128, env: Any = None
 ) -> Evaluation:
-    """Whole episodes of the final ε-greedy policy, as `jaxrl_po.evaluate`."""
+    """Whole episodes of the final ε-greedy policy, as `jaxrl_po.loop.evaluate`."""
     environment, q_network = make_parts(config, env)
     network = epsilon_greedy(q_network, config.epsilon_end)
     # A config says nothing beside an environment and a network that are given.

@@ -20,7 +20,7 @@ from jaxrl_po import make_train
 from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.config import Config
 from jaxrl_po.envs import make_environment
-from jaxrl_po.host.execution import compile_members
+from jaxrl_po.host.machine.execution import compile_members
 
 
 def make_config(setting: dict[str, Any]) -> Config:

@@ -1,4 +1,4 @@
-"""The methods: each a config and an update, all in the one loop of `jaxrl_po.train`."""
+"""The methods: each a config and an update, all in the one loop of `jaxrl_po.loop.train`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -10,7 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxrl_po.config import Config
-from jaxrl_po.packing import Packed, pack
+from jaxrl_po.fast.packing import Packed, pack
 from jaxrl_po.types import Array, Batch, PyTree
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.ops.dense import forward_derivatives
+from jaxrl_po.fast.dense import forward_derivatives
 from jaxrl_po.types import Array, PyTree
 
 # CG rests once the squared residual has fallen by this factor: float32 has no more to give.

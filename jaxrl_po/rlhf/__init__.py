@@ -39,6 +39,7 @@ it has, and token 0 ends it:
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate
 from jaxrl_po.rlhf.heads import policy_params
+from jaxrl_po.rlhf.models.transformer import TransformerConfig, make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts
 from jaxrl_po.rlhf.reward_model import (
     RewardModel,
@@ -48,7 +49,6 @@ from jaxrl_po.rlhf.reward_model import (
 )
 from jaxrl_po.rlhf.sft import SFTConfig, make_sft, perplexity
 from jaxrl_po.rlhf.train import RLHFResult, RLHFState, make_rlhf, make_rlhf_step
-from jaxrl_po.rlhf.transformer import TransformerConfig, make_transformer
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 
 __all__ = [

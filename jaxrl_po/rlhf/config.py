@@ -7,7 +7,7 @@ import jax
 from jaxrl_po.algorithms import PPOConfig
 from jaxrl_po.algorithms.ppo import ProximalConfig
 from jaxrl_po.config import NON_NEGATIVE, POSITIVE, Config, Range, Settings, pytree, setting
-from jaxrl_po.rlhf.transformer import TransformerConfig
+from jaxrl_po.rlhf.models.transformer import TransformerConfig
 
 ENVIRONMENT_FIELDS = (
     "env_id",

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxrl_po.algorithms import PPOConfig, make_algorithm
 from jaxrl_po.algorithms.ppo import ProximalConfig, ppo
 from jaxrl_po.distributions import Categorical
+from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.ops import importance_ratio
-from jaxrl_po.prng import split, unrolled
 from jaxrl_po.rlhf.batch import Unkept, chunk_of, make_token_batch, score_responses
 from jaxrl_po.rlhf.checks import check_end, check_length, vocabulary_size
 from jaxrl_po.rlhf.chunks import in_chunks
@@ -18,8 +18,8 @@ from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate, response_distribution
 from jaxrl_po.rlhf.heads import init_actor_critic, policy_params, token_network
 from jaxrl_po.rlhf.kl import ESTIMATORS, adapt_kl_coef_per_sequence
+from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts, prompt_rows
-from jaxrl_po.rlhf.transformer import make_transformer
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxrl_po.host import execution
+from jaxrl_po.host.machine import execution
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from jaxrl_po import resume, run
-from jaxrl_po.host import execution
+from jaxrl_po.host.machine import execution
 from tests.host.small import RUN, config, random_walk
 
 ITERATIONS, SEGMENT = 20_000, 20

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from tasks import enumerable
 
 from jaxrl_po.algorithms import PPOConfig
 from jaxrl_po.rlhf import (
@@ -13,7 +14,6 @@ from jaxrl_po.rlhf import (
     make_rlhf_step,
     make_transformer,
 )
-from jaxrl_po.rlhf.tasks import enumerable
 
 V, P, T, N = 6, 3, 4, 8
 PAD, EOS = -1, 0

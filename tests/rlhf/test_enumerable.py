@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tasks import enumerable
 
 from jaxrl_po.algorithms import PPOConfig
 from jaxrl_po.rlhf import (
@@ -17,7 +18,6 @@ from jaxrl_po.rlhf import (
     make_transformer,
     policy_params,
 )
-from jaxrl_po.rlhf.tasks import enumerable
 
 V, T, N, UPDATES, BETA, SEEDS = 4, 3, 128, 40, 0.5, 3
 MODEL = TransformerConfig(vocab_size=V, context_length=T + 1, num_layers=1, num_features=16)

@@ -22,7 +22,7 @@ from jaxrl_po.algorithms import PPOConfig
 from jaxrl_po.rlhf import RLHFConfig, TransformerConfig, make_rlhf, make_transformer
 from jaxrl_po.rlhf.heads import init_actor_critic
 from jaxrl_po.rlhf.sharding import make_mesh, parameter_shardings, shard_sequences
-from jaxrl_po.rlhf.tasks.enumerable import bigram_reward
+from tasks.enumerable import bigram_reward
 
 N, T, V = 16, 4, 8
 config = RLHFConfig(

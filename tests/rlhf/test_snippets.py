@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tasks import snippets, vader
+from tasks.snippets import EOS, UNKNOWN
 
 from jaxrl_po.rlhf import Tokens
-from jaxrl_po.rlhf.tasks import snippets, vader
-from jaxrl_po.rlhf.tasks.snippets import EOS, UNKNOWN
 
 # The package's tables, cut down to what the sentences below need.
 RATINGS = {"good": 1.9, "bad": -2.5, "great": 3.1, ":)": 2.0, "no": -1.2}

@@ -1,0 +1,1 @@
+"""What makes the program fast and changes no number."""

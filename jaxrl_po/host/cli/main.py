@@ -1,0 +1,272 @@
+"""The command line: `python -m jaxrl_po train ppo --env-id CartPole-v1 --num-seeds 4`.
+
+Exit status: 0 done; 1 the disk, every seed diverged, or another error; 2 bad input; 75 stopped by
+a signal after saving (EX_TEMPFAIL: start `resume`, or the sweep again, and it goes on, which is
+what a batch system's requeue does); 130 stopped before there was anything to save.
+"""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+
+from jaxrl_po.algorithms import ALGORITHMS
+from jaxrl_po.config import Config
+from jaxrl_po.host.cli.compilations import keep_compilations
+from jaxrl_po.host.cli.flags import (
+    Parser,
+    add_fields,
+    add_parameters,
+    given_fields,
+    given_parameters,
+)
+from jaxrl_po.host.cli.sweep import sweep_command
+from jaxrl_po.host.machine.files import new_directory
+from jaxrl_po.host.machine.signals import Interrupted
+from jaxrl_po.host.policies.export import export_policy
+from jaxrl_po.host.policies.play import own_environment, play
+from jaxrl_po.host.policies.policy import load_policy
+from jaxrl_po.host.runs import logging
+from jaxrl_po.host.runs.directory import read_description
+from jaxrl_po.host.runs.evaluation import evaluate_run
+from jaxrl_po.host.runs.result import RunResult
+from jaxrl_po.host.runs.run import resume, run
+from jaxrl_po.host.runs.terminal import speak_plainly
+from jaxrl_po.host.sweeps.table import Table
+from jaxrl_po.host.tuned import tuned, tuned_table
+from jaxrl_po.loop.train import make_parts
+from jaxrl_po.version import __version__
+
+FAILED, BAD_INPUT = 1, 2
+INTERRUPTED = 75  # os.EX_TEMPFAIL, where there is one
+STOPPED = 130  # what a shell says of SIGINT
+
+
+def train(
+    base: Config,
+    fields: Mapping[str, Any],
+    seed: int = 0,
+    num_seeds: int = 1,
+    directory: Path | None = None,
+    segment_length: int | None = None,
+    evaluate_every: int = 5,
+    num_episodes: int = 128,
+    tensorboard: bool = False,
+    wandb: str | None = None,
+) -> None:
+    """Train agents in a run directory, show progress, and report the return of the final policies.
+
+    Args:
+        base: the algorithm and its settings
+        fields: other values of some settings
+        seed: seed of the first agent
+        num_seeds: agents to train side by side, with consecutive seeds
+        directory: where to keep the run; by default a new folder under runs/
+        segment_length: iterations between two checkpoints; by default there are 20
+        evaluate_every: segments between two evaluations
+        num_episodes: episodes of an evaluation
+        tensorboard: log for TensorBoard too
+        wandb: log to this project of Weights & Biases too
+    """
+    config = base.replace(**fields)
+    make_parts(config, None, None)  # before anything is named after its environment
+    path = directory or new_directory(f"{config.env_id}_{config.algorithm}_seed{seed}")
+    result = run(
+        config,
+        seed=seed,
+        num_seeds=num_seeds,
+        directory=path,
+        segment_length=segment_length,
+        evaluate_every=evaluate_every,
+        num_episodes=num_episodes,
+        loggers=_loggers(config, path, tensorboard, wandb),
+    )
+    _leave_if_lost(result)
+
+
+def resume_command(
+    directory: Path,
+    total_timesteps: int | None = None,
+    tensorboard: bool = False,
+    wandb: str | None = None,
+) -> None:
+    """Go on with a run from its newest intact checkpoint, to the bit.
+
+    Args:
+        directory: the run directory
+        total_timesteps: a larger budget than the run began with
+        tensorboard: log for TensorBoard too
+        wandb: log to this project of Weights & Biases too
+    """
+    config = read_description(directory).config
+    if total_timesteps is not None:
+        config = config.replace(total_timesteps=total_timesteps)
+    loggers = _loggers(config, directory, tensorboard, wandb)
+    _leave_if_lost(resume(directory, config, loggers=loggers))
+
+
+def evaluate_command(
+    directory: Path, num_episodes: int = 128, seed: int = 0, newest: bool = False
+) -> None:
+    """Play fresh episodes with the policies of a run, in its own environment.
+
+    Args:
+        directory: the run directory
+        num_episodes: of each seed, each way: greedy and sampled
+        seed: of the episodes
+        newest: evaluate the newest checkpoint, not the one with the best greedy evaluation
+    """
+    print(evaluate_run(directory, num_episodes, seed, best=not newest))
+
+
+def play_command(
+    directory: Path,
+    env: str | None = None,
+    episodes: int = 20,
+    seed: int = 0,
+    sampled: bool = False,
+    gif: str | None = None,
+) -> None:
+    """Let a saved policy play, in the real Gymnasium or in gymnax.
+
+    Args:
+        directory: a run directory or a policy folder
+        env: gymnasium:NAME or gymnax:NAME; by default the environment it was trained in
+        episodes: how many
+        seed: of the first episode
+        sampled: sample actions instead of taking the most likely ones
+        gif: a file to draw the first episode into
+    """
+    policy = load_policy(directory)
+    returns, lengths = play(policy, env, episodes, seed=seed, sampled=sampled, gif=gif)
+    name = env or own_environment(policy)
+    spread = f" ± {returns.std():.2f}" if episodes > 1 else ""
+    print(
+        f"{name}: return {returns.mean():.2f}{spread}, length {lengths.mean():.1f}, "
+        f"over {episodes} episode{'s' * (episodes > 1)}"
+    )
+    if gif:
+        print(f"first episode: {gif}")
+
+
+def export_command(directory: Path, out: Path | None = None) -> None:
+    """Write a saved policy as programs that run without this library.
+
+    Args:
+        directory: a run directory or a policy folder
+        out: where to; by default the folder "export" in the directory
+    """
+    for path in export_policy(directory, out):
+        print(path)
+
+
+TRAINING: dict[str, Callable[..., Any]] = {"train": train, "sweep": sweep_command}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "resume": resume_command,
+    "evaluate": evaluate_command,
+    "play": play_command,
+    "export": export_command,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command that the arguments name; an error ends with one line, see above."""
+    speak_plainly()
+    try:
+        parsed = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
+        keep_compilations()
+        _run_command(parsed)
+    except Interrupted as interruption:
+        _leave(str(interruption), INTERRUPTED)
+    except KeyboardInterrupt:
+        _leave("stopped", STOPPED)
+    except ValueError as error:
+        _leave(f"error: {error}", BAD_INPUT)
+    except BrokenPipeError:  # who read along has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
+        _leave(f"error: {str(error) or type(error).__name__}", FAILED)
+
+
+def make_parser() -> Parser:
+    """All commands; `train` and `sweep` have one for each algorithm, with its config's fields."""
+    parser = Parser(prog="python -m jaxrl_po", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"jaxrl_po {__version__}")
+    parser.add_argument("--list-tuned", action=ListTuned)
+    commands = parser.add_commands()
+    for name, command in TRAINING.items():
+        methods_parser = commands(name, command)
+        methods_parser.add_argument("--list-tuned", action=ListTuned)
+        methods = methods_parser.add_commands()
+        for algorithm, (config_class, _) in ALGORITHMS.items():
+            method = methods(algorithm, config_class)
+            method.fill = functools.partial(_add_training_flags, method, command, config_class)
+    for name, command in COMMANDS.items():
+        command_parser = commands(name, command)
+        command_parser.set_defaults(command=command)
+        add_parameters(command_parser, command)
+    return parser
+
+
+def _add_training_flags(
+    parser: Parser, command: Callable[..., None], config_class: type[Config]
+) -> None:
+    parser.usage = f"{parser.prog} [FLAGS]"
+    parser.set_defaults(command=command, config_class=config_class)
+    parser.add_argument("--list-tuned", action=ListTuned)
+    parser.add_flag("tuned", "begin with what is tuned for the environment", bool)
+    add_parameters(parser, command)
+    add_fields(parser, config_class, texts=command is sweep_command)
+
+
+class ListTuned(argparse.Action):
+    """List the tuned settings, and end."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        """A flag without a value."""
+        text = "list what is tuned: method, environment, budget, return measured over seeds"
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=text)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print the table."""
+        rows = tuned_table()
+        print(Table(rows).text(len(rows)))
+        parser.exit()
+
+
+def _run_command(parsed: argparse.Namespace) -> None:
+    parameters = given_parameters(parsed, parsed.command)
+    if "config_class" not in parsed:
+        parsed.command(**parameters)
+        return
+    base, fields = parsed.config_class(), given_fields(parsed, parsed.config_class)
+    if getattr(parsed, "tuned", False):
+        base = tuned(base.algorithm, fields.get("env_id", base.env_id))
+    parsed.command(base, fields, **parameters)
+
+
+def _leave_if_lost(result: RunResult) -> None:
+    if len(result.diverged) == len(result.state.iteration):
+        _leave("error: every seed diverged", FAILED)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+def _loggers(
+    config: Config, directory: Path, tensorboard: bool, wandb: str | None
+) -> list[logging.Logger]:
+    loggers = []
+    if tensorboard:
+        loggers.append(logging.tensorboard_logger(directory))
+    if wandb:
+        loggers.append(logging.wandb_logger(wandb, config.to_dict(), directory))
+    return loggers

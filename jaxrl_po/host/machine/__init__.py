@@ -1,0 +1,1 @@
+"""What the machine is: files, locks, signals, cores and devices."""

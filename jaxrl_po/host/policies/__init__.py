@@ -1,0 +1,1 @@
+"""Saved policies: write, load, play, export."""

@@ -1,0 +1,96 @@
+"""Episodes as GIFs: frames that an environment draws, or states that gymnax draws."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrl_po.host.machine.imports import import_extra
+
+# Drawn by pygame, in both suites; the same environments under the same names.
+CLASSIC = (
+    *("Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"),
+)
+# What gymnax has renderers for.
+RENDERED = (
+    *CLASSIC,
+    *("Asterix-MinAtar", "Breakout-MinAtar", "Freeway-MinAtar", "Seaquest-MinAtar"),
+    *("SpaceInvaders-MinAtar", "Catch-bsuite", "FourRooms-misc", "MetaMaze-misc", "Pong-misc"),
+    "PointRobot-misc",
+)
+MAX_FRAMES, GIF_WIDTH, GIF_COLORS = 250, 300, 32  # keep a GIF under a few hundred kB
+
+
+def check_drawing(suite: str, name: str, gif: str) -> None:
+    """Refuse what could not be drawn, before anything is played.
+
+    Raises:
+        ValueError: naming the file, the environment, or the extra that is not installed.
+    """
+    if not gif.lower().endswith(".gif"):
+        raise ValueError(f"gif={gif!r}: its name must end with .gif")
+    if not Path(gif).parent.is_dir():
+        raise ValueError(f"gif={gif!r}: there is no folder {str(Path(gif).parent)!r}")
+    if suite == "gymnax" and name not in RENDERED:
+        raise ValueError(f"gymnax has no renderer for {name!r}; it has for {', '.join(RENDERED)}")
+    import_extra("PIL.Image", "play")
+    if name in CLASSIC:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its import greets on stdout
+        import_extra("pygame", "play")
+
+
+class Film:
+    """Frames of an episode, thinned out as it grows: half of them go when there are too many."""
+
+    def __init__(self) -> None:
+        """No frames."""
+        self._images: list[Any] = []
+        self._stride, self._time = 1, 0
+
+    def add(self, draw: Callable[[], Any]) -> None:
+        """The frame of a step, [height, width, 3]; drawn only where it is kept."""
+        if self._time % self._stride == 0:
+            image = import_extra("PIL.Image", "play").fromarray(draw())
+            height = round(image.height * GIF_WIDTH / image.width)
+            self._images.append(image.resize((GIF_WIDTH, height)).quantize(GIF_COLORS))
+        if len(self._images) > MAX_FRAMES:
+            self._images, self._stride = self._images[::2], 2 * self._stride
+        self._time += 1
+
+    def save(self, path: str) -> None:
+        """Write the frames."""
+        first, *others = self._images
+        first.save(
+            path,
+            save_all=True,
+            append_images=others,
+            duration=20 * self._stride,
+            loop=0,
+            optimize=True,
+        )
+
+
+def picture(name: str, frame: Any) -> np.ndarray:
+    """The frame that an environment drew.
+
+    Raises:
+        ValueError: when it is no picture.
+    """
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
+        raise ValueError(f"{name} draws no pictures: its render() gave {type(frame).__name__}")
+    return frame
+
+
+def draw_gymnax(name: str, env_params: Mapping[str, Any], states: list[Any], gif: str) -> None:
+    """Let gymnax draw the states of an episode."""
+    import gymnax  # pulls in pandas and seaborn
+    from gymnax.visualize import Visualizer
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    env, params = gymnax.make(name)
+    params = dataclasses.replace(params, **env_params)
+    Visualizer(env, params, states[:MAX_FRAMES]).animate(gif)

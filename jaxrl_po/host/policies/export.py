@@ -1,0 +1,69 @@
+"""Policies as portable programs: `jax.export` artefacts that run without this library's code."""
+
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.machine.imports import import_extra
+from jaxrl_po.host.policies import numpy_policy
+from jaxrl_po.host.policies.policy import observation_dtype, read_policy
+from jaxrl_po.types import Array, Network
+
+PLATFORMS = ("cpu", "cuda")
+
+
+def export_policy(
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    network: Network | None = None,
+) -> list[Path]:
+    """Write a policy, weights and normaliser included, as programs over any batch of observations.
+
+        from jax import export
+        greedy = export.deserialize(bytearray(open("policy_greedy.jax", "rb").read()))
+        actions = greedy.call(observations)    # [batch, ...] -> [batch, ...], of one or more
+        # policy_sampled.jax: sampled.call(observations, jax.numpy.uint32(seed))
+
+    Beside them goes `numpy_policy.py`, which reads the policy folder with NumPy alone.
+
+    Args:
+        directory: a policy folder, or a run directory.
+        out: where to; None for the folder `export` in the directory.
+        network: as for `load_policy`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: naming what cannot be read.
+    """
+    import_extra("flatbuffers", "export")  # what jax.export writes with
+    description, act = read_policy(directory, network)
+    (batch,) = export.symbolic_shape("batch")
+    observations = jax.ShapeDtypeStruct(
+        (batch, *description["observation"]["shape"]), observation_dtype(description)
+    )
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+
+    def greedy(observations: Array) -> Array:
+        return act(observations, None)
+
+    def sampled(observations: Array, seed: Array) -> Array:
+        return act(observations, jax.random.key(seed))
+
+    folder = Path(directory) / "export" if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for function, arguments in ((greedy, (observations,)), (sampled, (observations, seed))):
+        program = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+        paths.append(folder / f"policy_{function.__name__}.jax")
+        write_whole(paths[-1], bytes(program.serialize()))
+    source = Path(numpy_policy.__file__)
+    shutil.copyfile(source, folder / source.name)
+    return [*paths, folder / source.name]

@@ -1,0 +1,222 @@
+"""A saved policy at work, in the real Gymnasium or in gymnax, and what it looks like."""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl_po.envs import Box, Discrete, make_environment
+from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.imports import import_extra
+from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_gymnax, picture
+from jaxrl_po.host.policies.numpy_policy import Policy
+
+
+class Played(NamedTuple):
+    """Episodes that were played."""
+
+    episode_return: np.ndarray  # [E]
+    episode_length: np.ndarray  # [E]
+
+
+class Wishes(NamedTuple):
+    """How the episodes are to be played."""
+
+    num_episodes: int
+    seed: int
+    key: Any  # of jax.random; None for the most likely actions
+    gif: str | None
+    max_steps: int
+
+
+def play(
+    policy: Policy,
+    env: str | None = None,
+    num_episodes: int = 20,
+    *,
+    seed: int = 0,
+    sampled: bool = False,
+    gif: str | os.PathLike[str] | None = None,
+    max_steps: int = 10_000,
+) -> Played:
+    """Play whole episodes, side by side.
+
+    Args:
+        policy: as `load_policy` gives it.
+        env: "gymnasium:NAME" or "gymnax:NAME"; None for the policy's own, see `own_environment`.
+        num_episodes: E.
+        seed: of the episodes: the e-th starts from seed + e.
+        sampled: sample actions instead of taking the most likely ones.
+        gif: a file to draw the first episode into.
+        max_steps: bound on an episode's steps, for environments that never end.
+
+    Raises:
+        ValueError: naming the environment's spaces, where the policy was not made for them; or
+            what is missing for drawing it.
+    """
+    env = own_environment(policy) if env is None else env
+    suite, _, name = env.partition(":")
+    if suite not in _SUITES or not name:
+        raise ValueError(f"env={env!r}: it must be gymnasium:NAME or gymnax:NAME")
+    num_episodes, seed = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    if gif is not None:
+        gif = os.fspath(gif)
+        check_drawing(suite, name, gif)
+    for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):  # renderers draw into memory alone,
+        os.environ.setdefault(driver, "dummy")  # and open the screen and the sound all the same
+    key = jax.random.key(seed) if sampled else None
+    wishes = Wishes(num_episodes, seed, key, gif, integer("max_steps", max_steps))
+    return _SUITES[suite](policy, name, wishes)
+
+
+def own_environment(policy: Policy) -> str:
+    """Where a policy was trained, as a name for `play`.
+
+    That is Gymnasium's environment of the same name where there is one and no parameter was
+    changed, and gymnax's otherwise.
+
+    Raises:
+        ValueError: when it was trained in an object.
+    """
+    config = policy.description["config"]
+    if policy.description.get("env", "config") == "given":
+        raise ValueError(
+            "env=None: this policy was trained in an environment given as an object, which has no "
+            "name: say env=gymnasium:NAME or gymnax:NAME"
+        )
+    suite = "gymnasium" if config["env_id"] in CLASSIC and not config["env_params"] else "gymnax"
+    return f"{suite}:{config['env_id']}"
+
+
+def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
+    gymnasium = import_extra("gymnasium", "play")
+
+    def make(mode: str | None) -> Any:
+        try:
+            return gymnasium.make(name, render_mode=mode)
+        except (gymnasium.error.Error, ImportError) as error:
+            raise ValueError(f"gymnasium:{name}: {error}") from None
+
+    def draw() -> np.ndarray:
+        try:
+            return picture(f"gymnasium:{name}", envs[0].render())
+        except (gymnasium.error.Error, ImportError) as error:
+            raise ValueError(f"gymnasium:{name} cannot be drawn: {error}") from None
+
+    with ExitStack() as stack:
+        envs = [make(None)]
+        stack.callback(envs[0].close)
+        action_start = _check_gymnasium(policy, name, envs[0], wishes.gif is not None)
+        modes = ["rgb_array" if wishes.gif else None, *[None] * (wishes.num_episodes - 1)]
+        envs = [make(mode) for mode in modes]
+        for env in envs:
+            stack.callback(env.close)
+        episode_return, episode_length = np.zeros(len(envs)), np.zeros(len(envs), int)
+        observation = np.array([env.reset(seed=wishes.seed + e)[0] for e, env in enumerate(envs)])
+        running, film, t = set(range(len(envs))), Film(), 0
+        while running and t < wishes.max_steps:
+            if wishes.gif and 0 in running:
+                film.add(draw)
+            step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
+            action = policy(observation, step_key) + action_start
+            for e in sorted(running):
+                taken = action[e].reshape(envs[e].action_space.shape)[()]
+                observation[e], reward, terminated, truncated, _ = envs[e].step(taken)
+                episode_return[e] += float(reward)
+                episode_length[e] += 1
+                if terminated or truncated:
+                    running.remove(e)
+            t += 1
+    if wishes.gif:
+        film.save(wishes.gif)
+    return Played(episode_return, episode_length)
+
+
+def _check_gymnasium(policy: Policy, name: str, env: Any, drawn: bool) -> int:
+    """Check that an environment fits the policy; the number of its first action, mostly 0."""
+    spaces = import_extra("gymnasium.spaces", "play")
+    observed, space = env.observation_space, env.action_space
+    shape = observed.shape if isinstance(observed, spaces.Box) else None
+    action: Discrete | Box | None = None
+    if isinstance(space, spaces.Discrete):
+        action = Discrete(int(space.n))
+    elif isinstance(space, spaces.Box):
+        action = Box(space.low.ravel(), space.high.ravel())
+    _check_spaces(policy, f"gymnasium:{name}", (shape, observed), (action, space))
+    modes = env.metadata.get("render_modes") or ()
+    if drawn and "rgb_array" not in modes:
+        raise ValueError(
+            f"gymnasium:{name} draws no pictures: it has no render mode rgb_array, "
+            f"only {', '.join(modes) or 'none at all'}"
+        )
+    return int(getattr(space, "start", 0))
+
+
+def _check_spaces(
+    policy: Policy,
+    name: str,
+    observation: tuple[tuple[int, ...] | None, Any],
+    action: tuple[Discrete | Box | None, Any],
+) -> None:
+    """Compare an environment's spaces, each beside what is shown of it, with the policy's."""
+    (shape, observed), (space, acts) = observation, action
+    if shape != policy.observation_shape:
+        raise ValueError(
+            f"{name} observes {observed}; this policy takes {list(policy.observation_shape)}"
+        )
+    own = policy.description["action"]
+    if own["kind"] == "discrete":
+        fits = isinstance(space, Discrete) and space.n == own["n"]
+    else:
+        fits = isinstance(space, Box) and all(
+            np.array_equal(np.asarray(bound, np.float32), np.array(own[side], np.float32))
+            for side, bound in (("low", space.low), ("high", space.high))
+        )
+    if not fits:
+        raise ValueError(f"{name} acts in {acts}; this policy in {own}")
+
+
+def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
+    config = policy.description["config"]
+    env_params = config["env_params"] if name == config["env_id"] else {}
+    env = make_environment(name, env_params)
+    shape, space = env.observation_shape, env.action_space
+    _check_spaces(policy, f"gymnax:{name}", (shape, list(shape)), (space, space))
+    keys = jax.random.split(jax.random.key(wishes.seed), wishes.num_episodes)
+    step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
+    observation, state = jax.jit(jax.vmap(env.reset, (0, None)))(keys, env.params)
+    to_half_ranges = _half_ranges(policy.description["action"])
+    episode_return = np.zeros(wishes.num_episodes)
+    episode_length = np.zeros(wishes.num_episodes, int)
+    running, states, t = np.ones(wishes.num_episodes, bool), [], 0
+    while running.any() and t < wishes.max_steps:
+        if wishes.gif and running[0]:
+            states.append(jax.tree.map(lambda x: x[0], state))
+        step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
+        action = to_half_ranges(policy(observation, step_key))
+        t += 1
+        keys_t = jax.vmap(lambda k, t=t: jax.random.fold_in(k, t))(keys)
+        observation, state, reward, terminated, truncated = step(keys_t, state, action, env.params)
+        episode_return += np.where(running, reward, 0.0)
+        episode_length += running
+        running &= ~np.asarray(terminated | truncated)
+    if wishes.gif:
+        draw_gymnax(name, env_params, states, wishes.gif)
+    return Played(episode_return, episode_length)
+
+
+_SUITES = {"gymnasium": _play_gymnasium, "gymnax": _play_gymnax}
+
+
+def _half_ranges(action: Mapping[str, Any]) -> Any:
+    """From the environment's units back to those that `Environment.step` takes, [E, D]."""
+    if action["kind"] == "discrete":
+        return lambda taken: taken
+    low, high = (np.array(action[side], float) for side in ("low", "high"))
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    return lambda taken: ((taken.reshape(len(taken), -1) - middle) / half).astype(taken.dtype)

@@ -1,0 +1,287 @@
+"""Policies on disk: a folder of weights, config, spaces, normaliser and versions."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from jaxrl_po.algorithms import config_from_dict
+from jaxrl_po.config import Config
+from jaxrl_po.envs import Box, Discrete, to_bounds
+from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.arrays import from_host, path_name, to_host
+from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.machine.strict_json import from_json, to_json
+from jaxrl_po.host.policies import numpy_policy
+from jaxrl_po.host.policies.numpy_policy import Policy
+from jaxrl_po.loop.train import as_config, make_parts
+from jaxrl_po.networks import make_network
+from jaxrl_po.ops import normalization
+from jaxrl_po.types import Array, Network, PyTree, TrainState
+
+Act = Callable[[Array, Array | None], Array]  # observations [B, ...], key -> actions [B, ...]
+
+
+def save_policy(
+    directory: str | os.PathLike[str],
+    config: Config | Mapping[str, Any],
+    state: TrainState,
+    *,
+    member: int | None = None,
+    env: Any = None,
+    network: Network | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one member's policy to a folder, replacing the policy in it.
+
+    The weights' file is new each time and policy.json, replaced in one move, names it: whoever
+    reads finds the old policy or the new one.
+
+    Args:
+        directory: the folder.
+        config: what the state was trained under.
+        state: of one member [...], or of several [S, ...], as `run` returns it.
+        member: which of several; the only one needs no number.
+        env: as for `make_train`.
+        network: as for `make_train`; it must then be given to `load_policy` too.
+        notes: anything to keep beside it, as JSON: arrays become lists.
+
+    Raises:
+        ValueError: naming what does not fit the config, or is not finite.
+    """
+    config = as_config(config)
+    try:
+        if not isinstance(notes, Mapping | None):
+            raise ValueError(f"{notes!r} is no dict")
+        to_json(notes)
+    except ValueError as error:
+        raise ValueError(f"notes: {error}") from None
+    description = describe_policy(config, env, network)
+    state = one_member(state, member)
+    if (state.normalizer.observation != ()) != config.normalize_observations:
+        raise ValueError(
+            f"state was not trained under normalize_observations={config.normalize_observations}"
+        )
+    arrays = policy_arrays(config, jax.tree.map(lambda x: x[None], state), 0)
+    try:
+        _params(make_parts(config, env, network)[1], arrays)
+        numpy_policy.check_arrays(description, arrays)
+    except ValueError as error:
+        raise ValueError(f"state does not give a policy of this config: {error}") from None
+    write_policy(Path(directory), description, arrays, dict(notes or {}))
+
+
+def one_member(state: TrainState, member: int | None = None) -> TrainState:
+    """One of the members of a state [S, ...]; the only one, or the state [...] itself, by default.
+
+    Raises:
+        ValueError: saying how to choose, where there are several.
+    """
+    if not isinstance(state, TrainState):
+        raise ValueError(
+            f"state must be a TrainState, as in `result.state`, not a {type(state).__name__}"
+        )
+    shape = np.shape(state.iteration)
+    if not shape and member is None:
+        return state
+    if len(shape) != 1:
+        raise ValueError(
+            f"member={member}: the state has {len(shape)} axes of members; to choose by member= it "
+            "must have one, [S, ...]"
+        )
+    if member is None and shape != (1,):
+        raise ValueError(
+            f"the state is of {shape[0]} members: choose one, member=0 to member={shape[0] - 1}"
+        )
+    index = integer("member", np.asarray(0 if member is None else member).item(), 0)
+    if index >= shape[0]:
+        raise ValueError(f"member={index} is out of range: it must be < {shape[0]}")
+    return jax.tree.map(lambda x: x[index], state)
+
+
+def describe_policy(config: Config, env: Any, network: Network | None) -> dict[str, Any]:
+    """All of policy.json but the weights."""
+    environment, _ = make_parts(config, env, network)
+    start = jax.eval_shape(
+        lambda key: environment.reset(key, environment.params), jax.random.key(0)
+    )
+    return {
+        "format": numpy_policy.FORMAT,
+        "config": config.to_dict(),
+        "env": "config" if env is None else "given",
+        "network": "config" if network is None else "given",
+        "observation": {
+            "shape": list(environment.observation_shape),
+            "dtype": str(start[0].dtype),
+        },
+        "action": _describe(environment.action_space, config.squash_actions),
+        "normalizer": {"epsilon": normalization.EPSILON, "clip": normalization.CLIP}
+        if config.normalize_observations
+        else None,
+        "versions": {name: importlib.metadata.version(name) for name in ("jaxrl-po", "jax")},
+    }
+
+
+def policy_arrays(config: Config, states: TrainState, member: int) -> dict[str, np.ndarray]:
+    """What a policy is made of, of one member of a block [n, ...].
+
+    Floating types that NumPy lacks are widened to float32, which changes no number.
+    """
+    arrays: dict[str, Any] = {"params": states.params}
+    if config.normalize_observations:
+        statistics = states.normalizer.observation
+        arrays["normalizer"] = {"mean": statistics.mean, "variance": statistics.variance}
+    return {
+        name: x[member].astype(np.float32) if _floating(x) and x.dtype.kind != "f" else x[member]
+        for name, x in to_host([arrays]).items()
+    }
+
+
+def write_policy(
+    folder: Path,
+    description: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    notes: dict[str, Any],
+) -> None:
+    """Write a policy folder, or replace the policy in it."""
+    data = safetensors.numpy.save({n: np.ascontiguousarray(x) for n, x in arrays.items()})
+    digest = hashlib.sha256(data).hexdigest()
+    weights = {"file": f"weights-{digest[:12]}.safetensors", "sha256": digest}
+    complete = {**description, "weights": weights, "notes": notes}
+    read = json.loads(to_json(complete))
+    text = to_json(read | {"sha256": numpy_policy.checksum(read)}, indent=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / weights["file"], data)
+    write_whole(folder / "policy.json", (text + "\n").encode())
+    for path in folder.glob("weights-*.safetensors"):
+        if path.name != weights["file"]:
+            path.unlink()
+
+
+def load_policy(
+    directory: str | os.PathLike[str], *, network: Network | None = None, backend: str = "jax"
+) -> Policy:
+    """Load the policy in a folder, or in the `policy` folder of a run directory.
+
+        policy = load_policy("runs/cartpole")
+        action = policy(observation)                           # greedy
+        action = policy(observation, jax.random.key(0))        # sampled
+
+    Args:
+        directory: the folder.
+        network: the network, where it was not the one that the config describes.
+        backend: "jax"; or "numpy" for MLP policies, whose keys are NumPy generators.
+
+    Raises:
+        ValueError: naming what is missing, damaged, or from a newer version.
+    """
+    if backend == "numpy":
+        return numpy_policy.load(directory)
+    if backend != "jax":
+        raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
+    description, pure = read_policy(directory, network)
+    compiled = jax.jit(pure)
+
+    def act(observation: np.ndarray, key: Any) -> np.ndarray:
+        if not isinstance(key, jax.Array | None):
+            raise ValueError(f"key must be a key of jax.random, not {key!r}")
+        return np.asarray(compiled(observation, key))
+
+    return Policy(description, act)
+
+
+def read_policy(
+    directory: str | os.PathLike[str], network: Network | None
+) -> tuple[dict[str, Any], Act]:
+    """The description in a folder, and its policy as a pure function.
+
+    Raises:
+        ValueError: as `load_policy` does.
+    """
+    description, arrays = numpy_policy.read_folder(directory)
+    try:
+        return description, _make_act(description, arrays, network)
+    except ValueError as error:
+        raise ValueError(f"the policy in {directory} cannot be used: {error}") from error
+
+
+def _make_act(
+    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None
+) -> Act:
+    if network is None and description["network"] == "given":
+        raise ValueError("this policy's network was given as an object: pass it as network=")
+    config = config_from_dict(from_json(json.dumps(description["config"])))
+    space, dtype = _read_space(description["action"]), observation_dtype(description)
+    if network is None:
+        network = make_network(config, tuple(description["observation"]["shape"]), space)
+    if jax.tree.leaves(network.initial_memory(1)):
+        raise ValueError("a policy with memory cannot be called without it")
+    params = _params(network, arrays)
+    statistics = None
+    if description["normalizer"]:
+        mean, variance = arrays["normalizer/mean"], arrays["normalizer/variance"]
+        statistics = normalization.RunningStatistics(
+            jnp.asarray(mean), jnp.asarray(variance), jnp.zeros(())
+        )
+
+    def act(observation: Array, key: Array | None) -> Array:
+        observation = jnp.asarray(observation, dtype)
+        if statistics is not None:
+            observation = normalization.normalize(statistics, observation)
+        distribution, _ = network.policy(params, observation, ())
+        sample = (
+            distribution.mode() if key is None else distribution.sample(distribution.noise(key))
+        )
+        taken = distribution.to_env(sample)
+        if isinstance(space, Discrete):
+            return taken
+        return to_bounds(taken, space).reshape(taken.shape[0], *description["action"]["shape"])
+
+    return act
+
+
+def observation_dtype(description: dict[str, Any]) -> np.dtype:
+    """What a policy takes observations in: the environment's type, where this process has it."""
+    saved = np.dtype(description["observation"]["dtype"])
+    return np.dtype(f"{saved.kind}{min(saved.itemsize, jnp.zeros(()).dtype.itemsize)}")
+
+
+def _params(network: Network, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """The network's parameters from named arrays, in the network's own precision."""
+    template = {"params": jax.eval_shape(network.init, jax.random.key(0))}
+    saved = {name: x for name, x in arrays.items() if name.startswith("params/")}
+    for path, leaf in jax.tree.leaves_with_path(template):
+        name = path_name(path)
+        if _floating(leaf) and name in saved and _floating(saved[name]):
+            saved[name] = saved[name].astype(leaf.dtype)
+    return from_host(template, saved)["params"]
+
+
+def _floating(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _describe(space: Discrete | Box, squash: bool) -> dict[str, PyTree]:
+    if isinstance(space, Discrete):
+        return {"kind": "discrete", "n": space.n}
+    # Infinite bounds as strings: JSON has no number for them.
+    low, high = (
+        [x if np.isfinite(x) else str(x) for x in side.tolist()] for side in (space.low, space.high)
+    )
+    shape = [len(low)] if space.shape is None else list(space.shape)
+    return {"kind": "box", "low": low, "high": high, "shape": shape, "squash": squash}
+
+
+def _read_space(action: dict[str, Any]) -> Discrete | Box:
+    if action["kind"] == "discrete":
+        return Discrete(action["n"])
+    low, high = (np.array(action[side], float) for side in ("low", "high"))
+    return Box(low, high, tuple(action["shape"]))

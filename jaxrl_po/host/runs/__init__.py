@@ -1,0 +1,1 @@
+"""Runs: start, resume, look into one."""

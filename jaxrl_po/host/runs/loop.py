@@ -1,0 +1,196 @@
+"""The loop of a run: compiled segments, and the host's visits between them."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxrl_po.host.machine.signals import Interrupted, stop_requests
+from jaxrl_po.host.policies.policy import describe_policy
+from jaxrl_po.host.runs import checkpoint, events, logs
+from jaxrl_po.host.runs.checkpoint import Checkpoint
+from jaxrl_po.host.runs.directory import Description
+from jaxrl_po.host.runs.logging import Logger, Start, Visit
+from jaxrl_po.host.runs.plots import plot_run
+from jaxrl_po.host.runs.records import Records
+from jaxrl_po.host.runs.result import RunResult, summary
+from jaxrl_po.host.runs.terminal import Parts, progress_bar
+from jaxrl_po.host.runs.training import Training
+from jaxrl_po.types import Network
+
+
+class Session(NamedTuple):
+    """What is to be run, and how."""
+
+    description: Description
+    env: Any
+    network: Network | None
+    until: int | None
+    loggers: Sequence[Logger]
+    console: Console
+
+    def warn(self, text: str) -> None:
+        """Print what must not be overlooked."""
+        self.console.print(text, style="red", soft_wrap=True, markup=False, highlight=False)
+
+
+class Resumption(NamedTuple):
+    """What a run goes on from."""
+
+    checkpoint: Checkpoint
+    notices: list[str]  # what may differ from an uninterrupted run, or had to be mended
+
+
+def train(session: Session, directory: Path | None, resumption: Resumption | None) -> RunResult:
+    """Run a session from its start or from a checkpoint, to its end or to `until`."""
+    config, settings, *_ = session.description
+    total = config.num_iterations
+    last = total if session.until is None else min(session.until, total)
+    restored = resumption.checkpoint if resumption else None
+    with session.console.status("compiling") as status:
+        training = Training(config, settings, session.env, session.network, restored, status.update)
+    name = config.env_id if session.env is None else type(session.env).__name__
+    plural = f"{settings.num_seeds} seed{'s' * (settings.num_seeds > 1)}"
+    since = f" from {training.done} on" if training.done else ""
+    session.console.print(
+        f"{config.algorithm} on {name}: {plural} x {total} iterations{since}, "
+        f"compiled in {training.clock.seconds['compile']:.1f} s",
+        soft_wrap=True,
+    )
+    with ExitStack() as stack:
+        steps = config.num_envs * config.num_steps
+        bar = progress_bar(session.console, training.done, total, steps * settings.num_seeds)
+        outputs = [*session.loggers, bar.logger]
+        for output in outputs:
+            stack.callback(output.close)
+        records = None
+        if directory:
+            records = open_records(session, directory, restored)
+            stack.enter_context(closing(records))
+            outputs += records.loggers
+        if directory and restored:
+            logs.check_columns(directory, training.metric_names)
+        for output in outputs:
+            output.open(Start(config.to_dict(), training.seeds, training.done, steps))
+        news = [] if resumption is None else resumed(session, training, records, resumption)
+        notice = "" if session.console.quiet else "finishing the segment"
+        requests = stack.enter_context(stop_requests(directory is not None, notice))
+        while training.done < last and not requests and training.is_alive:
+            visit(session, training, records, outputs, last, news, bar.parts)
+            news = []
+        if records:
+            with training.clock("host"):
+                records.wait()
+
+    if requests and training.done < last:
+        raise Interrupted(
+            f"stopped by {requests[0]} after iteration {training.done} of {total}, saved; "
+            f"to go on: python -m jaxrl_po resume {directory}"
+        )
+    result = training.result()
+    if directory:
+        draw(session, directory)
+    session.console.print(summary(result), style="bold", soft_wrap=True)
+    return result
+
+
+def visit(
+    session: Session,
+    training: Training,
+    records: Records | None,
+    outputs: Sequence[Logger],
+    last: int,
+    news: list[dict[str, Any]],
+    parts: Parts,
+) -> None:
+    """A segment, and what the host does after it: evaluate, log, save."""
+    config, settings, *_ = session.description
+    first, length = training.done, settings.segment_length
+    seen = training.advance(min(length - first % length, last - first), parts)
+    for event in seen.events:
+        if event["event"] == "excessive":
+            session.warn(events.excess_text(event))
+        elif jax.debug_nans.value:
+            raise FloatingPointError(events.divergence_text(event))
+    news = [*news, *seen.events]
+    done = training.done
+    scheduled = done % (length * settings.evaluate_every) == 0 or done == config.num_iterations
+    if scheduled:
+        assessment = training.evaluate()
+        news += events.evaluation(training.seeds, done, assessment)
+    with training.clock("host"):
+        if records:
+            records.wait()  # for the previous visit's files, and their errors
+        if records and scheduled:
+            records.evaluated(done, assessment, training.blocks, training.seeds, config)
+        seconds = training.clock.seconds
+        told = Visit(
+            training.seeds,
+            np.arange(first + 1, done + 1),
+            seen.metrics,
+            seen.num_done,
+            news,
+            seconds["train"],
+            seconds["evaluate"] + seconds["host"],
+        )
+        for output in outputs:
+            output.write(told)
+        if records:
+            records.checkpoint(done, training.blocks)
+
+
+def open_records(session: Session, directory: Path, restored: Checkpoint | None) -> Records:
+    """The files of a run directory."""
+    description = session.description
+    return Records(
+        directory,
+        description.settings.keep_checkpoints,
+        describe_policy(description.config, session.env, session.network),
+        description.run_id,
+        restored,
+    )
+
+
+def resumed(
+    session: Session, training: Training, records: Records | None, resumption: Resumption
+) -> list[dict[str, Any]]:
+    """Tell of a resumption, and bring back a policy that is gone."""
+    assert records is not None  # only what is in a directory can be resumed
+    notices = [*resumption.notices, *records.mended]
+    lost = records.lost_policy()
+    if lost is not None:
+        notices.append(restore_policy(session, training, records, *lost))
+    for notice in notices:
+        session.warn(notice)
+    event = {"event": "resumed", "iteration": training.done}
+    return [{**event, "notices": notices} if notices else event]
+
+
+def restore_policy(
+    session: Session, training: Training, records: Records, iteration: int, best: float
+) -> str:
+    """Save again the policy of the best evaluation, or else of the newest states."""
+    path = checkpoint.find(records.checkpoints, iteration)
+    try:
+        blocks = training.blocks if path is None else training.restore(checkpoint.load(path))
+    except ValueError:
+        path, blocks = None, training.blocks
+    iteration = training.done if path is None else iteration
+    assessment = training.assess(blocks, iteration)
+    records.evaluated(iteration, assessment, blocks, training.seeds, session.description.config)
+    found = float(np.max(assessment.greedy.episode_return.mean(axis=1)))
+    return f"policy/ was gone or damaged: saved again, from iteration {iteration}" + (
+        "" if found == best else f", with greedy return {found:.4g}; the one lost had {best:.4g}"
+    )
+
+
+def draw(session: Session, directory: Path) -> None:
+    """Draw the learning curve; a run that is done does not fail because of it."""
+    try:
+        plot_run(directory)
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        session.warn(f"no learning curve was drawn: {error}")

@@ -1,0 +1,236 @@
+"""Training runs with a directory around them: start one, resume one, look into one."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxrl_po.config import Config
+from jaxrl_po.host.machine.arguments import integer, seeds
+from jaxrl_po.host.machine.conditions import check_state_flags, differences
+from jaxrl_po.host.machine.files import lock
+from jaxrl_po.host.runs import checkpoint, logs
+from jaxrl_po.host.runs.directory import (
+    Description,
+    RunSettings,
+    changed_fields,
+    describe,
+    read_description,
+    refuse_occupied,
+    write_description,
+)
+from jaxrl_po.host.runs.logging import Logger
+from jaxrl_po.host.runs.loop import Resumption, Session, train
+from jaxrl_po.host.runs.result import RunResult
+from jaxrl_po.host.runs.segments import make_programs
+from jaxrl_po.host.runs.terminal import make_console
+from jaxrl_po.host.runs.training import restore
+from jaxrl_po.loop.train import as_config, make_parts
+from jaxrl_po.types import Network, TrainState
+
+NUM_SEGMENTS = 20  # visits of the host during a run, unless the caller wants others
+
+
+def run(
+    config: Config | Mapping[str, Any],
+    seed: int = 0,
+    num_seeds: int = 1,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    env: Any = None,
+    network: Network | None = None,
+    segment_length: int | None = None,
+    evaluate_every: int = 5,
+    num_episodes: int = 128,
+    max_episode_steps: int = 10_000,
+    keep_checkpoints: int = 3,
+    until: int | None = None,
+    loggers: Sequence[Logger] = (),
+    quiet: bool = False,
+) -> RunResult:
+    """Train `num_seeds` agents with seeds `seed`, `seed + 1`, …, show progress, and evaluate them.
+
+    With a directory, every segment ends with a checkpoint: whatever happens, `resume(directory)`
+    goes on from there and ends with the state that the uninterrupted run would have had, to the
+    bit. SIGINT and SIGTERM finish the segment, save, and raise `Interrupted`.
+
+    Args:
+        config: a config, or a dict with "algorithm".
+        seed: the first agent's seed.
+        num_seeds: S, agents trained side by side.
+        directory: where to keep config, metrics, checkpoints and the best policy; None keeps
+            nothing.
+        env: as for `make_train`.
+        network: as for `make_train`.
+        segment_length: iterations between two visits of the host; None makes 20 visits.
+        evaluate_every: segments between two evaluations, greedy and sampled. There is always one
+            at the end.
+        num_episodes: E, episodes of an evaluation, each way.
+        max_episode_steps: bound on the steps of an evaluation's episode.
+        keep_checkpoints: the newest ones kept, beside that of the best greedy evaluation.
+        until: pause once so many iterations are done; `resume` goes on.
+        loggers: further ones, see `jaxrl_po.host.runs.logging`; they are closed at the end.
+        quiet: print nothing.
+
+    Raises:
+        ValueError: naming the argument that is out of range, or what is in the directory that
+            a run would write over.
+        OSError: when the directory cannot be written; what was saved before stays usable.
+    """
+    config = as_config(config)
+    make_parts(config, env, network)  # what does not fit leaves no directory behind
+    numbers = seeds(seed, num_seeds)
+    if segment_length is None:
+        segment_length = -(-config.num_iterations // NUM_SEGMENTS)
+    settings = RunSettings(
+        seed=numbers.start,
+        num_seeds=len(numbers),
+        segment_length=integer("segment_length", segment_length),
+        evaluate_every=integer("evaluate_every", evaluate_every),
+        num_episodes=integer("num_episodes", num_episodes),
+        max_episode_steps=integer("max_episode_steps", max_episode_steps),
+        keep_checkpoints=integer("keep_checkpoints", keep_checkpoints),
+        given=given_parts(env, network),
+    )
+    until = until if until is None else integer("until", until)
+    console = make_console(quiet)
+    session = Session(describe(config, settings), env, network, until, loggers, console)
+    if directory is None:
+        return train(session, None, None)
+    path = Path(directory)
+    refuse_occupied(path)  # before the lock leaves a file there
+    with lock(path):
+        refuse_occupied(path)
+        console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
+        write_description(path, session.description)
+        return train(session, path, None)
+
+
+def resume(
+    directory: str | os.PathLike[str],
+    config: Config | Mapping[str, Any] | None = None,
+    *,
+    env: Any = None,
+    network: Network | None = None,
+    until: int | None = None,
+    loggers: Sequence[Logger] = (),
+    quiet: bool = False,
+) -> RunResult:
+    """Go on with the run in a directory from its newest intact checkpoint, to the bit.
+
+    Args:
+        directory: as given to `run`.
+        config: None, or the run's config again; only `total_timesteps` may have changed, upwards
+            and without `anneal_lr`.
+        env: again, if `run` was given one.
+        network: again, if `run` was given one.
+        until: as for `run`.
+        loggers: as for `run`.
+        quiet: as for `run`.
+
+    Raises:
+        ValueError: naming the fields that changed, or what in the directory cannot be used.
+    """
+    path, console = Path(directory), make_console(quiet)
+    saved, settings, began, run_id = read_description(path)
+    config = saved if config is None else as_config(config)
+    if changed := changed_fields(saved, config):
+        raise ValueError(
+            f"{path} was run with other values of {', '.join(changed)}: a resumed run must keep "
+            "its config (total_timesteps may grow where anneal_lr is False)"
+        )
+    given = given_parts(env, network)
+    if given != settings.given:
+        raise ValueError(
+            f"{path} was run with {settings.given or 'neither env nor network'} given as objects; "
+            f"resume was given {given or 'none'}"
+        )
+    until = until if until is None else integer("until", until)
+    check_state_flags(path, began)
+    description = Description(config, settings, began, run_id)
+    session = Session(description, env, network, until, loggers, console)
+    with lock(path):
+        resumption = find_checkpoint(session, path)
+        if config != saved:
+            write_description(path, description)
+        return train(session, path, resumption)
+
+
+def find_checkpoint(session: Session, path: Path) -> Resumption | None:
+    """What a run in a directory goes on from; None where it has not come to a checkpoint.
+
+    Raises:
+        ValueError: when there was one, and none that is intact is left.
+    """
+    folder, (config, settings, began, run_id) = path / "checkpoints", session.description
+    restored, damaged = checkpoint.load_newest(folder)
+    if damaged and restored is None:
+        raise ValueError(f"no checkpoint in {folder} is intact: put one back")
+    if restored is None:
+        reached = logs.reached(path)
+        # A first segment is logged before its checkpoint is written.
+        if reached > min(settings.segment_length, config.num_iterations) or (
+            reached and not folder.is_dir()
+        ):
+            raise ValueError(
+                f"{path} has no checkpoint, though its logs tell of {reached} iterations: put "
+                f"{folder} back, or begin again in another directory"
+            )
+        if reached:
+            session.warn(
+                f"the run was stopped before its first checkpoint: it begins again, and the "
+                f"{reached} iteration(s) in its logs are done anew"
+            )
+        return None
+    if restored.notes.get("run", run_id) != run_id:
+        name = checkpoint.find(folder, restored.iteration)
+        raise ValueError(f"{name} belongs to another run: move it away")
+    notices = [
+        f"not used: {file.reason}; it is now {checkpoint.set_aside(file.path).name}"
+        for file in damaged
+    ]
+    if differing := differences(began):
+        notices.append(
+            f"the run began under other conditions ({'; '.join(differing)}): from here on it may "
+            "differ in the last bits from an uninterrupted one"
+        )
+    return Resumption(restored, notices)
+
+
+def load_state(
+    directory: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    env: Any = None,
+    network: Network | None = None,
+) -> tuple[Config, TrainState]:
+    """The config and a saved state [S, ...] of a run directory, to look into.
+
+    Args:
+        directory: as given to `run`.
+        best: the state of the best greedy evaluation (mean over seeds), not the newest.
+        env: again, if `run` was given one.
+        network: again, if `run` was given one.
+
+    Raises:
+        ValueError: when the directory holds no such state, or a damaged one.
+    """
+    folder = Path(directory) / "checkpoints"
+    config, settings, began, _ = read_description(Path(directory))
+    check_state_flags(Path(directory), began)
+    saved, _ = checkpoint.load_newest(folder)
+    if saved is None:
+        raise ValueError(f"there is no intact checkpoint in {folder}")
+    if best:
+        iteration = saved.notes["best"]["iteration"]
+        path = None if iteration is None else checkpoint.find(folder, iteration)
+        if path is None:
+            raise ValueError(f"no checkpoint in {folder} has been evaluated yet")
+        saved = checkpoint.load(path)
+    programs = make_programs(config, env, network, settings)
+    return config, restore(programs, settings.num_seeds, saved)
+
+
+def given_parts(env: Any, network: Network | None) -> list[str]:
+    """Names of the parts that were given as objects."""
+    return [name for name, part in (("env", env), ("network", network)) if part is not None]

@@ -1,0 +1,87 @@
+"""The compiled programs of a run: its start, a segment of iterations, an evaluation."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.config import Config
+from jaxrl_po.host.runs.directory import RunSettings
+from jaxrl_po.loop.divergence import is_finite
+from jaxrl_po.loop.evaluate import Evaluation, evaluate
+from jaxrl_po.loop.train import make_step
+from jaxrl_po.types import Array, Network, TrainState
+
+# Training's keys come from splits of the seed's key, which are folds of 0, 1, 2, …
+EVALUATION_STREAM = 0x6576616C
+
+
+class Assessment(NamedTuple):
+    """A policy evaluated both ways; E episodes each."""
+
+    greedy: Evaluation
+    sampled: Evaluation
+
+
+class SegmentPrograms(NamedTuple):
+    """Pure functions of one member."""
+
+    start: Callable[[Array], TrainState]  # seed -> state
+    # state, number of iterations -> state, metrics [L], of which the first ones are filled
+    advance: Callable[[TrainState, Array], tuple[TrainState, dict[str, Array]]]
+    assess: Callable[[tuple[TrainState, Array], Array], Assessment]  # (state, seed), iteration
+
+
+def make_programs(
+    config: Config,
+    env: Any,
+    network: Network | None,
+    settings: RunSettings,
+) -> SegmentPrograms:
+    """The programs of a run. One `advance` serves segments of all lengths up to the run's."""
+    init, step = make_step(config, env, network)
+    length = min(settings.segment_length, config.num_iterations)
+
+    def start(seed: Array) -> TrainState:
+        return init(jax.random.key(seed))
+
+    def advance(state: TrainState, count: Array) -> tuple[TrainState, dict[str, Array]]:
+        abstract = jax.eval_shape(step, state)[1]
+        buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract)
+
+        def write(buffer: Array, value: Array, i: Array) -> Array:  # `.at[i].set` would scatter
+            return jax.lax.dynamic_update_index_in_dim(buffer, value, i, axis=0)
+
+        def iterate(i: Array, carry: Any) -> Any:
+            state, buffers = carry
+            new_state, metrics = step(state)
+            # An iteration that diverged is not entered. What is left is the state before it, its
+            # key included, so each further iteration fails alike and the member stays there.
+            finite = is_finite(metrics, new_state)
+            state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state)
+            return state, jax.tree.map(lambda b, m: write(b, m, i), buffers, metrics)
+
+        return jax.lax.fori_loop(0, count, iterate, (state, buffers))
+
+    def assess(member: tuple[TrainState, Array], iteration: Array) -> Assessment:
+        state, seed = member
+        stream = jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
+        keys = jax.random.split(jax.random.fold_in(stream, iteration))
+        return Assessment(
+            *(
+                evaluate(
+                    config,
+                    state,
+                    key,
+                    settings.num_episodes,
+                    deterministic,
+                    env=env,
+                    network=network,
+                    max_steps=settings.max_episode_steps,
+                )
+                for key, deterministic in zip(keys, (True, False), strict=True)
+            )
+        )
+
+    return SegmentPrograms(start, advance, assess)

@@ -1,0 +1,135 @@
+"""The seeds of a run as they are trained: their states, segment by segment."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl_po.config import Config
+from jaxrl_po.host.machine.arrays import from_host
+from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_members
+from jaxrl_po.host.runs import events
+from jaxrl_po.host.runs.checkpoint import Checkpoint
+from jaxrl_po.host.runs.clock import Clock
+from jaxrl_po.host.runs.directory import RunSettings
+from jaxrl_po.host.runs.result import RunResult
+from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, make_programs
+from jaxrl_po.host.runs.terminal import Parts, in_parts
+from jaxrl_po.host.runs.watch import Seen, Watch
+from jaxrl_po.types import Network, PyTree, TrainState
+
+
+class Training:
+    """The states of all seeds, on the device, and the programs that take them on."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: RunSettings,
+        env: Any,
+        network: Network | None,
+        restored: Checkpoint | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Compile, telling what, and stand at the start of the run or at a checkpoint."""
+        self.clock = Clock()
+        self.seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
+        self.begun = self.done = restored.iteration if restored else 0
+        self.history: list[dict[str, np.ndarray]] = []
+        self._steps = config.num_envs * config.num_steps * settings.num_seeds
+        self._assessed: tuple[int, Assessment] | None = None
+        self._numbers = split_members(np.array(self.seeds, np.uint32))
+        with self.clock("compile"):
+            tell("compiling: the initial state")
+            self._programs = make_programs(config, env, network, settings)
+            if restored:
+                self.blocks = self.restore(restored)
+            else:
+                self.blocks = compile_blocks(self._programs.start, self._numbers)(self._numbers)
+            start, members = np.int32(0), self._members(self.blocks)
+            tell("compiling: the training loop")
+            self._advance = compile_blocks(self._programs.advance, self.blocks, start, donate=True)
+            tell("compiling: the evaluation")
+            self._assess = compile_blocks(self._programs.assess, members, start)
+        self._watch = Watch(config, env, network, self.seeds)
+        self._watch.resumed(self.blocks, self.done)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether some seed has not diverged."""
+        return len(self._watch.diverged) < len(self.seeds)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Of an iteration."""
+        state = jax.eval_shape(self._programs.start, jax.ShapeDtypeStruct((), np.uint32))
+        return list(jax.eval_shape(self._programs.advance, state, np.int32(0))[1])
+
+    def advance(self, count: int, parts: Parts) -> Seen:
+        """Do so many iterations, in the parts that a bar wants to see."""
+        with self.clock("train"):
+            segments = in_parts(self._advance, parts)(self.blocks, count)
+        self.blocks = [state for state, _ in segments]
+        seen = self._watch.look(segments, self.done, count)
+        self.done += count
+        self.history.append(events.masked(seen.metrics, seen.num_done))
+        return seen
+
+    def evaluate(self) -> Assessment:
+        """Evaluate the policies as they are."""
+        if self._assessed is None or self._assessed[0] < self.done:
+            self._assessed = self.done, self.assess(self.blocks, self.done)
+        return self._assessed[1]
+
+    def assess(self, blocks: list[PyTree], iteration: int) -> Assessment:
+        """Evaluate the states of an iteration; the same states get the same episodes."""
+        with self.clock("evaluate"):
+            results = join_blocks(self._assess(self._members(blocks), np.int32(iteration)))
+            return jax.tree.map(np.asarray, results)
+
+    def restore(self, saved: Checkpoint) -> list[PyTree]:
+        """The states of a checkpoint.
+
+        Raises:
+            ValueError: naming what in it is not what is needed.
+        """
+        return split_members(restore(self._programs, len(self.seeds), saved))
+
+    def result(self) -> RunResult:
+        """What has come of it."""
+        evaluation, seconds = self.evaluate(), self.clock.seconds
+        return RunResult(
+            state=join_blocks(self.blocks),
+            metrics={
+                name: np.concatenate([part[name] for part in self.history], axis=1)
+                for name in (self.history[0] if self.history else ())
+            },
+            evaluation=evaluation.sampled,
+            greedy_evaluation=evaluation.greedy,
+            diverged=self._watch.diverged,
+            timesteps=(self.done - self.begun) * self._steps,
+            compile_seconds=seconds["compile"],
+            train_seconds=seconds["train"],
+            evaluation_seconds=seconds["evaluate"],
+            host_seconds=seconds["host"],
+        )
+
+    def _members(self, blocks: list[PyTree]) -> list[Any]:
+        return list(zip(blocks, self._numbers, strict=True))
+
+
+def restore(programs: SegmentPrograms, num_seeds: int, saved: Checkpoint) -> TrainState:
+    """The states [S, ...] of a checkpoint.
+
+    Raises:
+        ValueError: naming what in it is not what is needed.
+    """
+    template = jax.eval_shape(jax.vmap(programs.start), np.zeros(num_seeds, np.uint32))
+    try:
+        return from_host(template, saved.arrays)
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint of iteration {saved.iteration} does not fit: {error} (is env or "
+            "network another one, or jax_enable_x64, or jax_default_prng_impl?)"
+        ) from error

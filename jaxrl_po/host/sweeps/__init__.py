@@ -1,0 +1,1 @@
+"""Sweeps: many settings and seeds, their results."""

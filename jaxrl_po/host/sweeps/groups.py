@@ -1,0 +1,73 @@
+"""The settings of a sweep by the program that trains them, as few as there are structures."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl_po.config import Config
+from jaxrl_po.host.sweeps.members import blank_progress, curve_points, make_member_function
+from jaxrl_po.types import Network, PyTree
+
+
+class Group(NamedTuple):
+    """Settings that differ in data alone, and so share a program."""
+
+    configs: dict[int, Config]  # setting -> its config
+    function: Callable[..., Any]  # training of a member
+    blank: PyTree  # progress of a member that has not begun
+    last: list[int]  # iterations done at the end of each rung
+    points: np.ndarray  # [C] iterations done at each point of the curve
+
+    @property
+    def example(self) -> Config:
+        """One of the configs: its static side is that of all."""
+        return next(iter(self.configs.values()))
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """N·T."""
+        return self.example.num_envs * self.example.num_steps
+
+
+def make_groups(
+    configs: Sequence[Config],
+    fractions: Sequence[float],
+    env: Any,
+    network: Network | None,
+    keep_state: bool = False,
+) -> list[Group]:
+    """As few groups as there are programs; each is traced once, so that what does not fit shows.
+
+    Args:
+        configs: of each setting.
+        fractions: of the horizon that are done at the end of each rung.
+        env: as for `make_train`.
+        network: as for `make_train`.
+        keep_state: whether members' final states are wanted, not only those between rungs.
+    """
+    by_structure: dict[Any, dict[int, Config]] = {}
+    for setting, config in enumerate(configs):
+        by_structure.setdefault(jax.tree.structure(config), {})[setting] = config
+    keep_state |= len(fractions) > 1
+    groups = []
+    for members in by_structure.values():
+        example = next(iter(members.values()))
+        blank = blank_progress(example, env, network)
+        last = [int(example.num_iterations * fraction) for fraction in fractions]
+        if not last[0]:
+            raise ValueError(
+                f"total_timesteps={example.total_timesteps} at most for a setting leaves the "
+                f"first rung of {len(fractions)} no iteration: prune fewer settings, or raise it"
+            )
+        groups.append(
+            Group(
+                configs=members,
+                function=make_member_function(example, env, network, keep_state),
+                blank=blank if keep_state else (),
+                last=last,
+                points=curve_points(example),
+            )
+        )
+    return groups

@@ -1,0 +1,1 @@
+"""The one loop: collect, learn, train, evaluate."""

@@ -1,0 +1,6 @@
+"""Actor-critic networks behind the `Network` interface."""
+
+from jaxrl_po.networks.actor_critic import make_network
+from jaxrl_po.networks.check import check_network
+
+__all__ = ["check_network", "make_network"]

@@ -1,0 +1,52 @@
+"""The sweep command: what its flags stand for, and how it ends."""
+
+import pytest
+
+from jaxrl_po.host.cli.main import main as cli
+from jaxrl_po.host.cli.main import sweep as sweep_cli
+from tests.host.sweeps.test_results import NAN, made
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """Let the command end with given members, and see what it asked for."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept as it is")
+    calls = []
+
+    def command(arguments, *finals):
+        def sweep(config, space, *args, **options):
+            calls.append((config, space, options))
+            return made(*finals)
+
+        monkeypatch.setattr(sweep_cli, "sweep", sweep)
+        cli.main(["sweep", "ppo", "--directory", "nowhere", *arguments.split()])
+        return calls[-1]
+
+    return command
+
+
+def test_the_exit_status_says_when_every_member_diverged(ending, capsys):
+    with pytest.raises(SystemExit) as end:
+        ending("--clip-eps 0.1,0.2", [None, None], [None, None])
+    assert end.value.code == 1
+    assert "num_diverged" in capsys.readouterr().out  # the table is shown all the same
+    ending("--clip-eps 0.1,0.2", [None, None], [NAN, 1.0])
+    ending("--clip-eps 0.1,0.2", [NAN, NAN], [NAN, NAN])
+
+
+def test_whole_numbers_may_be_written_as_1e6(ending):
+    config, space, options = ending(
+        "--total-timesteps 1e6 --num-steps 64,1.28e2 --hidden-sizes 1e1x4 --keep-policies", [1.0]
+    )
+    assert config.total_timesteps == 1_000_000
+    assert config.hidden_sizes == (10, 4)
+    assert space == {"num_steps": [64, 128]}
+    assert options["keep_policies"] is True
+
+
+@pytest.mark.parametrize("text", ["1.5", "1e400", "nan", "1e-1", "six"])
+def test_what_is_no_whole_number_is_refused_by_name(text, ending, capsys):
+    with pytest.raises(SystemExit) as end:
+        ending(f"--num-steps 8,{text}", [1.0])
+    assert end.value.code == 2
+    assert f"--num-steps: '{text}' is not an integer" in capsys.readouterr().err

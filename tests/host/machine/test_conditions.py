@@ -1,0 +1,64 @@
+"""What the last bits depend on beside the config is noted, and told of when it has changed."""
+
+import os
+
+import jax
+import pytest
+
+from jaxrl_po import load_state, resume, run
+from jaxrl_po.host.machine import conditions
+from tests.host.small import RUN, config, random_walk
+
+ENV = random_walk()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    run(config(num_iterations=1), directory=directory, env=ENV, **RUN)
+    return directory
+
+
+@pytest.mark.parametrize("flag", ["jax_threefry_partitionable", "jax_default_matmul_precision"])
+def test_flags_that_change_the_bits_are_told_of(flag, finished, capsys):
+    value = False if flag == "jax_threefry_partitionable" else "highest"
+    before = getattr(jax.config, flag)
+    resume(finished, env=ENV)
+    assert "other conditions" not in capsys.readouterr().out
+    jax.config.update(flag, value)
+    try:
+        resume(finished, env=ENV)
+    finally:
+        jax.config.update(flag, before)
+    shown = capsys.readouterr().out
+    assert f"under other conditions ({flag} {before or 'None'} → {value})" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("_cpu", lambda: "an older CPU"), ("VERSIONS", ("jax", "jaxlib"))]
+)
+def test_the_processor_is_noted(name, value, finished, capsys, monkeypatch):
+    monkeypatch.setattr(conditions, name, value)
+    resume(finished, env=ENV)
+    assert ("device" in capsys.readouterr().out) == (name == "_cpu")
+
+
+def test_xla_flags_are_told_of(finished, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=AVX")
+    resume(finished, env=ENV)
+    flags = os.environ["XLA_FLAGS"]
+    assert f"(XLA_FLAGS unset → {flags})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("jax_enable_x64", True), ("jax_default_prng_impl", "rbg")]
+)
+def test_flags_that_change_the_state_are_refused_by_name(flag, value, finished):
+    before = getattr(jax.config, flag)
+    jax.config.update(flag, value)
+    try:
+        for attempt in (resume, load_state):
+            with pytest.raises(ValueError, match=f"set {flag.upper()}={before}"):
+                attempt(finished, env=ENV)
+    finally:
+        jax.config.update(flag, before)

@@ -1,0 +1,603 @@
+"""Saved policies: alike in JAX, NumPy and as exported programs, strict on what they are given."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from jax import export
+
+from jaxrl_po import load_policy, make_step, save_policy
+from jaxrl_po.envs import Discrete
+from jaxrl_po.host.policies import numpy_policy
+from jaxrl_po.host.policies.export import export_policy
+from jaxrl_po.loop.train import make_parts, observe
+from jaxrl_po.networks import make_network
+from tests.host.small import config, random_walk
+
+WALK = random_walk()
+ENVS = {
+    "box": WALK,
+    "discrete": WALK._replace(
+        action_space=Discrete(3),
+        step=lambda key, state, action, params: WALK.step(key, state, action[None] - 1, params),
+    ),
+}
+
+
+def trained(env, jit, **changes):
+    """A state whose policy and normaliser are away from their start."""
+    settings = config(**changes)
+    init, _ = make_step(settings, env)
+    state = jit(init)(jax.random.key(0))
+    keys = iter(jax.random.split(jax.random.key(1), 99))
+    params = jax.tree.map(lambda x: x + jax.random.normal(next(keys), x.shape), state.params)
+    if settings.normalize_observations:
+        mean, variance = np.array([0.5, 2.0], np.float32), np.array([0.2, 3.0], np.float32)
+        statistics = state.normalizer.observation._replace(mean=mean, variance=variance)
+        state = state._replace(normalizer=state.normalizer._replace(observation=statistics))
+    return settings, state._replace(params=params)
+
+
+def observations(count=64):
+    return np.random.default_rng(0).normal(size=(count, 2)).astype(np.float32) * 3
+
+
+def expected(settings, state, env, observation):
+    """Greedy actions by the training code, in the environment's units."""
+    environment, network = make_parts(settings, env)
+    distribution, _ = network.policy(state.params, observe(state.normalizer, observation), ())
+    action = np.asarray(distribution.to_env(distribution.mode()))
+    if isinstance(environment.action_space, Discrete):
+        return action
+    return np.clip(action * 2.0, -2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("space", "changes"),
+    [
+        ("box", {}),
+        ("box", {"squash_actions": True, "activation": "gelu", "hidden_sizes": (4, 3)}),
+        ("box", {"shared_torso": True, "activation": "swish", "normalize_observations": False}),
+        ("discrete", {"activation": "elu"}),
+        ("discrete", {"activation": "relu", "shared_torso": True}),
+    ],
+)
+def test_loaded_policy_acts_as_trained(space, changes, tmp_path, jit):
+    env = ENVS[space]
+    settings, state = trained(env, jit, **changes)
+    save_policy(tmp_path, settings, state, env=env)
+    policy, alone = load_policy(tmp_path), load_policy(tmp_path, backend="numpy")
+    batch = observations()
+    actions = expected(settings, state, env, batch)
+    np.testing.assert_allclose(policy(batch), actions, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(alone(batch), actions, rtol=1e-4, atol=1e-5)
+    for loaded in (policy, alone):
+        np.testing.assert_allclose(loaded(batch[3]), actions[3], rtol=1e-4, atol=1e-5)
+        grid = loaded(batch.reshape(4, 16, 2))
+        np.testing.assert_allclose(grid, actions.reshape(4, 16, *actions.shape[1:]), atol=1e-5)
+        assert loaded(batch.astype(np.float64)).dtype == loaded(batch).dtype
+
+
+def test_samples_follow_the_policy(tmp_path, jit):
+    settings, state = trained(ENVS["box"], jit, squash_actions=True)
+    save_policy(tmp_path, settings, state, env=ENVS["box"])
+    batch = np.repeat(observations(1), 20_000, axis=0)
+    left = load_policy(tmp_path)(batch, jax.random.key(0))
+    right = load_policy(tmp_path, backend="numpy")(batch, np.random.default_rng(0))
+    assert np.abs(left).max() <= 2
+    np.testing.assert_allclose(left.mean(), right.mean(), atol=0.05)
+    np.testing.assert_allclose(left.std(), right.std(), atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, jit):
+    path = tmp_path_factory.mktemp("policy")
+    save_policy(path, *trained(ENVS["box"], jit), env=ENVS["box"], notes={"seed": 3})
+    return path
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["jax", "numpy"])
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (np.zeros(3, np.float32), r"observation has shape \[3\]; this policy takes \[2\]"),
+        (np.zeros((2, 5), np.float32), r"observation has shape \[2, 5\]"),
+        (np.float32(0), r"observation has shape \[\]"),
+        (np.zeros(2, np.complex64), "observation has dtype complex64; this policy takes float32"),
+        (np.array([0, np.nan], np.float32), "observation holds numbers that are not finite"),
+        (["a", "b"], "observation has dtype <U1"),
+        ([[1.0], [1.0, 2.0]], "observation is no array: .*inhomogeneous"),
+    ],
+)
+def test_observations_that_do_not_fit_are_named(backend, observation, message, folder):
+    with pytest.raises(ValueError, match=message):
+        load_policy(folder, backend=backend)(observation)
+
+
+@BACKENDS
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.float16])
+def test_observations_of_any_real_type_are_converted(backend, dtype, folder):
+    policy = load_policy(folder, backend=backend)
+    whole = np.array([[0, 1], [1, 1]])
+    np.testing.assert_array_equal(policy(whole.astype(dtype)), policy(whole.astype(np.float32)))
+
+
+@BACKENDS
+def test_no_observations_no_actions(backend, folder):
+    policy = load_policy(folder, backend=backend)
+    assert policy(np.zeros((0, 2), np.float32)).shape == (0, 1)
+    assert policy(np.zeros((3, 0, 2), np.float32)).shape == (3, 0, 1)
+
+
+class Space:
+    def __init__(self, shape, low, high):
+        self.shape, self.low, self.high = shape, low, high
+
+
+@dataclasses.dataclass
+class NoParams:
+    pass
+
+
+class ShapedActions:
+    """A gymnax-like environment whose actions have a shape."""
+
+    default_params = NoParams()
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def reset_env(self, key, params):
+        return jnp.zeros(2), jnp.zeros((), jnp.int32)
+
+    def step_env(self, key, state, action, params):
+        assert action.shape == self.shape
+        return jnp.full(2, action.sum()), state + 1, action.sum(), jnp.zeros((), bool), {}
+
+    def is_truncated(self, state, params):
+        return state >= 3
+
+    def observation_space(self, params):
+        return Space((2,), -1.0, 1.0)
+
+    def action_space(self, params):
+        return Space(self.shape, -1.0, 3.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (), (1,)])
+def test_actions_come_back_in_their_shape(shape, tmp_path, jit):
+    pytest.importorskip("flatbuffers")
+    env = ShapedActions(shape)
+    save_policy(tmp_path, *trained(env, jit), env=env)
+    batch = observations(5)
+    export_policy(tmp_path)
+    program = (tmp_path / "export" / "policy_greedy.jax").read_bytes()
+    exported = np.asarray(export.deserialize(bytearray(program)).call(batch))
+    for backend in ("jax", "numpy"):
+        policy = load_policy(tmp_path, backend=backend)
+        assert np.shape(policy(batch[0])) == shape
+        assert policy(batch.reshape(1, 5, 2)).shape == (1, 5, *shape)
+        np.testing.assert_allclose(policy(batch), exported, rtol=1e-4, atol=1e-5)
+    key = np.random.default_rng(0)
+    assert load_policy(tmp_path, backend="numpy")(batch, key).shape == (5, *shape)
+
+
+@BACKENDS
+@pytest.mark.parametrize("wide", [True, False])
+def test_policies_outlive_a_change_of_precision(wide, backend, tmp_path, jit):
+    """Saved in one precision and loaded in the other."""
+    with jax.enable_x64(wide):
+        settings, state = trained(ENVS["box"], jit)
+        save_policy(tmp_path, settings, state, env=ENVS["box"])
+        actions = expected(settings, state, ENVS["box"], observations())
+    with jax.enable_x64(not wide):
+        policy = load_policy(tmp_path, backend=backend)
+        np.testing.assert_allclose(policy(observations()), actions, rtol=1e-4, atol=1e-5)
+        if backend == "jax":
+            assert np.isfinite(policy(observations(), jax.random.key(0))).all()
+
+
+def counting():
+    """An environment that observes whole numbers, and a network that needs them as such."""
+    walk = ENVS["discrete"]
+
+    def reset(key, params):
+        _, state = walk.reset(key, params)
+        return jnp.zeros(2, jnp.int16), state
+
+    def policy(params, observation, memory):
+        assert observation.dtype == jnp.int16
+        return network.policy(params, observation.astype(float), memory)
+
+    env = walk._replace(reset=reset)
+    network = make_network(config(normalize_observations=False), (2,), env.action_space)
+    return env, network._replace(policy=policy)
+
+
+def test_whole_numbers_reach_the_network_as_such(tmp_path, jit):
+    env, network = counting()
+    settings = config(normalize_observations=False)
+    state = jit(make_step(settings, env, network)[0])(jax.random.key(0))
+    arguments = {"env": env, "network": network}
+    save_policy(tmp_path, settings, state, **arguments)
+    policy = load_policy(tmp_path, network=network)
+    assert policy(np.array([[1, 2], [3, -4]])).shape == (2,)
+    assert policy(np.array([1.0, 2.0])) in range(3)
+    for observation in ([0.5, 1.0], [2**15, 0]):
+        with pytest.raises(ValueError, match="holds numbers that int16, as this policy takes, la"):
+            policy(observation)
+    with pytest.raises(ValueError, match="pass it as network="):
+        export_policy(tmp_path)
+    assert len(export_policy(tmp_path, network=network)) == 3
+
+
+def test_parameters_of_narrow_types_are_kept(tmp_path, jit):
+    settings = config(normalize_observations=False)
+    wide = make_network(settings, (2,), ENVS["box"].action_space)
+
+    def init(key):
+        return jax.tree.map(lambda x: x.astype(jnp.bfloat16), wide.init(key))
+
+    network = wide._replace(init=init)
+    state = jit(make_step(settings, ENVS["box"], network)[0])(jax.random.key(0))
+    save_policy(tmp_path, settings, state, env=ENVS["box"], network=network)
+    batch = observations(4)
+    distribution, _ = network.policy(state.params, batch, ())
+    actions = np.clip(np.asarray(distribution.mode()) * 2.0, -2.0, 2.0)
+    loaded = load_policy(tmp_path, network=network)(batch)
+    np.testing.assert_allclose(loaded, actions, rtol=1e-5, atol=1e-6)
+
+
+def test_one_member_of_several_is_chosen(tmp_path, jit):
+    settings, state = trained(ENVS["box"], jit)
+    several = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    params = jax.tree.map(lambda x: x.at[1].add(1), several.params)
+    several = several._replace(params=params)
+    save_policy(tmp_path / "0", settings, state, env=ENVS["box"])
+    save_policy(tmp_path / "1", settings.to_dict(), several, member=0, env=ENVS["box"])
+    save_policy(tmp_path / "2", settings, several, member=1, env=ENVS["box"])
+    only = jax.tree.map(lambda x: x[:1], several)
+    save_policy(tmp_path / "3", settings, only, env=ENVS["box"])
+    actions = [load_policy(tmp_path / str(i))(observations()) for i in range(4)]
+    np.testing.assert_array_equal(actions[0], actions[1])
+    np.testing.assert_array_equal(actions[0], actions[3])
+    assert not np.array_equal(actions[0], actions[2])
+    for arguments, message in (
+        ({}, "the state is of 2 members: choose one, member=0 to member=1"),
+        ({"member": 2}, "member=2 is out of range: it must be < 2"),
+        ({"member": 0.5}, "member must be an integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            save_policy(tmp_path / "no", settings, several, env=ENVS["box"], **arguments)
+    with pytest.raises(ValueError, match="member=0: the state has 0 axes of members"):
+        save_policy(tmp_path / "no", settings, state, env=ENVS["box"], member=0)
+    assert not (tmp_path / "no").exists()
+
+
+def test_states_of_no_policy_are_not_written(tmp_path, jit):
+    settings, state = trained(ENVS["box"], jit)
+    broken = jax.tree.map(lambda x: x * np.nan, state.params)
+    for changed, given, message in (
+        (settings, state._replace(params=broken), r"params/.* not finite"),
+        (settings.replace(hidden_sizes=(5,)), state, r"Dense_0/\w+ is float32\[.*is needed"),
+        (settings.replace(normalize_observations=False), state, "not trained under normalize_obs"),
+        (settings, (state, {}), "state must be a TrainState.*not a tuple"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            save_policy(tmp_path / "no", changed, given, env=ENVS["box"])
+    with pytest.raises(ValueError, match=r"notes: \[1\] is no dict"):
+        save_policy(tmp_path / "no", settings, state, env=ENVS["box"], notes=[1])
+    with pytest.raises(ValueError, match=r"notes: \{1\} cannot be kept as JSON"):
+        save_policy(tmp_path / "no", settings, state, env=ENVS["box"], notes={"a": {1}})
+    assert not (tmp_path / "no").exists()
+
+
+def test_notes_are_strict_json(tmp_path, jit):
+    settings, state = trained(ENVS["box"], jit, max_grad_norm=np.inf)
+    notes = {
+        "numpy": np.int64(3),
+        "jax": jnp.float32(0.5),
+        "array": np.array([1.0, np.inf]),
+        "nan": float("nan"),
+        "inf": -np.inf,
+        "text": 'NaN, "Infinity"',
+    }
+    save_policy(tmp_path, settings, state, env=ENVS["box"], notes=notes)
+
+    def refuse(token):
+        raise AssertionError(token)
+
+    json.loads((tmp_path / "policy.json").read_text(), parse_constant=refuse)
+    description = load_policy(tmp_path).description
+    assert description["config"]["max_grad_norm"] == "Infinity"
+    assert description["notes"] == {
+        "numpy": 3,
+        "jax": 0.5,
+        "array": [1.0, "Infinity"],
+        "nan": "NaN",
+        "inf": "-Infinity",
+        "text": 'NaN, "Infinity"',
+    }
+
+
+def change(path, **changes):
+    """Change policy.json, its checksum too."""
+    description = json.loads((path / "policy.json").read_text()) | changes
+    description["sha256"] = numpy_policy.checksum(description)
+    (path / "policy.json").write_text(json.dumps(description))
+
+
+def earlier(path, **changes):
+    """The same as the version before wrote it, without checksum and shape."""
+    description = json.loads((path / "policy.json").read_text())
+    del description["sha256"], description["env"], description["action"]["shape"]
+    (path / "policy.json").write_text(json.dumps(description | {"format": 1} | changes))
+
+
+@BACKENDS
+def test_policies_of_the_version_before_load_with_a_notice(backend, copy):
+    actions = load_policy(copy, backend=backend)(observations())
+    earlier(copy)
+    with pytest.warns(UserWarning, match="from an earlier version, which kept no checksum"):
+        policy = load_policy(copy, backend=backend)
+    np.testing.assert_array_equal(policy(observations()), actions)
+
+
+def places(value, path=()):
+    """Paths to all values of a JSON document."""
+    yield path
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in items:
+            yield from places(item, (*path, name))
+
+
+def put(document, path, value):
+    for name in path[:-1]:
+        document = document[name]
+    document[path[-1]] = value
+
+
+JUNK = (None, True, -1, 1e400, float("nan"), 10**30, "x", "inf", [], [[]], {}, [1, "a", None])
+
+
+@BACKENDS
+def test_no_edit_of_the_description_passes_unseen(backend, copy):
+    document = json.loads((copy / "policy.json").read_text())
+    for path in places(document):
+        if path in ((), ("format",)):
+            continue
+        edited = json.loads(json.dumps(document))
+        put(edited, path, "edited")
+        (copy / "policy.json").write_text(json.dumps(edited))
+        with pytest.raises(ValueError, match=r"policy\.json (is not what was saved|lacks)"):
+            load_policy(copy, backend=backend)
+
+
+@pytest.mark.filterwarnings("ignore:.*from an earlier version")
+@BACKENDS
+def test_descriptions_of_any_content_load_or_are_refused_by_name(backend, copy):
+    """Without a checksum: every value replaced by what does not belong there."""
+    earlier(copy)
+    text = (copy / "policy.json").read_text()
+    refused = 0
+    for i, path in enumerate(places(json.loads(text))):
+        for junk in JUNK if backend == "numpy" else JUNK[i % 3 :: 3]:
+            edited = [json.loads(text)]
+            put(edited, (0, *path), junk)
+            (copy / "policy.json").write_text(json.dumps(edited[0]))
+            try:
+                load_policy(copy, backend=backend)(observations(2))
+            except ValueError as error:
+                assert str(copy) in str(error), (path, junk)  # noqa: PT017
+                refused += 1
+    assert refused > 100
+
+
+@BACKENDS
+@pytest.mark.parametrize("name", ["/etc/passwd", "../weights.safetensors", "a/b.safetensors", ""])
+def test_weights_are_a_plain_name_in_the_folder(backend, name, copy):
+    (weights,) = copy.glob("*.safetensors")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    weights.rename(copy.parent / "weights.safetensors")
+    change(copy, weights={"file": name, "sha256": digest})
+    with pytest.raises(ValueError, match=r"weights\.file=.* must be the plain name"):
+        load_policy(copy, backend=backend)
+    change(copy, weights={"file": str(copy.parent / "weights.safetensors"), "sha256": digest})
+    with pytest.raises(ValueError, match=r"weights\.file=.* must be the plain name"):
+        load_policy(copy, backend=backend)
+
+
+def header(**entry):
+    """A safetensors file of one array, as its header describes it."""
+    first = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | entry
+    text = json.dumps({"params/policy/head/params/log_std": first}).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(8)
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "ends before its header"),
+        ((4 * 10**11).to_bytes(8, "little") + b"{}", "ends before its header"),
+        ((2).to_bytes(8, "little") + b"[]", "header is not an object"),
+        ((4).to_bytes(8, "little") + b"{{{{", "header is not readable as JSON"),
+        ((10**5).to_bytes(8, "little") + b"[" * 10**5, "header is not readable as JSON"),
+        (header(dtype="BF16"), "log_std has type BF16; a policy's have F64, F32"),
+        (header(dtype="BOOL"), "log_std has type BOOL"),
+        (header(dtype=None), "dtype must be text, not None"),
+        (header(shape=[-1]), r"log_std is F32\[-1\] by its header, but not by its bytes"),
+        (header(shape=[3]), "but not by its bytes"),
+        (header(shape="x"), "shape must be a list"),
+        (header(data_offsets=[-8, 0]), "but not by its bytes"),
+        (header(data_offsets=[0]), "but not by its bytes"),
+        (header(data_offsets=[8, 16]), "but not by its bytes"),
+        (header(dtype="F16", shape=[4]), "is missing"),
+        (header(), "is missing"),
+    ],
+)
+def test_weights_of_any_content_are_refused_by_name(backend, data, message, copy):
+    (weights,) = copy.glob("*.safetensors")
+    weights.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    change(copy, weights={"file": weights.name, "sha256": digest})
+    with pytest.raises(ValueError, match=rf"{weights.name} cannot be used: .*{message}"):
+        load_policy(copy, backend=backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(value, backend, copy):
+    (weights,) = copy.glob("*.safetensors")
+    arrays = safetensors.numpy.load_file(weights)
+    arrays["params/policy/head/params/Dense_0/bias"][0] = value
+    data = safetensors.numpy.save(arrays)
+    weights.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    change(copy, weights={"file": weights.name, "sha256": digest})
+    with pytest.raises(ValueError, match=r"params/policy/head/params/Dense_0/bias .* not finite"):
+        load_policy(copy, backend=backend)
+
+
+@BACKENDS
+def test_folder_from_the_future_is_refused(backend, copy):
+    change(copy, format=3)
+    with pytest.raises(ValueError, match="has format 3, from a newer version"):
+        load_policy(copy, backend=backend)
+
+
+@BACKENDS
+@pytest.mark.parametrize("field", numpy_policy.FIELDS)
+def test_description_without_a_field_is_named(backend, field, copy):
+    description = json.loads((copy / "policy.json").read_text())
+    description.pop(field)
+    (copy / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=f"policy.json lacks {field}"):
+        load_policy(copy, backend=backend)
+
+
+def test_keys_of_the_other_backend_are_refused(folder):
+    observation = observations(1)
+    with pytest.raises(ValueError, match=r"key must be a key of jax\.random"):
+        load_policy(folder)(observation, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"key must be a numpy\.random\.Generator"):
+        load_policy(folder, backend="numpy")(observation, jax.random.key(0))
+
+
+def test_policy_shows_what_it_is(folder):
+    shown = repr(load_policy(folder))
+    assert shown.startswith("Policy(ppo on CartPole-v1: observation [2], action {'kind': 'box'")
+    assert len(shown) < 200
+
+
+@BACKENDS
+def test_tampered_weights_are_refused(backend, copy):
+    (weights,) = copy.glob("*.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match="is not the file that was saved"):
+        load_policy(copy, backend=backend)
+
+
+@BACKENDS
+def test_incomplete_folders_are_named(backend, copy):
+    (weights,) = copy.glob("*.safetensors")
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"weights-.*is missing"):
+        load_policy(copy, backend=backend)
+    (copy / "policy.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable"):
+        load_policy(copy, backend=backend)
+    (copy / "policy.json").unlink()
+    with pytest.raises(ValueError, match="holds no policy"):
+        load_policy(copy, backend=backend)
+
+
+def test_weights_that_do_not_fit_the_config_are_named(copy):
+    description = json.loads((copy / "policy.json").read_text())
+    change(copy, config=description["config"] | {"hidden_sizes": [5]})
+    with pytest.raises(ValueError, match=r"Dense_0/\w+ is float32\[.*is needed"):
+        load_policy(copy)
+
+
+def test_network_given_as_an_object_is_asked_for(copy):
+    change(copy, network="given")
+    with pytest.raises(ValueError, match="pass it as network="):
+        load_policy(copy)
+    with pytest.raises(ValueError, match="backend='torch'"):
+        load_policy(copy, backend="torch")
+
+
+def test_saving_again_replaces_the_policy(copy, jit):
+    before = load_policy(copy)(observations())
+    settings, state = trained(ENVS["box"], jit, squash_actions=True)
+    save_policy(copy, settings, state, env=ENVS["box"])
+    assert len(list(copy.iterdir())) == 2
+    assert not np.array_equal(load_policy(copy)(observations()), before)
+
+
+def test_nothing_is_unpickled():
+    import jaxrl_po
+
+    for path in Path(jaxrl_po.__file__).parent.rglob("*.py"):
+        source = path.read_text()
+        assert not re.search(r"pickle\.loads?|Unpickler|allow_pickle=True", source), path
+        for call in re.findall(r"np\.load\(.*\)", path.read_text()):
+            assert "allow_pickle=False" in call, path
+
+
+WITHOUT_THE_LIBRARY = """
+import sys
+import numpy as np
+from jax import export
+folder, observations = sys.argv[1], np.load(sys.argv[2])
+def read(name):
+    return export.deserialize(bytearray(open(f"{folder}/{name}.jax", "rb").read()))
+greedy, sampled = read("policy_greedy"), read("policy_sampled")
+assert greedy.platforms == ("cpu", "cuda")
+assert "jaxrl_po" not in sys.modules
+np.save(f"{folder}/greedy.npy", greedy.call(observations))
+assert np.abs(np.asarray(sampled.call(observations[:5], np.uint32(1)))).max() <= 2
+"""
+
+WITH_NUMPY_ALONE = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import numpy_policy
+actions = numpy_policy.load(sys.argv[3])(np.load(sys.argv[2]))
+assert not {"jax", "jaxrl_po", "safetensors"} & set(sys.modules)
+np.save(f"{sys.argv[1]}/alone.npy", actions)
+"""
+
+
+def test_exported_policy_runs_without_the_library(folder, tmp_path):
+    export_policy(folder, tmp_path)
+    np.save(tmp_path / "observations.npy", observations())
+    arguments = [str(tmp_path), str(tmp_path / "observations.npy"), str(folder)]
+    for program in (WITHOUT_THE_LIBRARY, WITH_NUMPY_ALONE):
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=tmp_path)
+    actions = load_policy(folder)(observations())
+    np.testing.assert_allclose(np.load(tmp_path / "greedy.npy"), actions, rtol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "alone.npy"), actions, rtol=1e-4, atol=1e-5)
