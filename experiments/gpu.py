@@ -33,7 +33,7 @@ from gpu_report import write_report
 from scores import machine
 
 from jaxrl_po import PPOConfig, config_from_dict, make_train, packing
-from jaxrl_po.algorithms import minibatch
+from jaxrl_po.fast import optimizer
 from jaxrl_po.rlhf import (
     RLHFConfig,
     Tokens,
@@ -128,7 +128,7 @@ def variants(setting: Setting) -> dict[str, Any]:
     """The library without each of two forms that are there for CPUs."""
     results = {}
     for name, module, limit in (
-        ("parameters as a tree", minibatch, "VECTOR_SIZE"),
+        ("parameters as a tree", optimizer, "VECTOR_SIZE"),
         ("arrays of a loop unpacked", packing, "MAX_ROW"),
     ):
         kept = getattr(module, limit)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxrl_po.aliases import alias, difference
 
@@ -167,6 +168,25 @@ class Config(Settings):
     normalize_rewards: bool = False
     # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A class without a name of its own is known by where it can be imported from."""
+        super().__init_subclass__(**kwargs)
+        if "algorithm" not in vars(cls):
+            cls.algorithm = f"{cls.__module__}:{cls.__qualname__}"
+
+    def make_optimizer(
+        self, learning_rate: jax.Array | float
+    ) -> optax.GradientTransformation | None:
+        """The optimiser of minibatch descent; None for Adam behind `max_grad_norm`.
+
+        For subclasses: any optax transformation. Floats of the config inside it, and inside its
+        schedules, stay data.
+
+        Args:
+            learning_rate: that of the field that the method uses, as annealing has left it.
+        """
+        return None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; "env_params.NAME" is a single parameter's name."""

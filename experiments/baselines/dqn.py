@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl_po import Evaluation, TrainResult, TrainState, VPGConfig
-from jaxrl_po.algorithms.minibatch import adam
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.envs import Discrete, Environment, make_environment
+from jaxrl_po.fast.optimizer import adam
 from jaxrl_po.loop.evaluate import evaluate as play
 from jaxrl_po.loop.rollout import init_rollout, rollout
 from jaxrl_po.loop.train import Normalizer, episode_means

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxrl_po.algorithms.minibatch import adam, check_minibatches, descend, to_vector
+from jaxrl_po.algorithms.minibatch import check_minibatches, make_descent
 from jaxrl_po.config import COUNT, Config, setting
 from jaxrl_po.ops import value_loss
 from jaxrl_po.types import Array, Batch, Network, PyTree
@@ -29,9 +29,8 @@ class CriticConfig(Config):
 
 
 def init_critic(config: CriticConfig, network: Network, params: PyTree) -> PyTree:
-    """The first state of the critic's Adam."""
-    vector, _ = to_vector(params["value"], network.flat_params)
-    return adam(config.learning_rate, config.max_grad_norm).init(vector)
+    """The first state of the critic's optimiser."""
+    return make_descent(config, network).init(params["value"])
 
 
 def fit_value(
@@ -56,16 +55,15 @@ def fit_value(
         error = value_loss(value, minibatch.target).mean(where=minibatch.mask)
         return error, {"value_loss": error}
 
-    value_params, opt_state, metrics = descend(
+    value_params, opt_state, metrics = make_descent(config, network).run(
         key,
         loss,
-        adam(learning_rate, config.max_grad_norm),
         params["value"],
         opt_state,
         batch,
+        learning_rate,
         num_epochs=config.critic_epochs,
         num_minibatches=config.critic_minibatches,
-        flat=network.flat_params,
     )
     last_epoch = metrics["value_loss"][-config.critic_minibatches :]
     return {**params, "value": value_params}, opt_state, last_epoch.mean()

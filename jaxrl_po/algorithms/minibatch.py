@@ -2,57 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jaxrl_po.config import Config
+from jaxrl_po.fast.optimizer import adam, to_vector
 from jaxrl_po.fast.packing import Packed, pack
-from jaxrl_po.types import Array, Batch, PyTree
-
-
-def adam(
-    learning_rate: Array | float, max_grad_norm: Array | float
-) -> optax.GradientTransformation:
-    """Adam behind a bound on the gradient's global norm, built where its numbers are traced.
-
-    The bound is one factor min(1, max/‖g‖), which XLA folds into Adam's own kernels; optax's
-    `clip_by_global_norm` writes the clipped gradient out first.
-    """
-    return optax.chain(clip_by_norm(max_grad_norm), optax.adam(learning_rate, eps=1e-5))
-
-
-def clip_by_norm(max_grad_norm: Array | float) -> optax.GradientTransformation:
-    """A bound on the gradient's global norm that keeps the gradient's precision."""
-
-    def clip(gradient: PyTree, _: PyTree) -> PyTree:
-        factor = jnp.minimum(1.0, max_grad_norm / optax.tree.norm(gradient))
-        return jax.tree.map(lambda g: (factor * g).astype(g.dtype), gradient)
-
-    return optax.stateless(clip)
-
-
-# Numbers of a model whose copying, in and out of a vector, costs less than it saves.
-VECTOR_SIZE = 2**14
-
-
-def to_vector(params: PyTree, flat: bool) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """Parameters as an optimiser sees them, and the way back: if `flat`, and small, one vector.
-
-    On one vector Adam is a few large kernels in place of several for each parameter. A CPU gains
-    most: XLA hands many small kernels that could run side by side to several threads, whose
-    waiting for each other takes a quarter of the time of a minibatch of 128. Larger networks (two
-    of 128 units) are faster as a tree. Parameters of several dtypes stay one, for a vector would
-    promote them.
-    """
-    leaves = jax.tree.leaves(params)
-    small = sum(leaf.size for leaf in leaves) <= VECTOR_SIZE
-    if flat and small and len({leaf.dtype for leaf in leaves}) == 1:
-        return ravel_pytree(params)
-    return params, lambda params: params
+from jaxrl_po.types import Array, Batch, Network, PyTree
 
 
 def check_minibatches(config: Config, field: str) -> None:
@@ -113,9 +72,67 @@ def random_orders(key: Array, num: int, size: int) -> Array:
     return order
 
 
+Loss = Callable[[PyTree, Batch], tuple[Array, dict[str, Array]]]
+
+
+class Descent(NamedTuple):
+    """Minimising a loss over minibatches with one optimiser: see `make_descent`."""
+
+    init: Callable[[PyTree], PyTree]  # params -> optimiser state
+    # key, loss, params, optimiser state, batch, learning rate, epochs, minibatches, stop
+    #   -> params, optimiser state, metrics
+    run: Callable[..., tuple[PyTree, PyTree, dict[str, Array]]]
+
+
+def make_descent(config: Config, network: Network) -> Descent:
+    """Minibatch descent with the config's optimiser: `config.make_optimizer`, or else Adam.
+
+    Adam sees small networks as one vector, which changes no number; an optimiser of one's own sees
+    the parameters as they are, for it may treat them by name.
+    """
+
+    def optimizer(learning_rate: Array | float) -> tuple[optax.GradientTransformation, bool]:
+        own = config.make_optimizer(learning_rate)
+        if own is not None:
+            return own, False
+        return adam(learning_rate, config.max_grad_norm), network.flat_params
+
+    def init(params: PyTree) -> PyTree:
+        transformation, flat = optimizer(config.learning_rate)
+        return transformation.init(to_vector(params, flat)[0])
+
+    def run(
+        key: Array,
+        loss: Loss,
+        params: PyTree,
+        opt_state: PyTree,
+        batch: Batch,
+        learning_rate: Array | float,
+        *,
+        num_epochs: int,
+        num_minibatches: int,
+        stop: Callable[[dict[str, Array]], Array] | None = None,
+    ) -> tuple[PyTree, PyTree, dict[str, Array]]:
+        transformation, flat = optimizer(learning_rate)
+        return descend(
+            key,
+            loss,
+            transformation,
+            params,
+            opt_state,
+            batch,
+            num_epochs=num_epochs,
+            num_minibatches=num_minibatches,
+            flat=flat,
+            stop=stop,
+        )
+
+    return Descent(init, run)
+
+
 def descend(
     key: Array,
-    loss: Callable[[PyTree, Batch], tuple[Array, dict[str, Array]]],
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,

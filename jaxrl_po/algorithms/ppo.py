@@ -6,13 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms.minibatch import (
-    adam,
-    blank,
-    check_minibatches,
-    descend,
-    to_vector,
-)
+from jaxrl_po.algorithms.minibatch import blank, check_minibatches, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
     clipped_surrogate_loss,
@@ -191,9 +185,8 @@ def adapt_kl_coef(kl_coef: Array, kl: Array, target_kl: Array | float) -> Array:
 
 
 def init_optimizer(config: ProximalConfig, network: Network, params: PyTree) -> PyTree:
-    """Adam's first state."""
-    vector, _ = to_vector(params, network.flat_params)
-    return adam(config.learning_rate, config.max_grad_norm).init(vector)
+    """The optimiser's first state."""
+    return make_descent(config, network).init(params)
 
 
 def proximal_epochs(
@@ -248,16 +241,15 @@ def proximal_epochs(
         metrics["ratio_first_minibatch"] = ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))]
         return total.mean(where=mask), metrics
 
-    params, opt_state, metrics = descend(
+    params, opt_state, metrics = make_descent(config, network).run(
         key,
         loss,
-        adam(config.learning_rate * anneal, config.max_grad_norm),
         params,
         opt_state,
         blank(batch),
+        config.learning_rate * anneal,
         num_epochs=config.update_epochs,
         num_minibatches=config.num_minibatches,
-        flat=network.flat_params,
         stop=None if max_kl is None else lambda metrics: metrics["minibatch_kl"] > max_kl,
     )
     # At the first minibatch policy and old policy are one: the ratio farthest from 1 shows it.

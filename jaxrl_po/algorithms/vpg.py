@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import jax
 
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
-from jaxrl_po.algorithms.minibatch import adam, blank, check_minibatches, descend, to_vector
+from jaxrl_po.algorithms.minibatch import blank, check_minibatches, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
 from jaxrl_po.ops import means, normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
@@ -47,11 +47,10 @@ class VPGState(NamedTuple):
 
 def vpg(config: VPGConfig, network: Network) -> Algorithm:
     """VPG as an update: ascend E[log π(a|s) Â], then fit the critic to the λ-returns."""
+    descent = make_descent(config, network)
 
     def init(params: PyTree) -> VPGState:
-        vector, _ = to_vector(params["policy"], network.flat_params)
-        optimizer = adam(config.learning_rate, config.max_grad_norm)
-        return VPGState(optimizer.init(vector), init_critic(config, network, params))
+        return VPGState(descent.init(params["policy"]), init_critic(config, network, params))
 
     def update(
         key: Array, params: PyTree, state: VPGState, batch: Batch, anneal: Array
@@ -72,16 +71,15 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
             metrics = means({"policy_loss": error, "entropy": entropy}, minibatch.mask)
             return total.mean(where=minibatch.mask), metrics
 
-        policy_params, policy_opt_state, metrics = descend(
+        policy_params, policy_opt_state, metrics = descent.run(
             policy_key,
             loss,
-            adam(config.learning_rate * anneal, config.max_grad_norm),
             params["policy"],
             state.policy_opt_state,
             batch,
+            config.learning_rate * anneal,
             num_epochs=config.update_epochs,
             num_minibatches=config.num_minibatches,
-            flat=network.flat_params,
         )
         params, value_opt_state, error = fit_value(
             config,

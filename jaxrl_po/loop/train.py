@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import config_from_dict, make_algorithm
+from jaxrl_po.algorithms import check_config_class, config_from_dict, make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Environment, check_environment, make_environment
 from jaxrl_po.fast.prng import split, unrolled
@@ -129,7 +129,15 @@ def make_step(
 
 def as_config(config: Config | Mapping[str, Any]) -> Config:
     """The config itself, or the one that a dict describes."""
-    return config if isinstance(config, Config) else config_from_dict(config)
+    if not isinstance(config, Config | Mapping):
+        raise ValueError(
+            'config must be a config such as PPOConfig(...), or a dict with "algorithm" and any '
+            f"of its fields, not {described(config)}"
+        )
+    if isinstance(config, Mapping):
+        return config_from_dict(config)
+    check_config_class(type(config))
+    return config
 
 
 def make_parts(

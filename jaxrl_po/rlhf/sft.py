@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl_po.algorithms.minibatch import clip_by_norm, random_orders
+from jaxrl_po.algorithms.minibatch import random_orders
 from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, Range, Settings, pytree, setting
+from jaxrl_po.fast.optimizer import clip_by_norm
 from jaxrl_po.rlhf.checks import check_some_pair, check_tokens
 from jaxrl_po.rlhf.generation import next_token
 from jaxrl_po.rlhf.types import LanguageModel, Tokens

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrl_po.algorithms import minibatch
-from jaxrl_po.algorithms.minibatch import descend, random_orders, to_vector
+from jaxrl_po.algorithms.minibatch import descend, random_orders
+from jaxrl_po.fast import optimizer as fast_optimizer
+from jaxrl_po.fast.optimizer import to_vector
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 512, 1000])
@@ -38,7 +39,7 @@ def test_samples_are_equally_likely_in_all_places():
     ],
 )
 def test_a_step_keeps_the_dtype_of_each_parameter(dtypes, flat, limit, sizes, monkeypatch):
-    monkeypatch.setattr(minibatch, "VECTOR_SIZE", limit)
+    monkeypatch.setattr(fast_optimizer, "VECTOR_SIZE", limit)
     params = {str(n): jnp.ones(n, dtype) for n, dtype in zip((2, 3), dtypes, strict=True)}
     vector, _ = to_vector(params, flat)
     assert [leaf.size for leaf in jax.tree.leaves(vector)] == sizes

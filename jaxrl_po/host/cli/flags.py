@@ -178,7 +178,7 @@ def add_fields(parser: Parser, config_class: type[Config], *, texts: bool) -> No
         elif texts:
             form = {"metavar": "VALUES"}
         limits = f"{allowed}; " if isinstance(allowed, Range) and allowed != ANY else ""
-        text = f"{comments[name]} ({limits}default: {_text(getattr(default, name))})"
+        text = f"{comments.get(name, name)} ({limits}default: {_text(getattr(default, name))})"
         parser.add_flag(name, text, str if texts or name == "env_params" else hints[name], **form)
 
 

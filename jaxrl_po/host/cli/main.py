@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from jaxrl_po.algorithms import ALGORITHMS
+from jaxrl_po.algorithms import ALGORITHMS, config_class
 from jaxrl_po.config import Config
 from jaxrl_po.host.cli.compilations import keep_compilations
 from jaxrl_po.host.cli.flags import (
@@ -75,7 +75,9 @@ def train(
     """
     config = base.replace(**fields)
     make_parts(config, None, None)  # before anything is named after its environment
-    path = directory or new_directory(f"{config.env_id}_{config.algorithm}_seed{seed}")
+    path = directory or new_directory(
+        f"{config.env_id}_{config.algorithm.rpartition(':')[2]}_seed{seed}"
+    )
     result = run(
         config,
         seed=seed,
@@ -178,7 +180,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command that the arguments name; an error ends with one line, see above."""
     speak_plainly()
     try:
-        parsed = make_parser().parse(sys.argv[1:] if arguments is None else arguments)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        own = [name for name in arguments[1:2] if ":" in name]
+        parsed = make_parser(own).parse(arguments)
         keep_compilations()
         _run_command(parsed)
     except Interrupted as interruption:
@@ -194,8 +198,12 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(f"error: {str(error) or type(error).__name__}", FAILED)
 
 
-def make_parser() -> Parser:
-    """All commands; `train` and `sweep` have one for each algorithm, with its config's fields."""
+def make_parser(own: Sequence[str] = ()) -> Parser:
+    """All commands; `train` and `sweep` have one for each algorithm, with its config's fields.
+
+    Args:
+        own: further algorithms, as "module:Class".
+    """
     parser = Parser(prog="python -m jaxrl_po", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"jaxrl_po {__version__}")
     parser.add_argument("--list-tuned", action=ListTuned)
@@ -204,9 +212,10 @@ def make_parser() -> Parser:
         methods_parser = commands(name, command)
         methods_parser.add_argument("--list-tuned", action=ListTuned)
         methods = methods_parser.add_commands()
-        for algorithm, (config_class, _) in ALGORITHMS.items():
-            method = methods(algorithm, config_class)
-            method.fill = functools.partial(_add_training_flags, method, command, config_class)
+        for algorithm in (*ALGORITHMS, *own):
+            cls = config_class(algorithm)
+            method = methods(algorithm, cls)
+            method.fill = functools.partial(_add_training_flags, method, command, cls)
     for name, command in COMMANDS.items():
         command_parser = commands(name, command)
         command_parser.set_defaults(command=command)

@@ -106,7 +106,9 @@ that was stopped continues there
         **{n: v for n, v in fixed.items() if not n.startswith(ENV_PARAMS)},
     )
     make_parts(config, None, None)  # before anything is named after its environment
-    path = directory or new_directory(f"sweep_{config.env_id}_{config.algorithm}")
+    path = directory or new_directory(
+        f"sweep_{config.env_id}_{config.algorithm.rpartition(':')[2]}"
+    )
     result = sweep(
         config,
         {name: v for name, v in values.items() if name not in fixed},

@@ -137,7 +137,7 @@ def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
             raise ValueError(f"space: its points differ in their fields: {points[0]} and {point}")
         setting = {}
         for name, value in point.items():
-            _check_name(name)
+            _check_name(config, name)
             setting[name] = _checked_list(name, [value])[0]
         configure(config, setting)
         if setting in checked:
@@ -148,7 +148,7 @@ def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
 
 def _checked_values(config: Config, name: str, values: Any, sampling: str) -> list[Any] | Interval:
     """A field's values as a list, or as a range to sample from."""
-    _check_name(name)
+    _check_name(config, name)
     if isinstance(values, Interval):
         return _checked_interval(config, name, values, sampling)
     if isinstance(values, np.ndarray | jax.Array) and values.ndim:
@@ -163,10 +163,9 @@ def _checked_values(config: Config, name: str, values: Any, sampling: str) -> li
     return _checked_list(name, values)
 
 
-def _check_name(name: str) -> None:
-    known = {"algorithm"} | {
-        field for cls, _ in ALGORITHMS.values() for field in cls.__dataclass_fields__
-    }
+def _check_name(config: Config, name: str) -> None:
+    classes = [type(config), *(cls for cls, _ in ALGORITHMS.values())]
+    known = {"algorithm"} | {field for cls in classes for field in cls.__dataclass_fields__}
     known |= {f"{ENV_PARAMS}NAME"}
     known -= {"env_params"}
     if name not in known and not str(name).startswith(ENV_PARAMS):
