@@ -44,8 +44,10 @@ from jaxrl_po import (
 from jaxrl_po.algorithms import ALGORITHMS, make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.execution import compile_members
+from jaxrl_po.loop.learn import make_batch
+from jaxrl_po.loop.normalizer import observe
+from jaxrl_po.loop.parts import make_parts
 from jaxrl_po.loop.rollout import rollout
-from jaxrl_po.loop.train import make_batch, make_parts, observe
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

@@ -16,6 +16,7 @@ from jaxrl_po.algorithms import (
     config_from_dict,
 )
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
+from jaxrl_po.loop.learn import make_learn
 from jaxrl_po.loop.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
 from jaxrl_po.version import __version__
@@ -56,6 +57,7 @@ __all__ = [
     "evaluate",
     "load_policy",
     "load_state",
+    "make_learn",
     "make_step",
     "make_train",
     "resume",

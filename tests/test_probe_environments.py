@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl_po import config_from_dict, make_train
-from jaxrl_po.loop.train import make_parts
+from jaxrl_po.loop.parts import make_parts
 from tests import probes
 
 SETTINGS = {

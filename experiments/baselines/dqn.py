@@ -20,9 +20,10 @@ from jaxrl_po import Evaluation, TrainResult, TrainState, VPGConfig
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.envs import Discrete, Environment, make_environment
 from jaxrl_po.fast.optimizer import adam
+from jaxrl_po.loop.collect import episode_means
 from jaxrl_po.loop.evaluate import evaluate as play
+from jaxrl_po.loop.normalizer import Normalizer
 from jaxrl_po.loop.rollout import init_rollout, rollout
-from jaxrl_po.loop.train import Normalizer, episode_means
 from jaxrl_po.networks.actor_critic import Torso
 from jaxrl_po.types import Array, Network, PyTree, Transition
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxrl_po.config import Config, check_count
 from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.loop.train import as_config, check_state, make_parts, observe
+from jaxrl_po.loop.normalizer import observe
+from jaxrl_po.loop.parts import as_config, check_state, make_parts
 from jaxrl_po.types import Array, Network, TrainState
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from jaxrl_po import PPOConfig, VPGConfig, config_from_dict, evaluate, make_step, make_train
+from jaxrl_po.loop.learn import make_batch
+from jaxrl_po.loop.normalizer import observe
+from jaxrl_po.loop.parts import make_parts
 from jaxrl_po.loop.rollout import init_rollout, rollout
-from jaxrl_po.loop.train import make_batch, make_parts, observe
 from tests import probes
 from tests.reference import advantages as reference
 

@@ -39,7 +39,7 @@ from jaxrl_po.host.runs.run import resume, run
 from jaxrl_po.host.runs.terminal import speak_plainly
 from jaxrl_po.host.sweeps.table import Table
 from jaxrl_po.host.tuned import tuned, tuned_table
-from jaxrl_po.loop.train import make_parts
+from jaxrl_po.loop.parts import make_parts
 from jaxrl_po.version import __version__
 
 FAILED, BAD_INPUT = 1, 2

@@ -13,7 +13,7 @@ from jaxrl_po.host.cli.flags import integer
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.host.sweeps.ranges import ENV_PARAMS, Interval, linear, log
 from jaxrl_po.host.sweeps.sweep import sweep
-from jaxrl_po.loop.train import make_parts
+from jaxrl_po.loop.parts import make_parts
 
 RANGE = re.compile(r"(?P<kind>log|linear):(?P<low>[^.:]\S*?)\.\.(?P<high>[^:]+)(:(?P<num>\d+))?")
 BOOLEANS = {"true": True, "false": False}

@@ -22,7 +22,7 @@ from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.strict_json import from_json, to_json
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.numpy_policy import Policy
-from jaxrl_po.loop.train import as_config, make_parts
+from jaxrl_po.loop.parts import as_config, make_parts
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
 from jaxrl_po.types import Array, Network, PyTree, TrainState

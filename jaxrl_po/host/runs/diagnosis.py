@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.loop.divergence import all_finite
-from jaxrl_po.loop.train import make_parts, make_step
+from jaxrl_po.loop.parts import make_parts
+from jaxrl_po.loop.train import make_step
 from jaxrl_po.types import Array, Network, PyTree, TrainState
 
 

@@ -25,7 +25,7 @@ from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
-from jaxrl_po.loop.train import as_config, make_parts
+from jaxrl_po.loop.parts import as_config, make_parts
 from jaxrl_po.types import Network, TrainState
 
 NUM_SEGMENTS = 20  # visits of the host during a run, unless the caller wants others

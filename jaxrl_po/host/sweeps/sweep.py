@@ -23,7 +23,7 @@ from jaxrl_po.host.sweeps.halving import Rung, halving_rungs, single_rung
 from jaxrl_po.host.sweeps.launch import Launch
 from jaxrl_po.host.sweeps.ranges import Space, configure, settings_of
 from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
-from jaxrl_po.loop.train import as_config
+from jaxrl_po.loop.parts import as_config
 from jaxrl_po.types import Network
 
 PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {

@@ -19,7 +19,8 @@ from jaxrl_po import load_policy, make_step, save_policy
 from jaxrl_po.envs import Discrete
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.export import export_policy
-from jaxrl_po.loop.train import make_parts, observe
+from jaxrl_po.loop.normalizer import observe
+from jaxrl_po.loop.parts import make_parts
 from jaxrl_po.networks import make_network
 from tests.host.small import config, random_walk
 

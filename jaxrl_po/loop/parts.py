@@ -1,0 +1,87 @@
+"""What a loop is made of: config, environment and network, checked to fit each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.algorithms import check_config_class, config_from_dict
+from jaxrl_po.config import Config
+from jaxrl_po.envs import Box, Environment, check_environment, make_environment
+from jaxrl_po.loop.normalizer import init_normalizer, observe
+from jaxrl_po.networks import check_network, make_network
+from jaxrl_po.networks.check import described
+from jaxrl_po.types import Array, Network, TrainState
+
+
+def as_config(config: Config | Mapping[str, Any]) -> Config:
+    """The config itself, or the one that a dict describes."""
+    if not isinstance(config, Config | Mapping):
+        raise ValueError(
+            'config must be a config such as PPOConfig(...), or a dict with "algorithm" and any '
+            f"of its fields, not {described(config)}"
+        )
+    if isinstance(config, Mapping):
+        return config_from_dict(config)
+    check_config_class(type(config))
+    return config
+
+
+def make_parts(
+    config: Config, env: Any = None, network: Network | None = None
+) -> tuple[Environment, Network]:
+    """Environment and network of a config, or those given in their place, checked to fit."""
+    for name, leaf in _named_leaves(config):
+        if jnp.ndim(leaf):
+            raise ValueError(
+                f"{name} has shape {list(jnp.shape(leaf))}: a run takes one value; "
+                "to run several, vmap over the config"
+            )
+    if isinstance(env, Environment):
+        if config.env_params:
+            raise ValueError("env_params: an `Environment` object brings parameters of its own")
+        check_environment(env)
+        environment = env
+    else:
+        environment = make_environment(config.env_id if env is None else env, config.env_params)
+    if not isinstance(environment.action_space, Box):
+        if config.squash_actions:
+            raise ValueError("squash_actions=True needs continuous actions; these are discrete")
+        if not isinstance(config.log_std_init, jax.core.Tracer) and config.log_std_init != 0:
+            raise ValueError(
+                f"log_std_init={config.log_std_init} needs continuous actions; these are discrete"
+            )
+    if network is None:
+        network = make_network(config, environment.observation_shape, environment.action_space)
+    else:
+        check_network(network, environment, _observation(config, environment))
+    return environment, network
+
+
+def check_state(state: Any) -> None:
+    """Raise unless this is the state of one run."""
+    if not isinstance(state, TrainState):
+        raise ValueError(
+            f"state must be a TrainState, such as the `state` of a result, not {described(state)}"
+        )
+    if jnp.ndim(state.iteration):
+        raise ValueError(
+            f"state holds several runs, {list(jnp.shape(state.iteration))}: vmap over it and its "
+            "keys, as in jax.vmap(lambda state, key: evaluate(config, state, key))(states, keys)"
+        )
+
+
+def _observation(config: Config, environment: Environment) -> Any:
+    """Shape and dtype of one observation as a network sees it."""
+
+    def first(key: Array) -> Array:
+        observation, _ = environment.reset(key, environment.params)
+        return observe(init_normalizer(config, environment), observation)
+
+    return jax.eval_shape(first, jax.random.key(0))
+
+
+def _named_leaves(config: Config) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(config)
+    return [(jax.tree_util.keystr(path).lstrip("."), leaf) for path, leaf in leaves]
