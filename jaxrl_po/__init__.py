@@ -23,6 +23,7 @@ from jaxrl_po.version import __version__
 
 if TYPE_CHECKING:
     from jaxrl_po.host.policies.policy import load_policy, save_policy
+    from jaxrl_po.host.runs.callbacks import stop_at_return
     from jaxrl_po.host.runs.result import RunResult
     from jaxrl_po.host.runs.run import load_state, resume, run
     from jaxrl_po.host.sweeps.results import SweepResult
@@ -37,6 +38,7 @@ HOST = {
     "resume": "runs.run",
     "run": "runs.run",
     "save_policy": "policies.policy",
+    "stop_at_return": "runs.callbacks",
     "sweep": "sweeps.sweep",
     "tuned": "tuned",
 }
@@ -63,6 +65,7 @@ __all__ = [
     "resume",
     "run",
     "save_policy",
+    "stop_at_return",
     "sweep",
     "tuned",
 ]

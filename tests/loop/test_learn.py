@@ -36,7 +36,7 @@ def test_a_step_is_collecting_and_learning(halves, jit):
 
 def test_learning_alone_is_a_program_that_leaves_the_environments(halves, jit):
     state, _, collector, learn = halves
-    rollout, transitions, _ = jit(collector.collect)(state, jax.random.key(1))
+    _, transitions, _ = jit(collector.collect)(state, jax.random.key(1))
     compiled = jit(learn)
     learned, metrics = compiled(state, transitions)
     assert same(learned.rollout, state.rollout)

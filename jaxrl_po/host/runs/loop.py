@@ -9,17 +9,21 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jaxrl_po.host.machine.execution import join_blocks
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
 from jaxrl_po.host.policies.policy import describe_policy
 from jaxrl_po.host.runs import checkpoint, events, logs
+from jaxrl_po.host.runs.callbacks import Callback, Moment
 from jaxrl_po.host.runs.checkpoint import Checkpoint
 from jaxrl_po.host.runs.directory import Description
 from jaxrl_po.host.runs.logging import Logger, Start, Visit
 from jaxrl_po.host.runs.plots import plot_run
 from jaxrl_po.host.runs.records import Records
 from jaxrl_po.host.runs.result import RunResult, summary
+from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.host.runs.terminal import Parts, progress_bar
 from jaxrl_po.host.runs.training import Training
+from jaxrl_po.host.runs.watch import Seen
 from jaxrl_po.types import Network
 
 
@@ -31,6 +35,7 @@ class Session(NamedTuple):
     network: Network | None
     until: int | None
     loggers: Sequence[Logger]
+    callbacks: Sequence[Callback]
     console: Console
 
     def warn(self, text: str) -> None:
@@ -79,8 +84,9 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
         news = [] if resumption is None else resumed(session, training, records, resumption)
         notice = "" if session.console.quiet else "finishing the segment"
         requests = stack.enter_context(stop_requests(directory is not None, notice))
-        while training.done < last and not requests and training.is_alive:
-            visit(session, training, records, outputs, last, news, bar.parts)
+        ended = False
+        while training.done < last and not (ended or requests) and training.is_alive:
+            ended = visit(session, training, records, outputs, last, news, bar.parts)
             news = []
         if records:
             with training.clock("host"):
@@ -106,8 +112,8 @@ def visit(
     last: int,
     news: list[dict[str, Any]],
     parts: Parts,
-) -> None:
-    """A segment, and what the host does after it: evaluate, log, save."""
+) -> bool:
+    """A segment, and what the host does after it: evaluate, log, save; whether to end there."""
     config, settings, *_ = session.description
     first, length = training.done, settings.segment_length
     seen = training.advance(min(length - first % length, last - first), parts)
@@ -119,9 +125,13 @@ def visit(
     news = [*news, *seen.events]
     done = training.done
     scheduled = done % (length * settings.evaluate_every) == 0 or done == config.num_iterations
+    ended = ask(session, training, seen, training.evaluate() if scheduled else None)
+    scheduled |= ended
     if scheduled:
         assessment = training.evaluate()
         news += events.evaluation(training.seeds, done, assessment)
+    if ended:
+        news.append({"event": "ended", "iteration": done, "by": "callback"})
     with training.clock("host"):
         if records:
             records.wait()  # for the previous visit's files, and their errors
@@ -141,6 +151,28 @@ def visit(
             output.write(told)
         if records:
             records.checkpoint(done, training.blocks)
+    return ended
+
+
+def ask(session: Session, training: Training, seen: Seen, evaluation: Assessment | None) -> bool:
+    """Show all callbacks where the run stands; whether one of them ends it."""
+    if not session.callbacks:
+        return False
+    moment = Moment(
+        session.description.config,
+        training.seeds,
+        training.done,
+        join_blocks(training.blocks),
+        seen.metrics,
+        evaluation,
+    )
+    answers = [callback(moment) for callback in session.callbacks]
+    for answer in answers:
+        if not isinstance(answer, bool | np.bool_ | None):
+            raise ValueError(
+                f"callbacks: one must return True to end the run, False or None; not {answer!r}"
+            )
+    return any(answers)
 
 
 def open_records(session: Session, directory: Path, restored: Checkpoint | None) -> Records:

@@ -10,6 +10,7 @@ from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.runs import checkpoint, logs
+from jaxrl_po.host.runs.callbacks import Callback
 from jaxrl_po.host.runs.directory import (
     Description,
     RunSettings,
@@ -46,6 +47,7 @@ def run(
     keep_checkpoints: int = 3,
     until: int | None = None,
     loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> RunResult:
     """Train `num_seeds` agents with seeds `seed`, `seed + 1`, …, show progress, and evaluate them.
@@ -70,6 +72,8 @@ def run(
         keep_checkpoints: the newest ones kept, beside that of the best greedy evaluation.
         until: pause once so many iterations are done; `resume` goes on.
         loggers: further ones, see `jaxrl_po.host.runs.logging`; they are closed at the end.
+        callbacks: functions of a `jaxrl_po.host.runs.callbacks.Moment`, called between segments;
+            one that returns True ends the run there, evaluated and saved (`stop_at_return`).
         quiet: print nothing.
 
     Raises:
@@ -94,7 +98,7 @@ def run(
     )
     until = until if until is None else integer("until", until)
     console = make_console(quiet)
-    session = Session(describe(config, settings), env, network, until, loggers, console)
+    session = Session(describe(config, settings), env, network, until, loggers, callbacks, console)
     if directory is None:
         return train(session, None, None)
     path = Path(directory)
@@ -114,6 +118,7 @@ def resume(
     network: Network | None = None,
     until: int | None = None,
     loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> RunResult:
     """Go on with the run in a directory from its newest intact checkpoint, to the bit.
@@ -126,6 +131,7 @@ def resume(
         network: again, if `run` was given one.
         until: as for `run`.
         loggers: as for `run`.
+        callbacks: as for `run`.
         quiet: as for `run`.
 
     Raises:
@@ -148,7 +154,7 @@ def resume(
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
-    session = Session(description, env, network, until, loggers, console)
+    session = Session(description, env, network, until, loggers, callbacks, console)
     with lock(path):
         resumption = find_checkpoint(session, path)
         if config != saved:
