@@ -14,6 +14,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 SPAN = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w.]+/[\w./]*|[\w.]+\.(?:py|sh|md|toml)")
 TEST = re.compile(r"test_\w+")
+NAME = re.compile(r"[A-Za-z_]\w*")
 CODE = {
     "a/__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import p.d",
     "a/deep.py": "import math\nfrom p.b import helper",
@@ -56,16 +57,22 @@ def test_what_is_not_there_is_found():
     assert missing(PAGE, f"{gone} {there}") == ["../gone.py", "loop/gone.py", "gone/", "test_gone"]
 
 
-def test_each_change_names_a_file_and_a_test_of_that_file():
+def code_of(path):
+    """The text of a file, or of all files in a folder."""
+    return "".join(p.read_text() for p in (path.glob("*.py") if path.is_dir() else [path]))
+
+
+def test_each_change_names_a_file_with_its_names_and_a_test_of_that_file():
     _, table = PAGE.read_text().split("| change | file | test that holds it |\n|---|---|---|\n")
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
     assert len(rows) >= 12
     for change, file, test in rows:
-        paths = [PAGE.parent / link for link in LINK.findall(test)]
-        named = {span for span in SPAN.findall(test) if TEST.fullmatch(span)}
-        assert LINK.search(file), change
-        assert paths, change
-        assert named <= defined_in(paths), change
+        places, tests = ([PAGE.parent / link for link in LINK.findall(x)] for x in (file, test))
+        names, held = (set(filter(NAME.fullmatch, SPAN.findall(x))) for x in (file, test))
+        assert places, change
+        assert tests, change
+        assert names <= set(NAME.findall("".join(map(code_of, places)))), change
+        assert held <= defined_in(tests), change
 
 
 def test_the_picture_is_that_of_the_code():
