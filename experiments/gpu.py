@@ -32,8 +32,8 @@ from benchmark import GPU_ROWS, PPO, TRPO, Setting
 from gpu_report import write_report
 from scores import machine
 
-from jaxrl_po import PPOConfig, config_from_dict, make_train, packing
-from jaxrl_po.fast import optimizer
+from jaxrl_po import PPOConfig, config_from_dict, make_train
+from jaxrl_po.fast import optimizer, packing
 from jaxrl_po.rlhf import (
     RLHFConfig,
     Tokens,

@@ -21,7 +21,7 @@ from jaxrl_po.loop.train import make_step, make_train
 from jaxrl_po.types import TrainResult, TrainState
 from jaxrl_po.version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for others
     from jaxrl_po.host.policies.policy import load_policy, save_policy
     from jaxrl_po.host.runs.callbacks import stop_at_return
     from jaxrl_po.host.runs.result import RunResult
@@ -71,11 +71,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What lives on the host, from the module that it is in."""
-    if name not in HOST:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"jaxrl_po.host.{HOST[name]}"), name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """What lives on the host, from the module that it is in."""
+        if name not in HOST:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"jaxrl_po.host.{HOST[name]}"), name)
 
 
 def __dir__() -> list[str]:

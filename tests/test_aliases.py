@@ -9,7 +9,7 @@ from jaxrl_po import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConf
 from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.aliases import DIFFERENCES, THEIRS, alias
 from jaxrl_po.config import suggestion
-from jaxrl_po.host.cli.main import main as cli
+from jaxrl_po.host.cli import main as cli
 
 FIELDS = {
     name: {field.name for field in dataclasses.fields(config_class)}

@@ -1,13 +1,13 @@
 """The layout by file: imports go downwards only, never in a circle; the core knows no host."""
 
 import ast
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parent.parent / "jaxrl_po"
+from docs.draw_imports import PACKAGE, PAGE, ROOM, imports, modules_of, room_of
+
 # From the bottom up. A file may import from its own room and from those below; rooms of a row are
 # strangers.
 ROOMS = [
@@ -41,46 +41,18 @@ HOST_MODULES = {
     *("multiprocessing", "os", "pathlib", "pickle", "random", "shutil", "subprocess", "sys"),
     *("tempfile", "threading", "time", "matplotlib", "orbax", "rich"),
 }
-MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if "__pycache__" not in path.parts
-}
+MODULES = modules_of(PACKAGE)
 EACH_MODULE = pytest.mark.parametrize("module", MODULES)
 
 
 def room(module):
     """The room that a module is in: its folder, or itself; folders of host/ and rlhf/ apart."""
-    parts = module.split(".")[1:] or ["__init__"]
-    for depth in (2, 1):
-        if "/".join(parts[:depth]) in RANK:
-            return "/".join(parts[:depth])
-    raise AssertionError(f"{module} is in no room")
-
-
-def imports(module):
-    """Full names of what a file imports, anywhere in it but for type checkers alone."""
-    tree = ast.parse(MODULES[module].read_text())
-    for_checkers = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in for_checkers:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: imports are absolute"
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if name in MODULES else node.module
+    return room_of(module, RANK)
 
 
 def internal_imports(module):
-    return {name for name in imports(module) if name.split(".")[0] == "jaxrl_po"}
+    names = imports(MODULES[module], MODULES)
+    return {name for name in names if name.split(".")[0] == "jaxrl_po"}
 
 
 @EACH_MODULE
@@ -109,7 +81,7 @@ def test_no_circle_of_files():
 
 @EACH_MODULE
 def test_the_core_knows_no_host(module):
-    outside = {name.split(".")[0] for name in imports(module)}
+    outside = {name.split(".")[0] for name in imports(MODULES[module], MODULES)}
     assert room(module).startswith(("host", "__")) or not outside & HOST_MODULES
 
 
@@ -130,3 +102,11 @@ def test_a_file_says_what_it_does_in_its_first_line(module):
     docstring = ast.get_docstring(ast.parse(MODULES[module].read_text()))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+def test_the_page_shows_these_rooms_from_the_top_down():
+    rooms = [name for name, _ in ROOM.findall(PAGE.read_text())]
+    ranks = [RANK[name] for name in rooms]
+    assert ranks == sorted(ranks, reverse=True)
+    assert sorted(rooms) == sorted(set(RANK) - {"host"})  # a folder of rooms: it imports nothing
+    assert internal_imports("jaxrl_po.host") == set()

@@ -49,7 +49,7 @@ def pack(tree: PyTree, num_axes: int) -> Packed:
     shapes = [np.shape(leaf)[num_axes:] for leaf in leaves]
     groups: dict[Any, list[int]] = {}
     for index, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True)):
-        small = np.prod(shape, dtype=int) <= MAX_ROW and not jax.dtypes.issubdtype(
+        small = np.prod(shape, dtype=int) <= MAX_ROW and not jnp.issubdtype(
             leaf.dtype, jax.dtypes.extended
         )
         groups.setdefault(leaf.dtype if small else index, []).append(index)

@@ -78,7 +78,7 @@ def _count(key: Array, size: int) -> tuple[Array, Array]:
 def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     high, low = _count(key, math.prod(shape))
     if bit_width == 64:
-        bits = (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)
+        bits: Array = (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)
     else:
         bits = (high ^ low).astype(f"uint{bit_width}")
     return bits.reshape(shape)

@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl_po.fast.dense import forward_derivatives
-from jaxrl_po.types import Array, PyTree
+from jaxrl_po.types import Array, Distribution, PyTree
 
 # CG rests once the squared residual has fallen by this factor: float32 has no more to give.
 TOLERANCE = 1e-10
 
 
-def mean_kl(old: Any, new: Any, mask: Array | None = None) -> Array:
+def mean_kl(old: Distribution, new: Distribution, mask: Array | None = None) -> Array:
     """E[KL(π_old(·|s) ‖ π(·|s))] over a batch of states, or those a mask leaves, in nats."""
     return old.kl(new).mean(where=mask)
 
 
 def fisher_vector_product(
-    policy_fn: Callable[[PyTree], Any],
+    policy_fn: Callable[[PyTree], Distribution],
     params: PyTree,
     damping: float | Array = 0.0,
     mask: Array | None = None,
@@ -116,7 +116,7 @@ class NaturalGradient(NamedTuple):
 
 
 def natural_gradient(
-    policy_fn: Callable[[PyTree], Any],
+    policy_fn: Callable[[PyTree], Distribution],
     params: PyTree,
     gradient: PyTree,
     *,
@@ -188,11 +188,11 @@ def backtracking_line_search(
         moved = optax.tree.add_scale(params, fraction, full_step)
         return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, params), fraction
 
-    def searching(carry: Any) -> Array:
+    def searching(carry: tuple[Array, Array, Array]) -> Array:
         j, accepted, _ = carry
         return ~accepted & (j <= max_backtracks)
 
-    def attempt(carry: Any) -> Any:
+    def attempt(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         j, _, _ = carry
         surrogate, kl = objective(candidate(j)[0])
         gain = surrogate - baseline

@@ -8,10 +8,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxrl_po.config import Config
+from jaxrl_po.config import ENV_PARAMS, Config
 from jaxrl_po.host.cli.flags import integer
 from jaxrl_po.host.machine.files import new_directory
-from jaxrl_po.host.sweeps.ranges import ENV_PARAMS, Interval, linear, log
+from jaxrl_po.host.sweeps.ranges import Interval, linear, log
 from jaxrl_po.host.sweeps.sweep import sweep
 from jaxrl_po.loop.parts import make_parts
 

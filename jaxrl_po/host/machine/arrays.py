@@ -31,7 +31,7 @@ def from_host(template: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
         raise ValueError(f"{name} {what} the saved state")
     leaves = []
     for name, (_, leaf) in zip(names, named, strict=True):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         expected = jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
         array = arrays[name]
         if (array.shape, array.dtype) != (expected.shape, expected.dtype):
@@ -59,6 +59,6 @@ def _generator(key: Any) -> Any:
 
 
 def _key_data(leaf: Any) -> np.ndarray:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)

@@ -119,7 +119,7 @@ def _globals(function: types.FunctionType) -> dict[str, Any]:
 
 
 def _array_parts(value: Any, each: Any) -> Any:
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
     if array.dtype.hasobject:

@@ -189,7 +189,7 @@ def wandb_logger(project: str, config: dict[str, Any], directory: str | os.PathL
 
 def _wandb_id(path: Path, start: Start, seed: int) -> str:
     """The id of a seed's run at W&B: the one in the file where the run is resumed, or a new one."""
-    ids = {}
+    ids: dict[str, str] = {}
     if path.is_file() and (start.iteration or seed != start.seeds[0]):
         try:
             ids = dict(json.loads(path.read_text()))

@@ -227,7 +227,7 @@ class Launch:
         count = min(job.plan.chunk_size, len(job.members))
         iterations = job.last - job.first
         for doubling in range(max(2, iterations.bit_length())):  # the first call warms up
-            timed = 2**doubling
+            timed = 1 << doubling
             started = time.perf_counter()
             job.plan.run(
                 count, job.load, lambda *_: None, np.int32(job.first), np.int32(job.first + timed)

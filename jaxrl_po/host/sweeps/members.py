@@ -196,7 +196,7 @@ def stack_leaves(*leaves: Any) -> np.ndarray:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _keys_as_data(tree: PyTree) -> PyTree:

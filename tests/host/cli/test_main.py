@@ -12,8 +12,8 @@ import pytest
 
 from jaxrl_po import __version__, tuned
 from jaxrl_po.algorithms import ALGORITHMS
-from jaxrl_po.host.cli.main import main as cli
-from jaxrl_po.host.cli.main import sweep as sweep_cli
+from jaxrl_po.host.cli import main as cli
+from jaxrl_po.host.cli import sweep as sweep_cli
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.host.machine.signals import Interrupted
 from jaxrl_po.host.tuned import SCORES

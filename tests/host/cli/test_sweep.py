@@ -2,8 +2,8 @@
 
 import pytest
 
-from jaxrl_po.host.cli.main import main as cli
-from jaxrl_po.host.cli.main import sweep as sweep_cli
+from jaxrl_po.host.cli import main as cli
+from jaxrl_po.host.cli import sweep as sweep_cli
 from tests.host.sweeps.test_results import NAN, made
 
 
