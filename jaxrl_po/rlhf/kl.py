@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from jaxrl_po.algorithms.ppo import KL_COEF_BOUNDS
 from jaxrl_po.types import Array
 
 MAX_ERROR = 0.2  # bound on the controller's relative error
 FACTOR_BOUNDS = 0.5, 2.0  # of one change of the price, whatever the horizon
-COEF_BOUNDS = 1e-6, 1e6  # that no change takes the price beyond
 
 # From d = log π(a) - log π_ref(a) of a sampled token. k1 is what goes into the reward: its
 # score-function gradient is that of the KL. k2 is what may be differentiated in a loss. k3 is the
@@ -34,7 +34,8 @@ def adapt_kl_coef_per_sequence(
         β' = β (1 + e · sequences / horizon)
 
     The factor is held within `FACTOR_BOUNDS`, or a horizon shorter than a fifth of the batch would
-    make the price negative. A KL that is not a number leaves β as it is.
+    make the price negative; no change takes the price beyond `KL_COEF_BOUNDS`. A KL that is not a
+    number leaves β as it is.
 
     Args:
         kl_coef: β.
@@ -46,5 +47,5 @@ def adapt_kl_coef_per_sequence(
     error = kl_per_sequence / target_kl_per_sequence - 1.0
     error = jnp.where(jnp.isnan(error), 0.0, jnp.clip(error, -MAX_ERROR, MAX_ERROR))
     factor = jnp.clip(1.0 + error * num_sequences / kl_horizon_sequences, *FACTOR_BOUNDS)
-    low, high = COEF_BOUNDS
+    low, high = KL_COEF_BOUNDS
     return jnp.clip(kl_coef * factor, jnp.minimum(kl_coef, low), jnp.maximum(kl_coef, high))

@@ -9,9 +9,19 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl_po.algorithms.minibatch import random_orders
-from jaxrl_po.config import COUNT, FRACTION, NON_NEGATIVE, Range, Settings, pytree, setting
+from jaxrl_po.config import (
+    COUNT,
+    FRACTION,
+    NON_NEGATIVE,
+    Range,
+    Settings,
+    check_count,
+    pytree,
+    setting,
+)
 from jaxrl_po.fast.optimizer import clip_by_norm
 from jaxrl_po.rlhf.checks import check_some_pair, check_tokens
+from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.generation import next_token
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
@@ -73,16 +83,14 @@ def sft_loss(
 def perplexity(model: LanguageModel, params: PyTree, tokens: Tokens, chunk: int = 100) -> Array:
     """exp of the mean negative log-probability [] of all tokens but the first of each row.
 
-    `chunk` rows at a time; it must divide their number.
+    `chunk` rows at a time.
     """
+    chunk = check_count("chunk", chunk)
     check_tokens("tokens", tokens, model)
     check_some_pair("tokens", tokens)
-    rows = tokens.ids.shape[0]
-    if chunk < 1 or rows % chunk:
-        raise ValueError(f"chunk={chunk} does not divide the number of rows, {rows}")
-    chunks = jax.tree.map(lambda x: jnp.reshape(x, (-1, chunk, x.shape[1])), tokens)
-    total = jax.lax.map(lambda some: next_token_log_prob(model, params, some).sum(), chunks).sum()
-    return jnp.exp(-total / predicted(tokens).sum())
+    rows = jax.tree.map(jnp.asarray, tokens)
+    log_prob = in_chunks(lambda some: next_token_log_prob(model, params, some), rows, chunk)
+    return jnp.exp(-log_prob.sum() / predicted(rows).sum())
 
 
 def make_sft(

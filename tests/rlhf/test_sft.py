@@ -49,7 +49,7 @@ def test_the_loss_is_the_mean_over_tokens_that_are_there(model, params, rows, lo
     ]
     np.testing.assert_allclose(log_prob[mask[:, 1:]], expected, rtol=1e-4)
     np.testing.assert_allclose(loss(params, rows), -np.mean(expected), rtol=1e-5)
-    found = perplexity(model, params, rows, chunk=16)
+    found = perplexity(model, params, rows, chunk=60)
     np.testing.assert_allclose(found, np.exp(-np.mean(expected)), rtol=1e-5)
 
 
@@ -95,8 +95,8 @@ def test_every_epoch_has_an_order_of_its_own():
 def test_too_few_rows_are_refused(model, rows):
     with pytest.raises(ValueError, match="batch_size=65 is more than there are rows: 64"):
         make_sft(SFTConfig(batch_size=65), model, rows)
-    with pytest.raises(ValueError, match="chunk=60 does not divide the number of rows, 64"):
-        perplexity(model, {}, rows, chunk=60)
+    with pytest.raises(ValueError, match="chunk=0 is out of range"):
+        perplexity(model, {}, rows, chunk=0)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 1.0])

@@ -28,6 +28,7 @@ from jaxrl_po.host.cli.flags import (
 from jaxrl_po.host.cli.sweep import sweep_command
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.host.machine.signals import Interrupted
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.policies.export import export_policy
 from jaxrl_po.host.policies.play import own_environment, play
 from jaxrl_po.host.policies.policy import load_policy
@@ -150,7 +151,7 @@ def play_command(
     spread = f" ± {returns.std():.2f}" if episodes > 1 else ""
     print(
         f"{name}: return {returns.mean():.2f}{spread}, length {lengths.mean():.1f}, "
-        f"over {episodes} episode{'s' * (episodes > 1)}"
+        f"over {counted(episodes, 'episode')}"
     )
     if gif:
         print(f"first episode: {gif}")

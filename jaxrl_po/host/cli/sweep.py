@@ -98,13 +98,7 @@ that was stopped continues there
     for name, text in fields.get("env_params", {}).items():
         values[ENV_PARAMS + name] = parse_values(ENV_PARAMS + name, text, float)
     fixed = {name: v[0] for name, v in values.items() if isinstance(v, list) and len(v) == 1}
-    env_params = {
-        n.removeprefix(ENV_PARAMS): v for n, v in fixed.items() if n.startswith(ENV_PARAMS)
-    }
-    config = base.replace(
-        env_params={**base.env_params, **env_params},
-        **{n: v for n, v in fixed.items() if not n.startswith(ENV_PARAMS)},
-    )
+    config = base.replace(**fixed)
     make_parts(config, None, None)  # before anything is named after its environment
     path = directory or new_directory(
         f"sweep_{config.env_id}_{config.algorithm.rpartition(':')[2]}"

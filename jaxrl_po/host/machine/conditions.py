@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from jaxrl_po.host.machine.identity import SWITCHES
+from jaxrl_po.host.machine.identity import numerics
 
 VERSIONS = ("jax", "jaxlib", "jaxrl-po")
 STATE_FLAGS = ("jax_enable_x64", "jax_default_prng_impl")  # they set the types of a state's arrays
@@ -21,9 +21,8 @@ def conditions() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         **versions,
-        "backend": jax.default_backend(),
+        **{name: str(value) for name, value in numerics().items()},
         "device": device.device_kind if device.platform != "cpu" else _cpu(),
-        **{name: str(getattr(jax.config, name)) for name in SWITCHES},
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
 

@@ -1,5 +1,6 @@
 """JSON that any reader takes: arrays become lists, infinities and NaN the strings of protobuf's."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -25,9 +26,15 @@ def from_json(text: str | bytes) -> Any:
         ValueError: when the text is not JSON.
     """
     try:
-        return _revived(json.loads(text))
+        return revived(json.loads(text))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's JSON; the order of names in mappings does not count."""
+    text = json.dumps(_plain(value), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -44,9 +51,10 @@ def _plain(value: Any) -> Any:
     raise ValueError(f"{value!r} cannot be kept as JSON")
 
 
-def _revived(value: Any) -> Any:
+def revived(value: Any) -> Any:
+    """What was read from JSON, with its infinities and NaN as numbers."""
     if isinstance(value, dict):
-        return {name: _revived(item) for name, item in value.items()}
+        return {name: revived(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_revived(item) for item in value]
+        return [revived(item) for item in value]
     return NON_FINITE.get(value, value) if isinstance(value, str) else value

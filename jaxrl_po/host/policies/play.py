@@ -14,6 +14,13 @@ from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_gymnax, picture
 from jaxrl_po.host.policies.numpy_policy import Policy
 
+# Renderers draw into memory alone, and open the screen and the sound and greet all the same.
+UNSEEN = {
+    "SDL_AUDIODRIVER": "dummy",
+    "SDL_VIDEODRIVER": "dummy",
+    "PYGAME_HIDE_SUPPORT_PROMPT": "1",
+}
+
 
 class Played(NamedTuple):
     """Episodes that were played."""
@@ -62,11 +69,11 @@ def play(
     if suite not in _SUITES or not name:
         raise ValueError(f"env={env!r}: it must be gymnasium:NAME or gymnax:NAME")
     num_episodes, seed = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    for variable, value in UNSEEN.items():
+        os.environ.setdefault(variable, value)
     if gif is not None:
         gif = os.fspath(gif)
         check_drawing(suite, name, gif)
-    for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):  # renderers draw into memory alone,
-        os.environ.setdefault(driver, "dummy")  # and open the screen and the sound all the same
     key = jax.random.key(seed) if sampled else None
     wishes = Wishes(num_episodes, seed, key, gif, integer("max_steps", max_steps))
     return _SUITES[suite](policy, name, wishes)

@@ -19,7 +19,7 @@ from jaxrl_po.envs import Box, Discrete, to_bounds
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.arrays import from_host, path_name, to_host
 from jaxrl_po.host.machine.files import write_whole
-from jaxrl_po.host.machine.strict_json import from_json, to_json
+from jaxrl_po.host.machine.strict_json import revived, to_json
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.numpy_policy import Policy
 from jaxrl_po.loop.parts import as_config, make_parts
@@ -218,7 +218,7 @@ def _make_act(
 ) -> Act:
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
-    config = config_from_dict(from_json(json.dumps(description["config"])))
+    config = config_from_dict(revived(description["config"]))
     space, dtype = _read_space(description["action"]), observation_dtype(description)
     if network is None:
         network = make_network(config, tuple(description["observation"]["shape"]), space)

@@ -1,6 +1,5 @@
 """The description of a run in its directory: what is being run, and what may change."""
 
-import hashlib
 import json
 import os
 import uuid
@@ -12,7 +11,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.machine import arguments
 from jaxrl_po.host.machine.conditions import conditions
 from jaxrl_po.host.machine.files import write_whole
-from jaxrl_po.host.machine.strict_json import from_json, to_json
+from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
 from jaxrl_po.host.runs import checkpoint
 
 FORMAT = 2  # 1 had no digest, and of the conditions only jax and backend
@@ -86,7 +85,7 @@ def write_description(directory: Path, description: Description) -> None:
         "run": description.settings._asdict(),
         "versions": description.conditions,
     }
-    text = to_json({**content, "sha256": _digest(content)}, indent=2)
+    text = to_json({**content, "sha256": digest(content)}, indent=2)
     write_whole(directory / "config.json", f"{text}\n".encode())
 
 
@@ -132,7 +131,7 @@ def _parse(data: bytes) -> Description:
             "upgrade jaxrl_po"
         )
     content = {name: value for name, value in description.items() if name != "sha256"}
-    if number > 1 and description["sha256"] != _digest(content):
+    if number > 1 and description["sha256"] != digest(content):
         raise ValueError(
             "it is not what was written: undo the edit (a larger budget is given to resume: "
             "--total-timesteps, or its config)"
@@ -162,8 +161,3 @@ def _is_run(path: Path) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(description, dict) and {"format", "config", "run"} <= description.keys()
-
-
-def _digest(content: dict[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

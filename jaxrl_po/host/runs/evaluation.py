@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_members
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs.directory import read_description
 from jaxrl_po.host.runs.result import over_seeds
-from jaxrl_po.host.runs.run import given_parts, load_state
+from jaxrl_po.host.runs.run import load_state
 from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
 from jaxrl_po.types import Array, Network, TrainState
@@ -29,14 +30,13 @@ class RunEvaluation(NamedTuple):
     def __str__(self) -> str:
         """Means and, over several seeds, standard deviations of their means."""
         num_seeds, num_episodes = np.shape(self.sampled.episode_return)
-        plural = "s" if num_seeds > 1 else ""
         return (
             f"{self.env_id} after iteration {max(self.iterations)}: "
             f"return {over_seeds(self.sampled.episode_return)} sampled, "
             f"{over_seeds(self.greedy.episode_return)} greedy; "
             f"length {over_seeds(self.sampled.episode_length)} sampled, "
             f"{over_seeds(self.greedy.episode_length)} greedy "
-            f"({num_seeds} seed{plural} x {num_episodes} episodes)"
+            f"({counted(num_seeds, 'seed')} x {counted(num_episodes, 'episode')})"
         )
 
 
@@ -70,12 +70,6 @@ def evaluate_run(
     num_episodes = integer("num_episodes", num_episodes)
     key = jax.random.key(integer("seed", seed, 0))
     _, settings, *_ = read_description(Path(directory))
-    given = given_parts(env, network)
-    if given != settings.given:
-        raise ValueError(
-            f"{directory} was run with {settings.given or 'neither env nor network'} given as "
-            f"objects; evaluate_run was given {given or 'none'}"
-        )
     if max_episode_steps is None:
         max_episode_steps = settings.max_episode_steps
     max_steps = integer("max_episode_steps", max_episode_steps)

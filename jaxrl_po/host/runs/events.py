@@ -49,7 +49,7 @@ def excess(seeds: list[int], iteration: int, excessive: np.ndarray) -> list[dict
 
 
 def divergence_text(event: dict[str, Any]) -> str:
-    """What is said of it where it ends the run."""
+    """What the terminal says of it, or the error where it ends the run."""
     causes = ", ".join(event["not_finite"])
     return f"seed {event['seed']} diverged in iteration {event['iteration']} ({causes})"
 

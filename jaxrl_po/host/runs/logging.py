@@ -15,6 +15,8 @@ from jaxrl_po.host.machine.files import AppendFile, write_whole
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.machine.strict_json import to_json
 
+JSON_OF = {"nan": "null", "inf": "1e999", "-inf": "-1e999"}  # from the table's cells
+
 
 class Start(NamedTuple):
     """What the host knows before the first segment of a session."""
@@ -72,8 +74,8 @@ def table_logger(jsonl: AppendFile, csv: AppendFile) -> Logger:
             csv.write(",".join(names) + "\n")
         csv.write("".join([csv_format % row for row in rows]))
         text = "".join([json_format % row for row in rows])
-        for value, replacement in (": nan", ": null"), (": inf", ": 1e999"), (": -inf", ": -1e999"):
-            text = text.replace(value, replacement)
+        for cell, value in JSON_OF.items():
+            text = text.replace(f": {cell}", f": {value}")
         jsonl.write(text)
 
     return Logger(write, lambda: None)

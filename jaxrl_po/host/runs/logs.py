@@ -8,10 +8,9 @@ from typing import Any
 
 from jaxrl_po.host.machine.files import read_prefix, write_whole
 from jaxrl_po.host.runs.directory import STREAMS
+from jaxrl_po.host.runs.logging import JSON_OF
 
 JSONL, CSV, EVENTS = STREAMS
-# NaN and infinity, in the table and in JSON.
-JSON_OF = {"nan": "null", "inf": "1e999", "-inf": "-1e999"}
 TABLE_OF = {value: name for name, value in JSON_OF.items()}
 
 

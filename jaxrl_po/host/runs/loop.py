@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jaxrl_po.host.machine.execution import join_blocks
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.policies.policy import describe_policy
 from jaxrl_po.host.runs import checkpoint, events, logs
 from jaxrl_po.host.runs.callbacks import Callback, Moment
@@ -56,17 +57,14 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
     total = config.num_iterations
     last = total if session.until is None else min(session.until, total)
     restored = resumption.checkpoint if resumption else None
-    with session.console.status("compiling") as status:
-        training = Training(config, settings, session.env, session.network, restored, status.update)
-    name = config.env_id if session.env is None else type(session.env).__name__
-    plural = f"{settings.num_seeds} seed{'s' * (settings.num_seeds > 1)}"
-    since = f" from {training.done} on" if training.done else ""
-    session.console.print(
-        f"{config.algorithm} on {name}: {plural} x {total} iterations{since}, "
-        f"compiled in {training.clock.seconds['compile']:.1f} s",
-        soft_wrap=True,
-    )
+    notice = "" if session.console.quiet else "finishing what is under way"
     with ExitStack() as stack:
+        requests = stack.enter_context(stop_requests(directory is not None, notice))
+        with session.console.status("compiling") as status:
+            training = Training(
+                config, settings, session.env, session.network, restored, status.update
+            )
+        announce(session, training)
         steps = config.num_envs * config.num_steps
         bar = progress_bar(session.console, training.done, total, steps * settings.num_seeds)
         outputs = [*session.loggers, bar.logger]
@@ -82,8 +80,6 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
         for output in outputs:
             output.open(Start(config.to_dict(), training.seeds, training.done, steps))
         news = [] if resumption is None else resumed(session, training, records, resumption)
-        notice = "" if session.console.quiet else "finishing the segment"
-        requests = stack.enter_context(stop_requests(directory is not None, notice))
         ended = False
         while training.done < last and not (ended or requests) and training.is_alive:
             ended = visit(session, training, records, outputs, last, news, bar.parts)
@@ -102,6 +98,19 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
         draw(session, directory)
     session.console.print(summary(result), style="bold", soft_wrap=True)
     return result
+
+
+def announce(session: Session, training: Training) -> None:
+    """Print what is trained, once it is compiled."""
+    config = session.description.config
+    name = config.env_id if session.env is None else type(session.env).__name__
+    since = f" from {training.done} on" if training.done else ""
+    session.console.print(
+        f"{config.algorithm} on {name}: {counted(len(training.seeds), 'seed')} x "
+        f"{config.num_iterations} iterations{since}, "
+        f"compiled in {training.clock.seconds['compile']:.1f} s",
+        soft_wrap=True,
+    )
 
 
 def visit(

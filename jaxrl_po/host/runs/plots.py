@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs.curves import latest_mean
 from jaxrl_po.host.runs.directory import CURVE
 
@@ -76,7 +77,7 @@ def plot_run(directory: Path) -> Path:
     axes.set(xlabel="environment steps", ylabel="episode return")
     name = directory.resolve().name.encode(errors="replace").decode()
     # A name is no formula, whatever dollars it has.
-    axes.set_title(f"{name}: {len(returns)} seed(s), mean ± sd", parse_math=False)
+    axes.set_title(f"{name}: {counted(len(returns), 'seed')}, mean ± sd", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     data = io.BytesIO()
     figure.savefig(data, dpi=110)

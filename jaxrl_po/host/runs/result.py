@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.loop.evaluate import Evaluation
 from jaxrl_po.types import Array, TrainState
 
@@ -29,7 +30,7 @@ def summary(result: RunResult) -> str:
     text = (
         f"final return {over_seeds(result.evaluation.episode_return)} sampled, "
         f"{over_seeds(result.greedy_evaluation.episode_return)} greedy "
-        f"({num_seeds} seed{'s' * (num_seeds > 1)} x {num_episodes} episodes)"
+        f"({counted(num_seeds, 'seed')} x {counted(num_episodes, 'episode')})"
     )
     if result.metrics and not np.nansum(result.metrics["num_episodes"]):
         text += "\nno episode finished in training"
@@ -59,8 +60,6 @@ def over_seeds(values: np.ndarray | Array) -> str:
     text = f"{known.mean():.1f}"
     if known.size > 1:
         text += f" ± {known.std():.1f}"
-    return (
-        text
-        if known.size == means.size
-        else f"{text} (of {known.size} finite one{'s' * (known.size > 1)})"
-    )
+    if known.size < means.size:
+        text += f" (of {counted(known.size, 'finite one')})"
+    return text

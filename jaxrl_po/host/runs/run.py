@@ -9,6 +9,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
 from jaxrl_po.host.machine.files import lock
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs import checkpoint, logs
 from jaxrl_po.host.runs.callbacks import Callback
 from jaxrl_po.host.runs.directory import (
@@ -145,12 +146,7 @@ def resume(
             f"{path} was run with other values of {', '.join(changed)}: a resumed run must keep "
             "its config (total_timesteps may grow where anneal_lr is False)"
         )
-    given = given_parts(env, network)
-    if given != settings.given:
-        raise ValueError(
-            f"{path} was run with {settings.given or 'neither env nor network'} given as objects; "
-            f"resume was given {given or 'none'}"
-        )
+    check_given(path, settings, env, network)
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
@@ -184,8 +180,8 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
             )
         if reached:
             session.warn(
-                f"the run was stopped before its first checkpoint: it begins again, and the "
-                f"{reached} iteration(s) in its logs are done anew"
+                "the run was stopped before its first checkpoint: it begins again, and does anew "
+                f"the {counted(reached, 'iteration')} in its logs"
             )
         return None
     if restored.notes.get("run", run_id) != run_id:
@@ -219,10 +215,12 @@ def load_state(
         network: again, if `run` was given one.
 
     Raises:
-        ValueError: when the directory holds no such state, or a damaged one.
+        ValueError: when the directory holds no such state, or a damaged one; or when env or network
+            is not given as it was to `run`.
     """
     folder = Path(directory) / "checkpoints"
     config, settings, began, _ = read_description(Path(directory))
+    check_given(Path(directory), settings, env, network)
     check_state_flags(Path(directory), began)
     saved, _ = checkpoint.load_newest(folder)
     if saved is None:
@@ -235,6 +233,20 @@ def load_state(
         saved = checkpoint.load(path)
     programs = make_programs(config, env, network, settings)
     return config, restore(programs, settings.num_seeds, saved)
+
+
+def check_given(directory: Path, settings: RunSettings, env: Any, network: Network | None) -> None:
+    """Refuse to go on without an object that a run was given, or with one that it was not.
+
+    Raises:
+        ValueError: naming what was given then and now.
+    """
+    given = given_parts(env, network)
+    if given != settings.given:
+        raise ValueError(
+            f"{directory} was run with {' and '.join(settings.given) or 'neither env nor network'} "
+            f"given as objects; given now: {' and '.join(given) or 'none'}"
+        )
 
 
 def given_parts(env: Any, network: Network | None) -> list[str]:

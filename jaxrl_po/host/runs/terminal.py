@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from jaxrl_po.host.runs.events import divergence_text
 from jaxrl_po.host.runs.logging import Logger, Visit
 from jaxrl_po.types import PyTree
 
@@ -112,11 +113,8 @@ def progress_bar(
             progress.update(task, result="no episode finished yet")
         for event in visit.events:
             if event["event"] == "diverged":
-                console.print(
-                    f"seed {event['seed']} diverged in iteration {event['iteration']} "
-                    f"({', '.join(event['not_finite'])}): frozen at its last finite state",
-                    style="red",
-                )
+                text = f"{divergence_text(event)}: frozen at its last finite state"
+                console.print(text, style="red")
 
     return Bar(Logger(write, progress.stop), parts)
 

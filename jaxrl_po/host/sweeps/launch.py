@@ -1,6 +1,5 @@
 """Launching a sweep: compile its groups, estimate, run what is not done."""
 
-import hashlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from rich.console import Console
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.execution import Plan, plan_members
 from jaxrl_po.host.machine.signals import Interrupted
-from jaxrl_po.host.machine.strict_json import to_json
+from jaxrl_po.host.machine.strict_json import digest
 from jaxrl_po.host.sweeps.groups import Group
 from jaxrl_po.host.sweeps.members import (
     Member,
@@ -147,9 +146,8 @@ class Launch:
 
     def _member_identity(self, setting: int, seed: int, rung: int) -> str:
         """What a member's file is bound to: the sweep, its setting, seed and rung."""
-        config = to_json(self._group(setting).configs[setting].to_dict())
-        parts = (self._identity, config, seed, rung)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        config = self._group(setting).configs[setting].to_dict()
+        return digest([self._identity, config, seed, rung])
 
     def _load(self, setting: int, seed: int, rung: int) -> Saved:
         identity = self._member_identity(setting, seed, rung)

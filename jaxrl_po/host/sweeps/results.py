@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrl_po.config import ANY, ENV_PARAMS, Config
 from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.sweeps.members import Outcome
 from jaxrl_po.host.sweeps.ranges import Setting
 from jaxrl_po.host.sweeps.statistics import iqm, spread
@@ -59,12 +60,12 @@ class SweepResult(NamedTuple):
             return f"nothing to compare: {', '.join(reasons)}"
         named = ", ".join(f"{name}={_short(value)}" for name, value in self.best.items())
         sound, seeds = row["num_sound"], row["num_seeds"]
-        over = f"{sound} seed(s)" if sound == seeds else f"{sound} of {seeds} seeds"
+        over = counted(seeds, "seed") if sound == seeds else f"{sound} of {seeds} seeds"
         interval = f" [{row['low']:.1f}, {row['high']:.1f}] (IQM and 95 % interval over {over})"
         text = (
             f"best: {named or 'the only setting'}: final return {row['final_return']:.1f}"
             + (interval if sound > 1 else f" ({over}: no interval)")
-            + (f"; {diverged} member(s) diverged" if diverged else "")
+            + (f"; {counted(diverged, 'member')} diverged" if diverged else "")
         )
         for name, end in self.edges.items():
             text += f"\nthe best {name} is the {end} of the sweep: a better one may lie beyond"

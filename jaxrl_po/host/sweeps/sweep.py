@@ -1,7 +1,6 @@
 """A sweep: every setting of a space times every seed, as few programs, to a table."""
 
 import contextlib
-import hashlib
 import pathlib
 import reprlib
 import tempfile
@@ -15,7 +14,8 @@ from jaxrl_po.host.machine.arguments import seeds
 from jaxrl_po.host.machine.files import lock, write_whole
 from jaxrl_po.host.machine.identity import fingerprint, numerics, versions
 from jaxrl_po.host.machine.signals import stop_requests
-from jaxrl_po.host.machine.strict_json import from_json, to_json
+from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
+from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.policies.policy import save_policy
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.sweeps.groups import make_groups
@@ -104,8 +104,9 @@ def sweep(
             f"sweep directory: {directory}", soft_wrap=True, markup=False, highlight=False
         )
     console.print(
-        f"sweep: {len(settings)} setting(s) x {num_seeds} seed(s) = "
-        f"{len(settings) * num_seeds} members in {len(groups)} compilation(s)",
+        f"sweep: {counted(len(settings), 'setting')} x {counted(len(numbers), 'seed')} = "
+        f"{counted(len(settings) * len(numbers), 'member')} in "
+        f"{counted(len(groups), 'compilation')}",
         highlight=False,
     )
     identity = {
@@ -120,13 +121,14 @@ def sweep(
         "numerics": numerics(),
         "versions": versions(),
     }
-    digest = hashlib.sha256(to_json(identity).encode()).hexdigest()
     notice = "" if quiet else "finishing the members that are under way"
     with (
         _opened(directory, identity) as folder,
         stop_requests(directory is not None, notice) as requests,
     ):
-        launch = Launch(groups, numbers, digest, folder, chunk_size, devices, console, requests)
+        launch = Launch(
+            groups, numbers, digest(identity), folder, chunk_size, devices, console, requests
+        )
         alive = list(range(len(settings)))
         for r, rung in enumerate(rungs):
             if r:

@@ -243,12 +243,21 @@ def test_pendulum_pays_the_same_in_both_suites(tmp_path, jit):
 
 
 @pytest.mark.parametrize("suite", ["gymnasium", "gymnax"])
-def test_drawing_opens_neither_screen_nor_sound(suite, tmp_path, jit, monkeypatch):
-    drivers = ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER")
-    for driver in drivers:
-        monkeypatch.delenv(driver, raising=False)
-    play(policy(tmp_path, jit, "CartPole-v1"), f"{suite}:CartPole-v1", 1)
-    assert [os.environ[driver] for driver in drivers] == ["dummy", "dummy"]
+def test_drawing_opens_neither_screen_nor_sound_and_greets_nobody(
+    suite, tmp_path, jit, monkeypatch
+):
+    found = {}
+    variables = ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER", "PYGAME_HIDE_SUPPORT_PROMPT")
+    for variable in variables:
+        monkeypatch.delenv(variable, raising=False)
+
+    def check_drawing(*given):  # which imports pygame
+        found.update({variable: os.environ.get(variable) for variable in variables})
+
+    monkeypatch.setattr("jaxrl_po.host.policies.play.check_drawing", check_drawing)
+    gif = tmp_path / "episode.gif"
+    play(policy(tmp_path, jit, "CartPole-v1"), f"{suite}:CartPole-v1", 1, gif=gif, max_steps=2)
+    assert list(found.values()) == ["dummy", "dummy", "1"]
 
 
 def test_gymnax_draws_its_own(tmp_path, jit):

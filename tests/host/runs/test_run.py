@@ -14,7 +14,7 @@ from jaxrl_po.host.machine import execution
 from jaxrl_po.host.machine.signals import Interrupted
 from jaxrl_po.host.policies.numpy_policy import read_folder
 from jaxrl_po.host.policies.policy import policy_arrays
-from jaxrl_po.host.runs import checkpoint
+from jaxrl_po.host.runs import checkpoint, training
 from jaxrl_po.host.runs.directory import RunSettings, describe, read_description, write_description
 from jaxrl_po.host.runs.logging import Logger
 from jaxrl_po.host.runs.segments import make_programs
@@ -142,10 +142,20 @@ def test_signal_finishes_the_segment_and_saves(tmp_path, capfd):
             loggers=[Logger(send, lambda: None)],
             **settings | {"quiet": False},
         )
-    assert "SIGTERM: finishing the segment; once more to stop at once" in capfd.readouterr().err
+    assert "SIGTERM: finishing what is under way; once more to stop" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is handler
     stopped = resume(tmp_path / "stopped", env=ENV, quiet=True)
     assert same(stopped.state, run(config(), **settings).state)
+
+
+def test_a_signal_while_programs_are_compiled_is_not_lost(tmp_path, monkeypatch):
+    def make_and_stop(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return make_programs(*given)
+
+    monkeypatch.setattr(training, "make_programs", make_and_stop)
+    with pytest.raises(Interrupted, match=r"SIGTERM after iteration 0 of 8.*jaxrl_po resume"):
+        run(config(), directory=tmp_path / "run", env=ENV, **RUN)
 
 
 def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
@@ -161,7 +171,7 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
         resume(tmp_path / "grown", long.replace(gamma=0.5, hidden_sizes=(5,)), env=ENV)
     with pytest.raises(ValueError, match="other values of"):
         resume(tmp_path / "grown", config("trpo"), env=ENV)
-    with pytest.raises(ValueError, match=r"with \['env'\] given.*given none"):
+    with pytest.raises(ValueError, match="with env given as objects; given now: none"):
         resume(tmp_path / "grown")
     (tmp_path / "annealed").mkdir()
     write_description(tmp_path / "annealed", describe(short.replace(anneal_lr=True), SMALL))

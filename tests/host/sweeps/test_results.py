@@ -85,7 +85,7 @@ def test_a_setting_shows_no_return_but_its_own(tmp_path):
 def test_one_seed_has_no_interval():
     result = made([3.0], [5.0], [4.0])
     assert result.best == {"clip_eps": 0.2}
-    assert result.summary_text() == "best: clip_eps=0.2: final return 5.0 (1 seed(s): no interval)"
+    assert result.summary_text() == "best: clip_eps=0.2: final return 5.0 (1 seed: no interval)"
     assert np.isnan(result.summary["low"]).all()
     assert np.isnan(result.summary["high"]).all()
     assert str(result.summary).splitlines()[1].split()[6:8] == ["-", "-"]
@@ -94,9 +94,9 @@ def test_one_seed_has_no_interval():
 
 def test_the_interval_says_of_how_many_seeds_it_is():
     text = made([3.0, 5.0, 4.0]).summary_text()
-    assert text.endswith("final return 4.0 [1.5, 6.5] (IQM and 95 % interval over 3 seed(s))")
+    assert text.endswith("final return 4.0 [1.5, 6.5] (IQM and 95 % interval over 3 seeds)")
     text = made([3.0, 5.0, None]).summary_text()
-    assert "95 % interval over 2 of 3 seeds); 1 member(s) diverged" in text
+    assert "95 % interval over 2 of 3 seeds); 1 member diverged" in text
 
 
 def test_two_seeds_that_differ_do_not_hand_the_best_to_a_setting_that_learned_nothing():
