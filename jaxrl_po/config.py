@@ -96,10 +96,15 @@ class Settings:
         """Check fields against each other; subclasses add their own rules."""
 
     def check_effect(self, name: str, has_effect: Any, condition: str) -> None:
-        """Refuse a field that was changed from its default where another choice disables it."""
+        """Refuse a field that is set from its default where another choice disables it.
+
+        What was set before, and is disabled by a later choice, stays for a choice after that.
+        """
         value = getattr(self, name)
         default = next(f.default for f in dataclasses.fields(self) if f.name == name)
-        if has_effect or isinstance(value, jax.core.Tracer) or np.all(value == default):
+        if has_effect or not self.given(name):
+            return
+        if isinstance(value, jax.core.Tracer) or np.all(value == default):
             return
         raise ValueError(
             f"{type(self).__name__}.{name}={value!r} has no effect: it needs {condition}"
@@ -107,9 +112,26 @@ class Settings:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like a new config."""
-        self._check_names(changes)
-        config = dataclasses.replace(self, **changes)
-        object.__setattr__(config, "_given", self._given_names() | set(changes))
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given = self._given_names() | set(changes)
+        return self._built({**values, **changes}, checked=changes, given=given)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """The config of these fields; where they are all there are, a copy as `to_dict` has it."""
+        is_copy = fields.keys() >= {field.name for field in dataclasses.fields(cls)}
+        return cls._built(fields, checked=(), given=fields) if is_copy else cls(**fields)
+
+    @classmethod
+    def _built(
+        cls, values: Mapping[str, Any], checked: Iterable[str], given: Iterable[str]
+    ) -> Self:
+        """A config some fields of which are checked to have an effect, and some set by name."""
+        cls._check_names(values)
+        config = object.__new__(cls)
+        object.__setattr__(config, "_given", frozenset(checked))
+        cls.__init__(config, **values)
+        object.__setattr__(config, "_given", frozenset(given))
         return config
 
     def to_dict(self) -> dict[str, Any]:

@@ -261,6 +261,21 @@ def test_a_field_that_another_choice_disables_is_refused(config_class, settings,
     assert jax.jit(lambda c: c.replace(gamma=c.gamma / 2).gamma)(config_class()) < config.gamma
 
 
+@pytest.mark.parametrize(("config_class", "settings", "option"), WITHOUT_EFFECT)
+def test_a_choice_may_disable_what_was_set_before_it(config_class, settings, option):
+    name = list(settings)[-1]
+    disabled = {key: settings.get(key, getattr(config_class(), key)) for key in option}
+    config = config_class(**{**settings, **option})
+    off = config.replace(**disabled)
+    assert getattr(off, name) == settings[name]
+    assert off.replace(gamma=0.5).replace(gamma=config.gamma, **option) == config
+    assert config_from_dict(off.to_dict()) == off
+    with pytest.raises(ValueError, match=rf"{name}=.* has no effect: it needs"):
+        off.replace(**{name: settings[name]})
+    with pytest.raises(ValueError, match=rf"{name}=.* has no effect: it needs"):
+        config.replace(**disabled, **{name: settings[name]})
+
+
 @pytest.mark.parametrize(
     ("config_class", "settings"),
     [

@@ -29,7 +29,7 @@ def config_from_dict(settings: Mapping[str, Any]) -> Config:
         ValueError: naming what is unknown or out of range, and what is allowed.
     """
     fields = dict(settings)
-    return config_class(fields.pop("algorithm", None))(**fields)
+    return config_class(fields.pop("algorithm", None)).from_fields(fields)
 
 
 def config_class(name: Any) -> type[Config]:

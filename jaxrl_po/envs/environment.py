@@ -1,5 +1,6 @@
 """What the loop asks of an environment: pure functions of one environment, vmapped by the loop."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,6 +54,11 @@ def check_environment(env: Environment) -> None:
         ValueError: naming the field, what it gives and what is wanted.
     """
     _check_space(env.action_space)
+    shape = env.observation_shape
+    if not isinstance(shape, tuple | list) or not all(
+        isinstance(x, int | np.integer) for x in shape
+    ):
+        raise ValueError(f"env: observation_shape must be a tuple of whole numbers, not {shape!r}")
     key = jax.random.key(0)
     start = jax.eval_shape(lambda: env.reset(key, env.params))
     _check_length("reset", start, "observation, state")
@@ -91,6 +97,13 @@ def _check_space(space: Any) -> None:
     if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not np.all(space.low <= space.high):
         raise ValueError(
             f"env: action_space must have two vectors of bounds [D], low <= high, not {space!r}"
+        )
+    if not shapes[0][0]:
+        raise ValueError("env: action_space must have one number or more, not [0]")
+    if space.shape is not None and shapes[0] != (math.prod(space.shape),):
+        raise ValueError(
+            f"env: action_space's shape {space.shape} does not hold the {shapes[0][0]} numbers "
+            "of its bounds"
         )
 
 

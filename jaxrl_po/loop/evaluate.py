@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxrl_po.config import Config, check_count
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.loop.normalizer import observe
-from jaxrl_po.loop.parts import as_config, check_state, make_parts
+from jaxrl_po.loop.parts import as_config, check_fit, check_state, make_parts
 from jaxrl_po.types import Array, Network, TrainState
 
 
@@ -55,6 +55,7 @@ def evaluate(
     num_episodes = check_count("num_episodes", num_episodes)
     max_steps = check_count("max_steps", max_steps)
     environment, network = make_parts(config, env, network)
+    check_fit("params", state.params, jax.eval_shape(network.init, jax.random.key(0)))
     reset_key, key = split(key)
     observation, env_state = jax.vmap(environment.reset, in_axes=(0, None))(
         split(reset_key, num_episodes), environment.params

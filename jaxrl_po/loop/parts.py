@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.algorithms import check_config_class, config_from_dict
+from jaxrl_po.algorithms.critic import CriticConfig
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Box, Environment, check_environment, make_environment
 from jaxrl_po.loop.normalizer import init_normalizer, observe
 from jaxrl_po.networks import check_network, make_network
 from jaxrl_po.networks.check import described
-from jaxrl_po.types import Array, Network, TrainState
+from jaxrl_po.types import Array, Network, PyTree, TrainState
 
 
 def as_config(config: Config | Mapping[str, Any]) -> Config:
@@ -55,7 +56,8 @@ def make_parts(
     if network is None:
         network = make_network(config, environment.observation_shape, environment.action_space)
     else:
-        check_network(network, environment, _observation(config, environment))
+        is_separate = isinstance(config, CriticConfig)
+        check_network(network, environment, _observation(config, environment), is_separate)
     return environment, network
 
 
@@ -70,6 +72,23 @@ def check_state(state: Any) -> None:
             f"state holds several runs, {list(jnp.shape(state.iteration))}: vmap over it and its "
             "keys, as in jax.vmap(lambda state, key: evaluate(config, state, key))(states, keys)"
         )
+
+
+def check_fit(name: str, tree: PyTree, wanted: PyTree) -> None:
+    """Raise unless a state, or its part of a name, has the arrays that a config gives it."""
+
+    def shapes(tree: PyTree) -> dict[str, list[int]]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+        keys = [(f"{name}{jax.tree_util.keystr(path)}".lstrip("."), leaf) for path, leaf in leaves]
+        return {key: list(jnp.shape(leaf)) for key, leaf in keys}
+
+    found, right = shapes(tree), shapes(wanted)
+    for key in right | found:
+        if found.get(key) != right.get(key):
+            raise ValueError(
+                f"state is not of this config, env and network: {key} is "
+                f"{found.get(key, 'not there')}; wanted is {right.get(key, 'none')}"
+            )
 
 
 def _observation(config: Config, environment: Environment) -> Any:

@@ -12,7 +12,7 @@ from jaxrl_po.fast.prng import split
 from jaxrl_po.loop.collect import episode_means, make_collector
 from jaxrl_po.loop.learn import Metrics, learner
 from jaxrl_po.loop.normalizer import init_normalizer
-from jaxrl_po.loop.parts import as_config, check_state, make_parts
+from jaxrl_po.loop.parts import as_config, check_fit, check_state, make_parts
 from jaxrl_po.types import Array, Network, TrainResult, TrainState
 
 
@@ -76,6 +76,7 @@ def make_step(
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         check_state(state)
+        check_fit("", state, jax.eval_shape(init, state.key))
         _, rollout_key, _ = split(state.key, 3)
         rollout, transitions, episodes = collector.collect(state, rollout_key)
         state, metrics = learn(state._replace(rollout=rollout), transitions)

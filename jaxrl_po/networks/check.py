@@ -14,13 +14,16 @@ METHODS = sorted(name for name in vars(Distribution) if not name.startswith("_")
 NUM_STEPS, NUM_ENVS = 3, 2  # any two numbers that differ
 
 
-def check_network(network: Any, environment: Environment, observation: Any) -> None:
+def check_network(
+    network: Any, environment: Environment, observation: Any, is_separate: bool
+) -> None:
     """Raise unless a network fits an environment.
 
     Args:
         network: what stands in a `Network`'s place.
         environment: whose actions it is to take.
         observation: shape and dtype of one observation, as the network sees it.
+        is_separate: whether "policy" and "value" are trained apart, and nothing beside them.
 
     Raises:
         ValueError: naming the function of the network, what it returns and what is wanted.
@@ -45,6 +48,7 @@ def check_network(network: Any, environment: Environment, observation: Any) -> N
             raise ValueError(
                 f'network.init must return a dict with "policy" and "value", not {keys}'
             )
+        _check_params(params, is_separate)
         for batch in [(NUM_ENVS,), (NUM_STEPS, NUM_ENVS)]:
             given = params, jnp.zeros((*batch, *observation.shape), observation.dtype), memory
             distribution, _ = _pair("policy", network.policy, "(distribution, memory)", *given)
@@ -80,6 +84,25 @@ def _pair(name: str, function: Callable[..., Any], wanted: str, *given: Any) -> 
     if not (isinstance(result, tuple) and len(result) == 2):
         raise ValueError(f"network.{name} must return a tuple {wanted}, not {described(result)}")
     return result
+
+
+def _check_params(params: dict[str, Any], is_separate: bool) -> None:
+    """Parameters that gradients exist for, each in a part that the algorithm trains."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                "network.init must return floating-point arrays, "
+                f"not {dtype or described(leaf)} in {jax.tree_util.keystr(path)}"
+            )
+    more = sorted(
+        key for key in params.keys() - {"policy", "value"} if jax.tree.leaves(params[key])
+    )
+    if is_separate and more:
+        raise ValueError(
+            f'network.init gives {more} beside "policy" and "value", which an algorithm that fits '
+            "its critic apart from the policy would not train (ppo and ppo_penalty do)"
+        )
 
 
 def _check_value(name: str, value: Any, batch: tuple[int, ...]) -> None:

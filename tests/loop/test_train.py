@@ -220,6 +220,27 @@ def test_a_custom_network_takes_the_place_of_the_configs(jit):
     assert calls
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("rollout.env_state", {"num_envs": 4}),
+        ("normalizer.observation.mean", {"normalize_observations": False}),
+        ("normalizer.reward", {"normalize_rewards": True}),
+        ("params", {"hidden_sizes": (9,)}),
+        ("algorithm", {"algorithm": "ppo"}),
+    ],
+)
+def test_a_state_of_another_config_is_named(name, changes):
+    settings = {"algorithm": "vpg", **TINY, "total_timesteps": 32, "normalize_observations": True}
+    config, other = config_from_dict(settings), config_from_dict({**settings, **changes})
+    state = jax.eval_shape(make_step(config)[0], KEY)
+    with pytest.raises(ValueError, match=rf"state is not of this config.*: {name}.* wanted"):
+        jax.eval_shape(make_step(other)[1], state)
+    if name == "params":
+        with pytest.raises(ValueError, match=rf"state is not of this config.*: {name}.* wanted"):
+            jax.eval_shape(lambda state: evaluate(other, state, KEY), state)
+
+
 def test_a_state_of_several_runs_is_not_one(jit):
     config = VPGConfig(**TINY, total_timesteps=16)
     init, step = make_step(config)

@@ -6,7 +6,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxrl_po import PPOConfig, evaluate, make_step, make_train, run, sweep
+from jaxrl_po import (
+    NPGConfig,
+    PPOConfig,
+    TRPOConfig,
+    VPGConfig,
+    evaluate,
+    make_step,
+    make_train,
+    run,
+    sweep,
+)
 from jaxrl_po.distributions import Categorical, Gaussian
 from jaxrl_po.envs import Box, Discrete
 from jaxrl_po.networks import make_network
@@ -80,6 +90,14 @@ BAD = {
         GIVEN._replace(init=lambda key: {"policy": {}}),
         r"network.init must return a dict with \"policy\" and \"value\", not \['policy'\]",
     ),
+    "params of whole numbers": (
+        GIVEN._replace(init=lambda key: {**GIVEN.init(key), "count": jnp.zeros((), int)}),
+        r"network.init must return floating-point arrays, not int32 in \['count'\]",
+    ),
+    "params that are no arrays": (
+        GIVEN._replace(init=lambda key: {**GIVEN.init(key), "scale": 3.0}),
+        r"network.init must return floating-point arrays, not a float in \['scale'\]",
+    ),
     "other observations": (
         make_network(CONFIG, (7,), Discrete(2)),
         r"network.policy fails on observations \[2, 4\]",
@@ -99,6 +117,17 @@ BAD = {
 def test_what_does_not_fit_is_named(network, message):
     with pytest.raises(ValueError, match=message):
         make_train(CONFIG, network=network)
+
+
+@pytest.mark.parametrize("config_class", [VPGConfig, NPGConfig, TRPOConfig])
+def test_parts_that_would_never_be_trained_are_refused(config_class):
+    shared = make_network(CONFIG.replace(shared_torso=True), (4,), Discrete(2))
+    fields = {"num_envs": 2, "num_steps": 4, "total_timesteps": 8, "critic_minibatches": 1}
+    with pytest.raises(
+        ValueError, match=r"network.init gives \['torso'\] beside .* would not train"
+    ):
+        make_train(config_class(**fields), network=shared)
+    assert make_train(CONFIG, network=shared)
 
 
 def test_logits_do_not_fit_a_box():

@@ -184,6 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = sys.argv[1:] if arguments is None else arguments
         own = [name for name in arguments[1:2] if ":" in name]
         parsed = make_parser(own).parse(arguments)
+        _check_platform()
         keep_compilations()
         _run_command(parsed)
     except Interrupted as interruption:
@@ -248,6 +249,14 @@ class ListTuned(argparse.Action):
         rows = tuned_table()
         print(Table(rows).text(len(rows)))
         parser.exit()
+
+
+def _check_platform() -> None:
+    """Refuse what JAX_PLATFORMS asks for and this machine lacks, in JAX's own words."""
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _run_command(parsed: argparse.Namespace) -> None:

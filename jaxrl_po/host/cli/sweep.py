@@ -1,6 +1,7 @@
 """`python -m jaxrl_po sweep ppo --learning-rate log:1e-4..1e-2:7 --clip-eps 0.1,0.2,0.3`."""
 
 import argparse
+import itertools
 import pathlib
 import re
 import sys
@@ -56,6 +57,22 @@ def _parse_value(label: str, text: str, hint: Any) -> Any:
         raise ValueError(f"{label}: {text!r} is not {kind}") from None
 
 
+def _base(base: Config, values: Mapping[str, list[Any] | Interval]) -> Config:
+    """The config at the first point of the listed values that makes one.
+
+    What a single value goes with may be another's in the list: a size it divides, an option that
+    it belongs to.
+    """
+    lists = {name: v for name, v in values.items() if isinstance(v, list)}
+    refusals = []
+    for point in itertools.product(*lists.values()):
+        try:
+            return base.replace(**dict(zip(lists, point, strict=True)))
+        except ValueError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
 def sweep_command(
     base: Config,
     fields: Mapping[str, Any],
@@ -97,15 +114,14 @@ that was stopped continues there
     }
     for name, text in fields.get("env_params", {}).items():
         values[ENV_PARAMS + name] = parse_values(ENV_PARAMS + name, text, float)
-    fixed = {name: v[0] for name, v in values.items() if isinstance(v, list) and len(v) == 1}
-    config = base.replace(**fixed)
+    config = _base(base, values)
     make_parts(config, None, None)  # before anything is named after its environment
     path = directory or new_directory(
         f"sweep_{config.env_id}_{config.algorithm.rpartition(':')[2]}"
     )
     result = sweep(
         config,
-        {name: v for name, v in values.items() if name not in fixed},
+        {name: v for name, v in values.items() if isinstance(v, Interval) or len(v) > 1},
         num_seeds,
         seed=seed,
         sampling=sampling,

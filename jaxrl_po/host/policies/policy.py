@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
 from jaxrl_po.types import Array, Network, PyTree, TrainState
 
+WEIGHTS = re.compile(r"weights-[0-9a-f]{12}\.safetensors")  # what has another name is not ours
 Act = Callable[[Array, Array | None], Array]  # observations [B, ...], key -> actions [B, ...]
 
 
@@ -161,8 +163,8 @@ def write_policy(
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / weights["file"], data)
     write_whole(folder / "policy.json", (text + "\n").encode())
-    for path in folder.glob("weights-*.safetensors"):
-        if path.name != weights["file"]:
+    for path in folder.glob("*.safetensors"):
+        if WEIGHTS.fullmatch(path.name) and path.name != weights["file"]:
             path.unlink()
 
 

@@ -17,8 +17,9 @@ from jaxrl_po.host.runs import checkpoint
 FORMAT = 2  # 1 had no digest, and of the conditions only jax and backend
 STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
 CURVE = "learning_curve.png"
-# What a run writes over; in checkpoints/ it touches only what has the name of a checkpoint.
-WRITTEN = ("config.json", *STREAMS, CURVE, "policy")
+# What a run and its loggers write over, or on to; in checkpoints/ a run touches only what has the
+# name of a checkpoint.
+WRITTEN = ("config.json", *STREAMS, CURVE, "policy", "wandb.json", "tensorboard")
 
 
 class RunSettings(NamedTuple):

@@ -12,6 +12,7 @@ from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs import checkpoint, logs
 from jaxrl_po.host.runs.callbacks import Callback
+from jaxrl_po.host.runs.checkpoint import Checkpoint
 from jaxrl_po.host.runs.directory import (
     Description,
     RunSettings,
@@ -184,9 +185,7 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
                 f"the {counted(reached, 'iteration')} in its logs"
             )
         return None
-    if restored.notes.get("run", run_id) != run_id:
-        name = checkpoint.find(folder, restored.iteration)
-        raise ValueError(f"{name} belongs to another run: move it away")
+    check_run(restored, run_id, folder)
     notices = [
         f"not used: {file.reason}; it is now {checkpoint.set_aside(file.path).name}"
         for file in damaged
@@ -197,6 +196,13 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
             "differ in the last bits from an uninterrupted one"
         )
     return Resumption(restored, notices)
+
+
+def check_run(saved: Checkpoint, run_id: str, folder: Path) -> None:
+    """Raise unless a checkpoint is of the run with this id; before there were ids it says none."""
+    if saved.notes.get("run", "") != run_id:
+        name = checkpoint.find(folder, saved.iteration)
+        raise ValueError(f"{name} belongs to another run: move it away")
 
 
 def load_state(
@@ -219,18 +225,20 @@ def load_state(
             is not given as it was to `run`.
     """
     folder = Path(directory) / "checkpoints"
-    config, settings, began, _ = read_description(Path(directory))
+    config, settings, began, run_id = read_description(Path(directory))
     check_given(Path(directory), settings, env, network)
     check_state_flags(Path(directory), began)
     saved, _ = checkpoint.load_newest(folder)
     if saved is None:
         raise ValueError(f"there is no intact checkpoint in {folder}")
+    check_run(saved, run_id, folder)
     if best:
         iteration = saved.notes["best"]["iteration"]
         path = None if iteration is None else checkpoint.find(folder, iteration)
         if path is None:
             raise ValueError(f"no checkpoint in {folder} has been evaluated yet")
         saved = checkpoint.load(path)
+        check_run(saved, run_id, folder)
     programs = make_programs(config, env, network, settings)
     return config, restore(programs, settings.num_seeds, saved)
 

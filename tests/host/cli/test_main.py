@@ -334,3 +334,12 @@ def test_it_runs_without_a_home_and_on_an_ascii_terminal(tmp_path):
     assert "final return" in done.stdout
     assert " +- " in done.stdout
     assert (tmp_path / "größer" / "policy").is_dir()
+
+
+@pytest.mark.parametrize("command", ["train vpg", "sweep ppo --clip-eps 0.1,0.2", "resume runs/a"])
+def test_a_platform_that_is_not_there_is_told_in_one_line(command, monkeypatch, capsys):
+    def devices():
+        raise RuntimeError("Unable to initialize backend 'bogus'")
+
+    monkeypatch.setattr(cli.jax, "devices", devices)
+    assert "Unable to initialize backend 'bogus'" in error_of(command, capsys)

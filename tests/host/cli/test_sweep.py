@@ -4,6 +4,7 @@ import pytest
 
 from jaxrl_po.host.cli import main as cli
 from jaxrl_po.host.cli import sweep as sweep_cli
+from jaxrl_po.host.sweeps.ranges import settings_of
 from tests.host.sweeps.test_results import NAN, made
 
 
@@ -50,3 +51,29 @@ def test_what_is_no_whole_number_is_refused_by_name(text, ending, capsys):
         ending(f"--num-steps 8,{text}", [1.0])
     assert end.value.code == 2
     assert f"--num-steps: '{text}' is not an integer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "fixed"),
+    [
+        ("--num-steps 100,200 --num-minibatches 25", {"num_minibatches": 25}),
+        ("--num-steps 50,100 --total-timesteps 400", {"total_timesteps": 400}),
+        ("--clip-value false,true --value-clip-eps 0.1", {"value_clip_eps": 0.1}),
+        (
+            "--env-id Pendulum-v1,MountainCarContinuous-v0 --squash-actions true",
+            {"squash_actions": True},
+        ),
+    ],
+)
+def test_single_values_go_with_the_lists_beside_them(flags, fixed, ending):
+    config, space, _ = ending(flags, [1.0])
+    assert {name: getattr(config, name) for name in fixed} == fixed
+    assert len(space) == 1
+    assert len(settings_of(config, space)) == 2
+
+
+def test_what_has_no_effect_at_any_point_is_refused(ending, capsys):
+    with pytest.raises(SystemExit) as end:
+        ending("--early-stop-kl true,false --value-clip-eps 0.1", [1.0])
+    assert end.value.code == 2
+    assert "value_clip_eps=0.1 has no effect" in capsys.readouterr().err

@@ -511,6 +511,18 @@ def test_policy_shows_what_it_is(folder):
     assert len(shown) < 200
 
 
+def test_saving_again_leaves_the_files_of_others(copy, jit):
+    (before,) = copy.glob("weights-*.safetensors")
+    others = [copy / f"weights-{name}.safetensors" for name in ("ema", "0123456789ab-of-mine")]
+    for path in others:
+        path.write_bytes(b"theirs")
+    settings, state = trained(WALK, jit)
+    state = state._replace(params=jax.tree.map(jnp.ones_like, state.params))
+    save_policy(copy, settings, state, env=WALK)
+    assert [path.read_bytes() for path in others] == 2 * [b"theirs"]
+    assert not before.exists()
+
+
 @BACKENDS
 def test_tampered_weights_are_refused(backend, copy):
     (weights,) = copy.glob("*.safetensors")

@@ -41,15 +41,17 @@ OTHERS = [
     "policy/anything",
     f"checkpoints/0000000099-{32 * 'a'}.safetensors",
     "lock",
+    "wandb.json",
+    "tensorboard/seed_0/events.out.tfevents.1",
 ]
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_run_writes_over_nothing_that_is_there(name, tmp_path):
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"precious, 1\n")
-    taken = name.split("/")[0] if name.startswith("policy") else name
+    taken = name if name.startswith("checkpoints") else name.split("/")[0]
     with pytest.raises(ValueError, match=taken):
         run(config(), directory=tmp_path, **SETTINGS)
     assert path.read_bytes() == b"precious, 1\n"
@@ -114,6 +116,22 @@ def test_checkpoint_of_another_run_is_refused(copied, tmp_path):
         path.unlink()
     for path in checkpoint.files(other / "checkpoints"):
         shutil.copy(path, copied / "checkpoints")
+    refused = pytest.raises(ValueError, match="belongs to another run: move it away")
+    with refused:
+        resume(copied, env=ENV, quiet=True)
+    for best in (False, True):
+        with refused:
+            load_state(copied, best=best, env=ENV)
+
+
+def test_checkpoint_that_says_of_no_run_is_refused_beside_one_that_does(copied):
+    """As the version before wrote them."""
+    folder = copied / "checkpoints"
+    newest, _ = checkpoint.load_newest(folder)
+    notes = {name: note for name, note in newest.notes.items() if name != "run"}
+    for path in checkpoint.files(folder):
+        path.unlink()
+    checkpoint.save(folder, newest.iteration, newest.arrays, notes)
     with pytest.raises(ValueError, match="belongs to another run: move it away"):
         resume(copied, env=ENV, quiet=True)
 
