@@ -47,12 +47,14 @@ class ESPOConfig(Config):
             terms |= {"entropy": distribution.entropy(), "deviation": jnp.abs(ratio - 1.0)}
             return (policy_error + self.vf_coef * value_error).mean(), means(terms)
 
-        def update(key: Array, params: PyTree, state: PyTree, batch: Batch, anneal: Array):
-            params, state, metrics = descent.run(
-                key, loss, params, state, batch, self.learning_rate * anneal,
-                num_epochs=self.update_epochs, num_minibatches=self.num_minibatches,
-                stop=lambda metrics: metrics["deviation"] > self.max_deviation,
-            )  # fmt: skip
+        def update(
+            key: Array, params: PyTree, state: PyTree, batch: Batch, anneal: Array
+        ) -> tuple[PyTree, PyTree, dict[str, Array]]:
+            rate = self.learning_rate * anneal
+            sizes = {"num_epochs": self.update_epochs, "num_minibatches": self.num_minibatches}
+            stop = lambda metrics: metrics["deviation"] > self.max_deviation  # noqa: E731
+            start = params, state, batch
+            params, state, metrics = descent.run(key, loss, *start, rate, **sizes, stop=stop)
             return params, state, {name: values.mean() for name, values in metrics.items()}
 
         return Algorithm(descent.init, update)
