@@ -14,6 +14,7 @@ ROOMS = [
     ["types", "aliases", "version"],
     ["config", "fast"],
     ["ops", "distributions"],
+    ["spaces"],
     ["envs"],
     ["networks"],
     ["algorithms"],
@@ -34,6 +35,7 @@ ALLOWED = {
     "fast": {"types"},
     "ops": {"fast", "types"},
     "distributions": {"types"},
+    "spaces": {"distributions", "types"},
     "algorithms": {"config", "fast", "ops", "types"},
 }
 HOST_MODULES = {

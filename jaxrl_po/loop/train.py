@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from jaxrl_po.algorithms import config_from_dict, make_algorithm
 from jaxrl_po.config import Config
-from jaxrl_po.envs import Box, Environment, check_environment, make_environment
+from jaxrl_po.envs import Environment, check_environment, make_environment
 from jaxrl_po.fast.prng import split, unrolled
+from jaxrl_po.loop.masks import heed_mask, show_mask, unmasked
 from jaxrl_po.loop.rollout import EpisodeSums, init_rollout, rollout
 from jaxrl_po.networks import make_network
 from jaxrl_po.networks.check import check_network, described
@@ -25,7 +26,16 @@ from jaxrl_po.ops import (
     scale_rewards,
     update_statistics,
 )
-from jaxrl_po.types import Array, Batch, Network, PyTree, TrainResult, TrainState, Transition
+from jaxrl_po.types import (
+    Array,
+    Batch,
+    MaskedObservation,
+    Network,
+    PyTree,
+    TrainResult,
+    TrainState,
+    Transition,
+)
 
 Metrics = dict[str, Array]
 
@@ -135,7 +145,22 @@ def as_config(config: Config | Mapping[str, Any]) -> Config:
 def make_parts(
     config: Config, env: Any = None, network: Network | None = None
 ) -> tuple[Environment, Network]:
-    """Environment and network of a config, or those given in their place, checked to fit."""
+    """Environment and network of a config, or those given in their place, checked to fit.
+
+    With an `action_mask` both speak of `MaskedObservation`s.
+    """
+    environment = as_environment(config, env)
+    if network is None:
+        network = make_network(config, environment.observation_shape, environment.action_space)
+    else:
+        check_network(network, environment, _observation(config, environment))
+    if environment.action_mask is not None:
+        network = heed_mask(network)
+    return show_mask(environment), network
+
+
+def as_environment(config: Config, env: Any = None) -> Environment:
+    """The environment of a config, or the one given in its place, checked."""
     for name, leaf in _named_leaves(config):
         if jnp.ndim(leaf):
             raise ValueError(
@@ -149,18 +174,14 @@ def make_parts(
         environment = env
     else:
         environment = make_environment(config.env_id if env is None else env, config.env_params)
-    if not isinstance(environment.action_space, Box):
+    if not environment.action_space.continuous:
         if config.squash_actions:
             raise ValueError("squash_actions=True needs continuous actions; these are discrete")
         if not isinstance(config.log_std_init, jax.core.Tracer) and config.log_std_init != 0:
             raise ValueError(
                 f"log_std_init={config.log_std_init} needs continuous actions; these are discrete"
             )
-    if network is None:
-        network = make_network(config, environment.observation_shape, environment.action_space)
-    else:
-        check_network(network, environment, _observation(config, environment))
-    return environment, network
+    return environment
 
 
 def check_state(state: Any) -> None:
@@ -199,10 +220,12 @@ def init_normalizer(config: Config, environment: Environment) -> Normalizer:
     )
 
 
-def observe(normalizer: Normalizer, observation: Array) -> Array:
-    """What the network sees of a raw observation."""
+def observe(normalizer: Normalizer, observation: PyTree) -> PyTree:
+    """What the network sees of a raw observation; a mask beside it stays."""
     if normalizer.observation == ():
         return observation
+    if isinstance(observation, MaskedObservation):
+        return observation._replace(observation=observe(normalizer, observation.observation))
     return normalize(normalizer.observation, observation)
 
 
@@ -218,7 +241,7 @@ def make_batch(
     observation = observe(normalizer, transitions.observation)
     if config.normalize_observations:
         normalizer = normalizer._replace(
-            observation=update_statistics(normalizer.observation, transitions.observation)
+            observation=update_statistics(normalizer.observation, unmasked(transitions.observation))
         )
     if config.normalize_rewards:
         statistics, running = normalizer.reward
@@ -264,8 +287,9 @@ def values(
     """
 
     def value_of_next(rows: slice) -> Array:
-        next_observation = observe(state.normalizer, transitions.next_observation[rows])
-        memory = jax.tree.map(lambda x: x[rows], transitions.next_memory)
+        following = transitions.next_observation, transitions.next_memory
+        next_observation, memory = jax.tree.map(lambda x: x[rows], following)
+        next_observation = observe(state.normalizer, next_observation)
         return network.value(state.params, next_observation, memory)
 
     value = network.value(state.params, observation, transitions.memory)
