@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -132,3 +133,17 @@ def test_a_file_says_what_it_does_in_its_first_line(module):
     docstring = ast.get_docstring(ast.parse(MODULES[module].read_text()))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@EACH_MODULE
+def test_only_spaces_know_their_kinds(module):
+    """But for the file that runs without the library."""
+    if module in ("jaxrl_po.spaces", "jaxrl_po.host.policies.numpy_policy"):
+        return
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            kinds = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+            assert not kinds & {"Discrete", "MultiDiscrete", "Box"}, module
+        if isinstance(node, ast.Compare):
+            compared = ast.unparse(node)
+            assert not re.search(r"'(discrete|multidiscrete|box)'", compared), (module, compared)

@@ -415,7 +415,7 @@ MALFORMED = {
     "MultiDiscrete": ({"action_space": gymnasium.spaces.MultiDiscrete([2, 3])}, "MultiDiscrete"),
     "gymnax space": ({"action_space": gymnax.environments.spaces.Discrete(2)}, "Discrete or Box"),
     "no actions": ({"action_space": Discrete(0)}, "one action or more, not n=0"),
-    "bounds": ({"action_space": Box(np.zeros(2), np.ones(3))}, "two vectors of bounds"),
+    "bounds": ({"action_space": Box(np.zeros(2), np.ones(3))}, "two arrays of bounds"),
     "swapped bounds": ({"action_space": Box(np.ones(2), np.zeros(2))}, "low <= high"),
     "shape": ({"observation_shape": (4,)}, r"reset's observation must be an array \[4\]"),
     "reset": ({"reset": lambda key, params: jnp.zeros(3)}, "reset must return the 2 values"),

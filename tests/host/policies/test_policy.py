@@ -481,8 +481,8 @@ def test_weights_that_are_not_finite_are_refused(value, backend, copy):
 
 @BACKENDS
 def test_folder_from_the_future_is_refused(backend, copy):
-    change(copy, format=3)
-    with pytest.raises(ValueError, match="has format 3, from a newer version"):
+    change(copy, format=4)
+    with pytest.raises(ValueError, match="has format 4, from a newer version"):
         load_policy(copy, backend=backend)
 
 
