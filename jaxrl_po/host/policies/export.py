@@ -55,10 +55,10 @@ def export_policy(
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
 
     def greedy(observations: Array) -> Array:
-        return act(observations, None)
+        return act(observations, None)[0]
 
     def sampled(observations: Array, seed: Array) -> Array:
-        return act(observations, jax.random.key(seed))
+        return act(observations, jax.random.key(seed))[0]
 
     folder = Path(directory) / "export" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)

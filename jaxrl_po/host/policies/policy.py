@@ -28,7 +28,8 @@ from jaxrl_po.ops import normalization
 from jaxrl_po.spaces import same_actions, space_from_json
 from jaxrl_po.types import Array, MaskedObservation, Network, PyTree, TrainState
 
-Act = Callable[[Array, Array | None], Array]  # observations [B, ...], key -> actions [B, ...]
+# observations [B, ...], key -> actions [B, ...], and whether each observation allows one
+Act = Callable[[Array, Array | None], tuple[Array, Array]]
 
 
 def save_policy(
@@ -206,7 +207,10 @@ def load_policy(
     def act(observation: np.ndarray, key: Any) -> np.ndarray:
         if not isinstance(key, jax.Array | None):
             raise ValueError(f"key must be a key of jax.random, not {key!r}")
-        return np.asarray(compiled(observation, key))
+        action, is_possible = compiled(observation, key)
+        if not is_possible:
+            raise ValueError("observation: the action_mask allows no action there")
+        return np.asarray(action)
 
     return Policy(description, act)
 
@@ -247,7 +251,7 @@ def _make_act(
             jnp.asarray(mean), jnp.asarray(variance), jnp.zeros(())
         )
 
-    def act(observation: Array, key: Array | None) -> Array:
+    def act(observation: Array, key: Array | None) -> tuple[Array, Array]:
         observation = jnp.asarray(observation, dtype)
         seen: PyTree = observation
         if statistics is not None:
@@ -258,7 +262,9 @@ def _make_act(
         sample = (
             distribution.mode() if key is None else distribution.sample(distribution.noise(key))
         )
-        return space.to_units(distribution.to_env(sample))
+        # Nothing to choose from has no entropy, not even 0.
+        is_possible = action_mask is None or ~jnp.isnan(distribution.entropy()).any()
+        return space.to_units(distribution.to_env(sample)), jnp.asarray(is_possible)
 
     return act
 

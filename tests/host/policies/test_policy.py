@@ -121,6 +121,9 @@ def test_masked_policies_need_their_environment(tmp_path, jit):
     for key in range(5):
         drawn = policy(batch, jax.random.key(key))
         assert allowed[np.arange(64), drawn].all()
+    never = MASKED._replace(action_mask=lambda o: jnp.broadcast_to(jnp.abs(o[0]) < 2, 3))
+    with pytest.raises(ValueError, match="observation: the action_mask allows no action there"):
+        load_policy(tmp_path, env=never)(np.array([2.5, 0.0]))
     export_policy(tmp_path, tmp_path / "export", env=MASKED)
     program = (tmp_path / "export" / "policy_greedy.jax").read_bytes()
     exported = export.deserialize(bytearray(program)).call(batch)
