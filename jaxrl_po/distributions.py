@@ -6,6 +6,8 @@ Fisher-vector product a one-liner: Jᵀ M J v with M the `fisher_product` below.
 """
 
 import dataclasses
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 import distrax
@@ -26,7 +28,11 @@ _SCALES = np.array([0.4887271, 0.7155861, 1.0523910, 1.5573275])
 class Categorical:
     """Categorical over A actions."""
 
-    logits: Array  # [..., A]
+    logits: Array  # [..., A]; -∞ for what is impossible
+
+    def masked(self, mask: Array) -> "Categorical":
+        """Only the actions that a mask [..., A] allows: the others get probability 0."""
+        return Categorical(jnp.where(mask, self.logits, -jnp.inf))
 
     def noise(self, key: Array, leading: tuple[int, ...] = ()) -> Array:
         """Standard Gumbel noise [*leading, ..., A]."""
@@ -64,6 +70,63 @@ class Categorical:
         """M u = p ⊙ u - p (pᵀu) in the logits."""
         p, u = jax.nn.softmax(self.logits), tangent.logits
         return Categorical(p * (u - (p * u).sum(-1, keepdims=True)))
+
+    def to_env(self, action: Array) -> Array:
+        return action
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MultiCategorical:
+    """K independent categoricals, the k-th over nvec[k] actions. An action is K indices [..., K].
+
+    The choices being independent, log-probability, entropy and KL are sums over them, and the
+    Fisher matrix has a block for each.
+    """
+
+    logits: Array  # [..., Σ nvec], one choice beside the other; -∞ for what is impossible
+    nvec: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+
+    def _choices(self, numbers: Array) -> list[Categorical]:
+        """Numbers [..., Σ nvec], cut into those of each choice."""
+        ends = np.cumsum(self.nvec)[:-1].tolist()
+        return [Categorical(part) for part in jnp.split(numbers, ends, axis=-1)]
+
+    def masked(self, mask: Array) -> "MultiCategorical":
+        """Only the actions that a mask [..., Σ nvec] allows: the others get probability 0."""
+        return MultiCategorical(jnp.where(mask, self.logits, -jnp.inf), self.nvec)
+
+    def noise(self, key: Array, leading: tuple[int, ...] = ()) -> Array:
+        """Standard Gumbel noise [*leading, ..., Σ nvec]."""
+        return jax.random.gumbel(key, (*leading, *self.logits.shape), self.logits.dtype)
+
+    def sample(self, noise: Array) -> Array:
+        """argmax(logits + Gumbel noise) of each choice."""
+        return self._largest(self.logits + noise)
+
+    def mode(self) -> Array:
+        return self._largest(self.logits)
+
+    def _largest(self, numbers: Array) -> Array:
+        return jnp.stack([choice.mode() for choice in self._choices(numbers)], axis=-1)
+
+    def log_prob(self, action: Array) -> Array:
+        """Σ_k log p_k, and -∞ where an index names no action."""
+        choices = self._choices(self.logits)
+        return _total(choice.log_prob(action[..., k]) for k, choice in enumerate(choices))
+
+    def entropy(self) -> Array:
+        return _total(choice.entropy() for choice in self._choices(self.logits))
+
+    def kl(self, other: "MultiCategorical") -> Array:
+        pairs = zip(self._choices(self.logits), self._choices(other.logits), strict=True)
+        return _total(choice.kl(another) for choice, another in pairs)
+
+    def fisher_product(self, tangent: "MultiCategorical") -> "MultiCategorical":
+        """M u, block by block: p_k ⊙ u_k - p_k (p_kᵀu_k)."""
+        pairs = zip(self._choices(self.logits), self._choices(tangent.logits), strict=True)
+        products = [choice.fisher_product(u).logits for choice, u in pairs]
+        return MultiCategorical(jnp.concatenate(products, axis=-1), self.nvec)
 
     def to_env(self, action: Array) -> Array:
         return action
@@ -141,6 +204,10 @@ class TanhGaussian(Gaussian):
 
     def to_env(self, action: Array) -> Array:
         return jnp.tanh(action)
+
+
+def _total(terms: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def _log_tanh_slope(x: Array) -> Array:

@@ -43,6 +43,13 @@ class Distribution(Protocol):
         """The action as the environment takes it."""
 
 
+class MaskedObservation(NamedTuple):
+    """What a state shows and what it allows, of an environment with an `action_mask`."""
+
+    observation: Array  # [..., *observation_shape]
+    mask: Array  # [..., num_outputs] the allowed actions
+
+
 class Network(NamedTuple):
     """An actor-critic as pure functions. Observations are [..., *observation_shape], of the dtype
     that the environment gives them, or floats where they are normalised.

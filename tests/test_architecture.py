@@ -1,6 +1,7 @@
 """The layout by file: imports go downwards only, never in a circle; the core knows no host."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ ROOMS = [
     ["types", "aliases", "version"],
     ["config", "fast"],
     ["ops", "distributions"],
+    ["spaces"],
     ["envs"],
     ["networks"],
     ["algorithms"],
@@ -34,6 +36,7 @@ ALLOWED = {
     "fast": {"types"},
     "ops": {"fast", "types"},
     "distributions": {"types"},
+    "spaces": {"distributions", "types"},
     "algorithms": {"config", "fast", "ops", "types"},
 }
 HOST_MODULES = {
@@ -110,3 +113,17 @@ def test_the_page_shows_these_rooms_from_the_top_down():
     assert ranks == sorted(ranks, reverse=True)
     assert sorted(rooms) == sorted(set(RANK) - {"host"})  # a folder of rooms: it imports nothing
     assert internal_imports("jaxrl_po.host") == set()
+
+
+@EACH_MODULE
+def test_only_spaces_know_their_kinds(module):
+    """But for the file that runs without the library."""
+    if module in ("jaxrl_po.spaces", "jaxrl_po.host.policies.numpy_policy"):
+        return
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            kinds = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+            assert not kinds & {"Discrete", "MultiDiscrete", "Box"}, module
+        if isinstance(node, ast.Compare):
+            compared = ast.unparse(node)
+            assert not re.search(r"'(discrete|multidiscrete|box)'", compared), (module, compared)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -5,15 +7,19 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxrl_po.distributions import Categorical, Gaussian, TanhGaussian
+from jaxrl_po.distributions import Categorical, Gaussian, MultiCategorical, TanhGaussian
 from tests.reference import distributions as reference
 
 rng = np.random.default_rng(0)
 LOGITS, OTHER_LOGITS = rng.normal(size=(2, 5, 3)).astype(np.float32)
 MEAN, OTHER_MEAN, LOG_STD, OTHER_LOG_STD = rng.normal(0, 0.5, (4, 5, 2)).astype(np.float32)
 X = rng.normal(size=(5, 2)).astype(np.float32)
+NVEC = 3, 2
+MULTI_LOGITS, OTHER_MULTI_LOGITS = rng.normal(size=(2, 5, 5)).astype(np.float32)
+JOINT = np.array([[i, j] for i in range(3) for j in range(2)])  # its actions
 DISTRIBUTIONS = {
     "categorical": Categorical(LOGITS),
+    "multicategorical": MultiCategorical(MULTI_LOGITS, NVEC),
     "gaussian": Gaussian(MEAN, LOG_STD),
     "tanh": TanhGaussian(MEAN, LOG_STD),
 }
@@ -109,10 +115,20 @@ def test_tanh_gaussian_stays_in_its_bounds():
     np.testing.assert_array_equal(Gaussian(MEAN, LOG_STD).to_env(X), X)
 
 
+def joint_probabilities(logits):
+    """Of the actions in JOINT [..., 6]."""
+    first, second = (
+        reference.probabilities(part.astype(float)) for part in np.split(logits, [3], -1)
+    )
+    return (first[..., :, None] * second[..., None, :]).reshape(*logits.shape[:-1], 6)
+
+
 def points_and_weights(distribution):
     """Actions [K, D] and weights [K] that give expectations exactly, for one state."""
     if isinstance(distribution, Categorical):
         return np.arange(3), reference.probabilities(distribution.logits)
+    if isinstance(distribution, MultiCategorical):
+        return JOINT, joint_probabilities(distribution.logits)
     nodes, weights = np.polynomial.hermite_e.hermegauss(6)
     grid = np.stack(np.meshgrid(nodes, nodes, indexing="ij"), -1).reshape(-1, 2)
     weights = np.outer(weights, weights).ravel() / (2 * np.pi)
@@ -124,7 +140,7 @@ def test_fisher_product_is_the_mean_outer_product_of_scores(distribution):
     state = jax.tree.map(lambda leaf: leaf[0], distribution)
     actions, weights = points_and_weights(state)
     score = jax.vmap(lambda action: jax.grad(lambda d: d.log_prob(action))(state))(
-        jnp.asarray(actions, dtype=int if actions.ndim == 1 else np.float32)
+        jnp.asarray(actions, dtype=int if actions.dtype.kind == "i" else np.float32)
     )
     scores = np.concatenate(jax.tree.leaves(score), axis=-1)
     fisher = np.einsum("k,ki,kj->ij", weights, scores, scores)
@@ -181,3 +197,75 @@ def test_entropy_of_a_squashed_gaussian_and_its_slopes(log_std):
     close(found, entropy, atol=2e-4)
     close(gradient[0], slopes[0], atol=1e-4)
     close(gradient[1], slopes[1], atol=1e-3)
+
+
+def test_several_choices_are_one_choice_among_their_products():
+    distribution = MultiCategorical(MULTI_LOGITS, NVEC)
+    p, q = joint_probabilities(MULTI_LOGITS), joint_probabilities(OTHER_MULTI_LOGITS)
+    log_prob = jax.vmap(lambda a: distribution.log_prob(jnp.broadcast_to(a, (5, 2))), out_axes=1)
+    close(log_prob(JOINT), np.log(p), rtol=1e-5)
+    close(distribution.entropy(), scipy.stats.entropy(p, axis=-1), rtol=1e-5)
+    kl = distribution.kl(MultiCategorical(OTHER_MULTI_LOGITS, NVEC))
+    close(kl, scipy.stats.entropy(p, q, axis=-1), rtol=1e-4)
+    np.testing.assert_array_equal(distribution.mode(), JOINT[p.argmax(-1)])
+    assert (distribution.log_prob(jnp.full((5, 2), 2)) == -np.inf).all()  # the second has no third
+    draws = jax.vmap(distribution.sample)(distribution.noise(jax.random.key(0), leading=(5_000,)))
+    counts = np.bincount(np.asarray(draws)[:, 0] @ [2, 1], minlength=6)
+    assert scipy.stats.chisquare(counts, p[0] * counts.sum()).pvalue > 1e-3
+
+
+MASKED = {
+    "categorical": (Categorical(LOGITS), Categorical(OTHER_LOGITS), [True, False, True]),
+    "multicategorical": (
+        MultiCategorical(MULTI_LOGITS, NVEC),
+        MultiCategorical(OTHER_MULTI_LOGITS, NVEC),
+        [False, True, True, True, False],
+    ),
+}
+
+
+@pytest.mark.parametrize(("distribution", "other", "mask"), MASKED.values(), ids=MASKED)
+def test_a_mask_is_the_distribution_over_what_it_allows(distribution, other, mask):
+    """Entropy, KL and Fisher product are those of the allowed logits alone; no gradient else."""
+    mask = np.array(mask)
+    masked, masked_other = distribution.masked(mask[None]), other.masked(mask[None])
+    left, left_other = (d.logits[..., mask] for d in (distribution, other))
+    if isinstance(distribution, Categorical):
+        alone, alone_other = Categorical(left), Categorical(left_other)
+    else:  # (2, 1) actions are left, and a choice of one is none
+        alone, alone_other = MultiCategorical(left, (2, 1)), MultiCategorical(left_other, (2, 1))
+    close(masked.entropy(), alone.entropy(), rtol=1e-5)
+    close(masked.kl(masked_other), alone.kl(alone_other), rtol=1e-5)
+    u = np.random.default_rng(1).normal(size=distribution.logits.shape).astype(np.float32)
+    product = masked.fisher_product(dataclasses.replace(distribution, logits=u)).logits
+    expected = alone.fisher_product(dataclasses.replace(alone, logits=u[..., mask])).logits
+    close(product[..., mask], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(product[..., ~mask], 0.0)
+
+    action = masked.sample(masked.noise(jax.random.key(0)))
+
+    def numbers(logits):
+        d = dataclasses.replace(distribution, logits=logits).masked(mask[None])
+        kl = d.kl(masked_other) + masked_other.kl(d)
+        return (d.log_prob(action) + d.entropy() + kl).sum()
+
+    gradient = jax.grad(numbers)(distribution.logits)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(gradient[..., ~mask], 0.0)
+    assert (gradient[..., mask][..., :2] != 0).any()
+
+
+def test_one_allowed_action_leaves_no_entropy_and_all_of_them_no_trace():
+    for distribution, one in (
+        (Categorical(LOGITS), [2]),
+        (MultiCategorical(MULTI_LOGITS, NVEC), [1, 3]),
+    ):
+        size = distribution.logits.shape[-1]
+        only = distribution.masked(np.isin(np.arange(size), one)[None])
+        np.testing.assert_array_equal(only.entropy(), 0.0)
+        np.testing.assert_array_equal(only.kl(only), 0.0)
+        np.testing.assert_array_equal(only.fisher_product(distribution).logits, 0.0)
+        draw = only.sample(only.noise(jax.random.key(0)))
+        np.testing.assert_array_equal(only.log_prob(draw), 0.0)
+        everything = distribution.masked(np.ones((1, size), bool))
+        np.testing.assert_array_equal(everything.logits, distribution.logits)

@@ -1,6 +1,5 @@
 """What the loop asks of an environment: pure functions of one environment, vmapped by the loop."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,43 +7,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_po.spaces import Space, check_space
 from jaxrl_po.types import Array, PyTree
-
-
-class Discrete(NamedTuple):
-    """Actions 0 … n-1."""
-
-    n: int
-
-
-class Box(NamedTuple):
-    """Real vectors, each coordinate within its bounds (which may be infinite)."""
-
-    low: np.ndarray  # [D]
-    high: np.ndarray  # [D]
-    shape: tuple[int, ...] | None = None  # outside of the loop, of D numbers; None for [D]
 
 
 class Environment(NamedTuple):
     """A Markov decision process. Observations are numbers of any dtype, rewards floats.
 
-    Discrete actions arrive as JAX's default integers. Continuous ones arrive as flat vectors in
-    units of the action's half-range: where both bounds are finite, [-1, 1] covers [low, high], and
-    what lies outside is clipped.
+    Discrete actions arrive as JAX's default integers, those of several choices as a vector of them.
+    Continuous ones arrive as flat vectors in units of the action's half-range: where both bounds
+    are finite, [-1, 1] covers [low, high], and what lies outside is clipped.
 
     `terminated` says that the process has ended in s', whose value is then 0. `truncated` says
     that a time limit cuts the episode off there: the value of s' is bootstrapped. Where both are
     true the end counts, so `terminated` must not include the time limit.
+
+    `action_mask` says which discrete actions a state allows: of one observation, as `reset` and
+    `step` return it (never normalised), a bool for each of the policy's outputs, [n] or [Σ nvec].
+    It is a pure function that may look at nothing else, so what decides must be observed; and each
+    choice must keep an action. What it leaves out has probability exactly 0 and no gradient, and
+    counts in no entropy, KL or Fisher matrix. Where it allows nothing there is no policy: in a
+    start state that is refused, later on the losses become NaN.
     """
 
     # key, params -> o, s
-    reset: Callable[[Array, PyTree], tuple[Array, PyTree]]
+    reset: Callable[[Array, PyTree], tuple[PyTree, PyTree]]
     # key, s, a, params -> o', s', r, terminated, truncated; never resets by itself
-    step: Callable[[Array, PyTree, Array, PyTree], tuple[Array, PyTree, Array, Array, Array]]
+    step: Callable[[Array, PyTree, Array, PyTree], tuple[PyTree, PyTree, Array, Array, Array]]
     params: PyTree
     observation_shape: tuple[int, ...]
-    action_space: Discrete | Box
+    action_space: Space
     max_steps: Array | int | None  # the time limit, where the environment says it
+    action_mask: Callable[[Array], Array] | None = None  # o -> allowed [num_outputs]
 
 
 def check_environment(env: Environment) -> None:
@@ -53,7 +47,7 @@ def check_environment(env: Environment) -> None:
     Raises:
         ValueError: naming the field, what it gives and what is wanted.
     """
-    _check_space(env.action_space)
+    check_space(env.action_space)
     shape = env.observation_shape
     if not isinstance(shape, tuple | list) or not all(
         isinstance(x, int | np.integer) for x in shape
@@ -74,37 +68,36 @@ def check_environment(env: Environment) -> None:
     _check_leaf("step's reward", reward, (), (jnp.floating,))
     _check_leaf("step's terminated", terminated, (), (jnp.bool,))
     _check_leaf("step's truncated", truncated, (), (jnp.bool,))
+    if env.action_mask is not None:
+        _check_mask(env, env.action_mask)
 
 
-def example_action(space: Discrete | Box) -> Array:
+def example_action(space: Space) -> Array:
     """An action of the space, as a step takes it."""
-    return jnp.zeros((), int) if isinstance(space, Discrete) else jnp.zeros(len(space.low))
+    return jnp.zeros(space.sample_shape, float if space.continuous else int)
 
 
 NUMBER = jnp.integer, jnp.floating, jnp.bool
+NUM_STARTS = 16  # start states whose masks are looked at
 
 
-def _check_space(space: Any) -> None:
-    if not isinstance(space, Discrete | Box):
-        raise ValueError(
-            f"env: action_space must be a `jaxrl_po.envs` Discrete or Box, not {space!r}"
-        )
-    if isinstance(space, Discrete):
-        if not isinstance(space.n, int | np.integer) or space.n < 1:
-            raise ValueError(f"env: action_space must have one action or more, not n={space.n!r}")
-        return
-    shapes = [np.shape(bound) for bound in (space.low, space.high)]
-    if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not np.all(space.low <= space.high):
-        raise ValueError(
-            f"env: action_space must have two vectors of bounds [D], low <= high, not {space!r}"
-        )
-    if not shapes[0][0]:
-        raise ValueError("env: action_space must have one number or more, not [0]")
-    if space.shape is not None and shapes[0] != (math.prod(space.shape),):
-        raise ValueError(
-            f"env: action_space's shape {space.shape} does not hold the {shapes[0][0]} numbers "
-            "of its bounds"
-        )
+def _check_mask(env: Environment, action_mask: Callable[[Array], Array]) -> None:
+    """Raise unless a mask fits the actions and, in start states, leaves one in each choice."""
+    space = env.action_space
+    if space.continuous:
+        raise ValueError("env: action_mask needs discrete actions; these are continuous")
+
+    def masks(keys: Array) -> Array:
+        return jax.vmap(lambda key: action_mask(env.reset(key, env.params)[0]))(keys)
+
+    mask = jax.eval_shape(lambda: action_mask(env.reset(jax.random.key(0), env.params)[0]))
+    _check_leaf("action_mask", mask, (space.num_outputs,), (jnp.bool,))
+    with jax.ensure_compile_time_eval():
+        started = masks(jax.random.split(jax.random.key(0), NUM_STARTS))
+        chances = space.distribution(jnp.where(started, 0.0, -jnp.inf)).entropy()
+    # What the environment holds may be traced. Nothing to choose from has no entropy, not even 0.
+    if not isinstance(chances, jax.core.Tracer) and np.isnan(chances).any():
+        raise ValueError("env: action_mask allows no action in a start state")
 
 
 def _check_length(name: str, outcome: Any, wanted: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,13 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import suggestion
-from jaxrl_po.envs.environment import (
-    Box,
-    Discrete,
-    Environment,
-    check_environment,
-    example_action,
-)
+from jaxrl_po.envs.environment import Environment, check_environment, example_action
+from jaxrl_po.spaces import Space, as_space
 from jaxrl_po.types import Array, PyTree
 
 # Parameters that are others' sum or product, and that gymnax computes for its defaults alone, by
@@ -82,7 +76,7 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     with jax.ensure_compile_time_eval():
         observation_space = env.observation_space(own_params)
         raw_action_space = env.action_space(own_params if is_traced else params)
-        action_space = _action_space(raw_action_space)
+        action_space = _action_space(raw_action_space, np)
     categories = getattr(observation_space, "n", None)  # a Discrete observation is one-hot coded
     shape = getattr(observation_space, "shape", None)
     if categories is None and shape is None:
@@ -117,10 +111,10 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         )
 
     def to_env(action: Array, params: PyTree) -> Array:
-        if isinstance(action_space, Box):
-            bounds = _bounds(env.action_space(params), jnp) if is_traced else action_space
-            return to_bounds(action, bounds).reshape(raw_action_space.shape)
-        return action.astype(getattr(raw_action_space, "dtype", action.dtype))
+        if not action_space.continuous:
+            return action.astype(getattr(raw_action_space, "dtype", action.dtype))
+        space = _action_space(env.action_space(params), jnp) if is_traced else action_space
+        return space.to_units(action)
 
     environment = Environment(
         reset=reset,
@@ -134,20 +128,6 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         check_environment(environment)
         _check_time_limit(env, own_params, to_env(example_action(action_space), own_params))
     return environment
-
-
-def to_bounds(action: Array, space: Box) -> Array:
-    """Actions [..., D] from half-ranges to the environment's units; unbounded ones stay."""
-    xp: Any = np if isinstance(space.low, np.ndarray) else jnp  # constants stay constants
-    bounded = xp.isfinite(space.low) & xp.isfinite(space.high)
-    low, high = (xp.where(bounded, bound, 0.0) for bound in (space.low, space.high))
-
-    def spread(numbers: Any) -> Array:
-        return jnp.broadcast_to(jnp.asarray(numbers, action.dtype), action.shape)
-
-    scaled = action * spread(xp.where(bounded, (high - low) / 2, 1.0)) + spread((low + high) / 2)
-    # Clipped in the environment's units, so that a bound is met exactly.
-    return jnp.clip(scaled, spread(space.low), spread(space.high))
 
 
 def _with_params(env: Any) -> tuple[Any, Any]:
@@ -250,21 +230,13 @@ def _parameter(name: str, value: Any, default: Any, is_float: bool) -> Any:
     return exact if exact.ndim else exact.item()
 
 
-def _action_space(space: Any) -> Discrete | Box:
-    if getattr(space, "n", None) is not None:
-        return Discrete(int(space.n))
-    if hasattr(space, "low") and hasattr(space, "high"):
-        return _bounds(space, np)
-    raise ValueError(f"env: actions must be a Discrete or Box space, not {space!r}")
-
-
-def _bounds(space: Any, xp: Any) -> Box:
-    """The bounds of a gymnax Box as vectors, of NumPy or of JAX."""
-    low, high = (
-        xp.broadcast_to(xp.asarray(bound, float), space.shape).reshape(math.prod(space.shape))
-        for bound in (space.low, space.high)
-    )
-    return Box(low, high, tuple(space.shape))
+def _action_space(raw: Any, xp: Any) -> Space:
+    space = as_space(raw, xp)
+    if space is None:
+        raise ValueError(
+            f"env: actions must be a Discrete, MultiDiscrete or Box space, not {raw!r}"
+        )
+    return space
 
 
 def _strong(state: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split, unrolled
+from jaxrl_po.loop.masks import unmasked
 from jaxrl_po.loop.normalizer import Normalizer, observe
 from jaxrl_po.loop.parts import as_config, make_parts
 from jaxrl_po.ops import (
@@ -89,7 +90,7 @@ def make_batch(
     observation = observe(normalizer, transitions.observation)
     if config.normalize_observations:
         normalizer = normalizer._replace(
-            observation=update_statistics(normalizer.observation, transitions.observation)
+            observation=update_statistics(normalizer.observation, unmasked(transitions.observation))
         )
     if config.normalize_rewards:
         statistics, running = normalizer.reward
@@ -135,8 +136,9 @@ def values(
     """
 
     def value_of_next(rows: slice) -> Array:
-        next_observation = observe(state.normalizer, transitions.next_observation[rows])
-        memory = jax.tree.map(lambda x: x[rows], transitions.next_memory)
+        following = transitions.next_observation, transitions.next_memory
+        next_observation, memory = jax.tree.map(lambda x: x[rows], following)
+        next_observation = observe(state.normalizer, next_observation)
         return network.value(state.params, next_observation, memory)
 
     value = network.value(state.params, observation, transitions.memory)

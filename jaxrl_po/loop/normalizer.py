@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Environment
 from jaxrl_po.ops import init_statistics, normalize
-from jaxrl_po.types import Array
+from jaxrl_po.types import MaskedObservation, PyTree
 
 
 class Normalizer(NamedTuple):
@@ -30,8 +30,10 @@ def init_normalizer(config: Config, environment: Environment) -> Normalizer:
     )
 
 
-def observe(normalizer: Normalizer, observation: Array) -> Array:
-    """What the network sees of a raw observation."""
+def observe(normalizer: Normalizer, observation: PyTree) -> PyTree:
+    """What the network sees of a raw observation; a mask beside it stays."""
     if normalizer.observation == ():
         return observation
+    if isinstance(observation, MaskedObservation):
+        return observation._replace(observation=observe(normalizer, observation.observation))
     return normalize(normalizer.observation, observation)

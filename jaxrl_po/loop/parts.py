@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxrl_po.algorithms import check_config_class, config_from_dict
 from jaxrl_po.algorithms.critic import CriticConfig
 from jaxrl_po.config import Config
-from jaxrl_po.envs import Box, Environment, check_environment, make_environment
+from jaxrl_po.envs import Environment, check_environment, make_environment
+from jaxrl_po.loop.masks import heed_mask, show_mask
 from jaxrl_po.loop.normalizer import init_normalizer, observe
 from jaxrl_po.networks import check_network, make_network
 from jaxrl_po.networks.check import described
@@ -32,7 +33,23 @@ def as_config(config: Config | Mapping[str, Any]) -> Config:
 def make_parts(
     config: Config, env: Any = None, network: Network | None = None
 ) -> tuple[Environment, Network]:
-    """Environment and network of a config, or those given in their place, checked to fit."""
+    """Environment and network of a config, or those given in their place, checked to fit.
+
+    With an `action_mask` both speak of `MaskedObservation`s.
+    """
+    environment = as_environment(config, env)
+    if network is None:
+        network = make_network(config, environment.observation_shape, environment.action_space)
+    else:
+        is_separate = isinstance(config, CriticConfig)
+        check_network(network, environment, _observation(config, environment), is_separate)
+    if environment.action_mask is not None:
+        network = heed_mask(network)
+    return show_mask(environment), network
+
+
+def as_environment(config: Config, env: Any = None) -> Environment:
+    """The environment of a config, or the one given in its place, checked."""
     for name, leaf in _named_leaves(config):
         if jnp.ndim(leaf):
             raise ValueError(
@@ -46,19 +63,14 @@ def make_parts(
         environment = env
     else:
         environment = make_environment(config.env_id if env is None else env, config.env_params)
-    if not isinstance(environment.action_space, Box):
+    if not environment.action_space.continuous:
         if config.squash_actions:
             raise ValueError("squash_actions=True needs continuous actions; these are discrete")
         if not isinstance(config.log_std_init, jax.core.Tracer) and config.log_std_init != 0:
             raise ValueError(
                 f"log_std_init={config.log_std_init} needs continuous actions; these are discrete"
             )
-    if network is None:
-        network = make_network(config, environment.observation_shape, environment.action_space)
-    else:
-        is_separate = isinstance(config, CriticConfig)
-        check_network(network, environment, _observation(config, environment), is_separate)
-    return environment, network
+    return environment
 
 
 def check_state(state: Any) -> None:

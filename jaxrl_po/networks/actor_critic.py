@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import Config
-from jaxrl_po.distributions import Categorical, Gaussian, TanhGaussian
-from jaxrl_po.envs import Box, Discrete
 from jaxrl_po.fast.convolution import convolution
 from jaxrl_po.fast.dense import dense_dot_general
-from jaxrl_po.types import Array, Network, PyTree
+from jaxrl_po.spaces import Space
+from jaxrl_po.types import Array, Distribution, Network, PyTree
 
 CHANNELS, KERNEL = 16, (3, 3)  # the convolution of MinAtar's own baselines (Young & Tian 2019)
 
@@ -47,20 +46,19 @@ class Torso(nn.Module):
 class PolicyHead(nn.Module):
     """Features to π(·|s). The small last layer starts the policy near uniform or zero-mean."""
 
-    action_space: Discrete | Box
+    action_space: Space
     log_std_init: Any
     squash: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Categorical | Gaussian:
+    def __call__(self, x: Array) -> Distribution:
         """The distribution over a batch of features [B, F]."""
-        if isinstance(self.action_space, Discrete):
-            return Categorical(_dense(self.action_space.n, 0.01, x.dtype)(x))
-        size = len(self.action_space.low)
-        mean = _dense(size, 0.01, x.dtype)(x)
+        space, size = self.action_space, self.action_space.num_outputs
+        outputs = _dense(size, 0.01, x.dtype)(x)
+        if not space.continuous:
+            return space.distribution(outputs)
         log_std = self.param("log_std", lambda _: jnp.full(size, self.log_std_init, x.dtype))
-        distribution = TanhGaussian if self.squash else Gaussian
-        return distribution(mean, jnp.broadcast_to(log_std, mean.shape))
+        return space.distribution(outputs, jnp.broadcast_to(log_std, outputs.shape), self.squash)
 
 
 class ValueHead(nn.Module):
@@ -73,7 +71,7 @@ class ValueHead(nn.Module):
 
 
 def make_network(
-    config: Config, observation_shape: tuple[int, ...], action_space: Discrete | Box
+    config: Config, observation_shape: tuple[int, ...], action_space: Space
 ) -> Network:
     """The feed-forward actor-critic that `config` describes.
 

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.distributions import Categorical
-from jaxrl_po.envs import Discrete, Environment
+from jaxrl_po.envs import Environment
 from jaxrl_po.types import Array, Distribution, Network
 
 METHODS = sorted(name for name in vars(Distribution) if not name.startswith("_"))
@@ -124,14 +123,14 @@ def _check_distribution(
             f"network.{name} must return a distribution like those of `jaxrl_po.distributions`; "
             f"{described(distribution)} has no {', '.join(missing)}"
         )
+    if environment.action_mask is not None and not hasattr(distribution, "masked"):
+        raise ValueError(
+            f"network.{name}: the environment has an action_mask, and {described(distribution)} "
+            "has no `masked`, as those of `jaxrl_po.distributions` have"
+        )
     space = environment.action_space
-    if isinstance(distribution, Categorical) and isinstance(space, Discrete):
-        logits = distribution.logits.shape
-        if logits != (*batch, space.n):
-            raise ValueError(
-                f"network.{name} gives logits {list(logits)} for {list(batch)} observations and "
-                f"{space.n} actions: they must be {[*batch, space.n]}"
-            )
+    if not space.continuous:
+        _check_logits(name, distribution, environment, batch)
 
     def numbers() -> tuple[Array, dict[str, Array]]:
         action = distribution.sample(distribution.noise(jax.random.key(0)))
@@ -142,12 +141,8 @@ def _check_distribution(
         }
 
     taken, of_each = _call(f"{name}'s distribution", numbers)
-    wanted: tuple[int, ...]
-    kind: Any
-    if isinstance(space, Discrete):
-        wanted, kind = batch, jnp.integer
-    else:
-        wanted, kind = (*batch, len(space.low)), jnp.floating
+    wanted = (*batch, *space.sample_shape)
+    kind: Any = jnp.floating if space.continuous else jnp.integer
     if taken.shape != wanted or not jnp.issubdtype(taken.dtype, kind):
         raise ValueError(
             f"network.{name} must give actions of {kind.__name__} type and shape {list(wanted)} "
@@ -159,3 +154,21 @@ def _check_distribution(
                 f"network.{name}: the distribution's {method} must have shape {list(batch)}, "
                 f"one number an observation, not {list(number.shape)}"
             )
+
+
+def _check_logits(
+    name: str, distribution: Any, environment: Environment, batch: tuple[int, ...]
+) -> None:
+    """Of the space's own kind of distribution: as many logits as actions, cut as they are."""
+    space = environment.action_space
+    own: Any = space.distribution(jnp.zeros((*batch, space.num_outputs)))
+    if type(distribution) is not type(own):
+        return
+    if distribution.logits.shape != own.logits.shape:
+        raise ValueError(
+            f"network.{name} gives logits {list(distribution.logits.shape)} for {list(batch)} "
+            f"observations and {space.num_outputs} actions: they must be {list(own.logits.shape)}"
+        )
+    cuts = [getattr(each, "nvec", None) for each in (distribution, own)]
+    if cuts[0] != cuts[1]:
+        raise ValueError(f"network.{name} gives logits of the choices {cuts[0]}, not {cuts[1]}")

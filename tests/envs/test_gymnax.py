@@ -415,7 +415,7 @@ MALFORMED = {
     "MultiDiscrete": ({"action_space": gymnasium.spaces.MultiDiscrete([2, 3])}, "MultiDiscrete"),
     "gymnax space": ({"action_space": gymnax.environments.spaces.Discrete(2)}, "Discrete or Box"),
     "no actions": ({"action_space": Discrete(0)}, "one action or more, not n=0"),
-    "bounds": ({"action_space": Box(np.zeros(2), np.ones(3))}, "two vectors of bounds"),
+    "bounds": ({"action_space": Box(np.zeros(2), np.ones(3))}, "two arrays of bounds"),
     "swapped bounds": ({"action_space": Box(np.ones(2), np.zeros(2))}, "low <= high"),
     "no numbers": ({"action_space": Box(np.zeros(0), np.zeros(0))}, "one number or more"),
     "shape of actions": (

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ def export_policy(
     out: str | os.PathLike[str] | None = None,
     *,
     network: Network | None = None,
+    env: Any = None,
 ) -> list[Path]:
     """Write a policy, weights and normaliser included, as programs over any batch of observations.
 
@@ -36,6 +38,7 @@ def export_policy(
         directory: a policy folder, or a run directory.
         out: where to; None for the folder `export` in the directory.
         network: as for `load_policy`.
+        env: as for `load_policy`; the programs keep its `action_mask`.
 
     Returns:
         The files written.
@@ -44,7 +47,7 @@ def export_policy(
         ValueError: naming what cannot be read.
     """
     import_extra("flatbuffers", "export")  # what jax.export writes with
-    description, act = read_policy(directory, network)
+    description, act = read_policy(directory, network, env)
     (batch,) = export.symbolic_shape("batch")
     observations = jax.ShapeDtypeStruct(
         (batch, *description["observation"]["shape"]), observation_dtype(description)
@@ -52,10 +55,10 @@ def export_policy(
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
 
     def greedy(observations: Array) -> Array:
-        return act(observations, None)
+        return act(observations, None)[0]
 
     def sampled(observations: Array, seed: Array) -> Array:
-        return act(observations, jax.random.key(seed))
+        return act(observations, jax.random.key(seed))[0]
 
     folder = Path(directory) / "export" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-FORMAT = 2  # 1 had no checksum of the description, and no shape of the action
+# 1 had no checksum of the description, and no shape of the action; 2 no action masks.
+FORMAT = 3
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U32": np.uint32}
 BOUND = "bound"  # a number, or an infinity as text: JSON has no number for them
 # What the fields of policy.json must be.
@@ -39,6 +40,7 @@ FIELDS: dict[str, Any] = {
 }
 ACTIONS: dict[str, Any] = {
     "discrete": {"n": int},
+    "multidiscrete": {"nvec": [int]},
     "box": {"low": [BOUND], "high": [BOUND], "squash": bool},
 }
 NAMES: dict[Any, str] = {
@@ -122,10 +124,15 @@ def load(directory: str | os.PathLike[str]) -> Policy:
     """Load a policy folder; the network must be one of the library's multi-layer perceptrons.
 
     Raises:
-        ValueError: naming what is missing, damaged, from a newer version, or not an MLP.
+        ValueError: naming what is missing, damaged, from a newer version, masked, or not an MLP.
     """
     description, arrays = read_folder(directory)
     config = description["config"]
+    if description["action_mask"]:
+        raise ValueError(
+            f"{directory}: NumPy alone runs no policies with an action_mask; JAX does: "
+            "jaxrl_po.load_policy(directory, env=...)"
+        )
     if description["network"] != "config" or config["network"] != "mlp":
         raise ValueError(f"{directory}: NumPy alone runs network='mlp' policies, not this one")
     return Policy(description, _mlp(description, arrays))
@@ -196,12 +203,18 @@ def check_arrays(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
 
 
 def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | None) -> np.ndarray:
-    """Actions [B, ...] in the environment's units, from logits [B, A] or (mean, log_std) [B, D]."""
+    """Actions [B, ...] in the environment's units, from logits [B, A] or (mean, log_std) [B, D].
+
+    The same as `jaxrl_po.spaces` says, in a copy, for this file stands alone.
+    """
     if not isinstance(key, np.random.Generator | None):
         raise ValueError(f"key must be a numpy.random.Generator, not {key!r}")
-    if action["kind"] == "discrete":
+    if action["kind"] != "box":
         logits = outputs if key is None else outputs + key.gumbel(size=outputs.shape)
-        return logits.argmax(-1)
+        if action["kind"] == "discrete":
+            return logits.argmax(-1)
+        choices = np.split(logits, np.cumsum(action["nvec"])[:-1], axis=-1)
+        return np.stack([choice.argmax(-1) for choice in choices], axis=-1)
     mean, log_std = outputs
     x = mean if key is None else mean + np.exp(log_std) * key.standard_normal(mean.shape)
     x = np.tanh(x) if action["squash"] else x
@@ -217,7 +230,7 @@ def _mlp(
     description: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Callable[[np.ndarray, Any], np.ndarray]:
     config, action = description["config"], description["action"]
-    activation, discrete = ACTIVATIONS[config["activation"]], action["kind"] == "discrete"
+    activation, box = ACTIVATIONS[config["activation"]], action["kind"] == "box"
     *hidden, last = [name for name, _, _ in _layers(description)]
     log_std = f"{_places(description)[1]}/log_std"
     dtype = arrays[f"{last}/kernel"].dtype
@@ -236,7 +249,7 @@ def _mlp(
         for name in hidden:
             x = activation(dense(x, name))
         outputs = dense(x, last)
-        return sampled(action, outputs if discrete else (outputs, arrays[log_std]), key)
+        return sampled(action, (outputs, arrays[log_std]) if box else outputs, key)
 
     return act
 
@@ -252,7 +265,11 @@ def _layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
     """The dense layers of a perceptron, first to last: name, rows, columns."""
     torso, head = _places(description)
     action, hidden = description["action"], description["config"]["hidden_sizes"]
-    outputs = action["n"] if action["kind"] == "discrete" else len(action["low"])
+    outputs = {
+        "discrete": lambda: action["n"],
+        "multidiscrete": lambda: sum(action["nvec"]),
+        "box": lambda: len(action["low"]),
+    }[action["kind"]]()
     sizes = [math.prod(description["observation"]["shape"]), *hidden, outputs]
     names = [*(f"{torso}/Dense_{i}" for i in range(len(hidden))), f"{head}/Dense_0"]
     return list(zip(names, sizes[:-1], sizes[1:], strict=True))
@@ -293,8 +310,10 @@ def _check_fields(description: dict[str, Any]) -> None:
     _check_form("", description, FIELDS)
     observation, action = description["observation"], description["action"]
     if action["kind"] not in ACTIONS:
-        raise ValueError(f"action.kind={action['kind']!r} is neither discrete nor box")
+        raise ValueError(f"action.kind={action['kind']!r} is none of {', '.join(ACTIONS)}")
     _check_form("action", action, ACTIONS[action["kind"]])
+    description.setdefault("action_mask", False)
+    _check_form("", description, {"action_mask": bool})
     if action["kind"] == "box":
         action.setdefault("shape", [len(action["low"])])
         _check_form("action", action, {"shape": [int]})
@@ -303,8 +322,11 @@ def _check_fields(description: dict[str, Any]) -> None:
             raise ValueError("action.low must be at most action.high, number by number")
         if math.prod(action["shape"]) != len(low) or min(action["shape"], default=1) < 1:
             raise ValueError(f"action.shape={action['shape']} does not hold {len(low)} numbers")
-    elif action["n"] < 1:
-        raise ValueError(f"action.n={action['n']} must be >= 1")
+    elif action["kind"] == "discrete":
+        if action["n"] < 1:
+            raise ValueError(f"action.n={action['n']} must be >= 1")
+    elif min(action["nvec"], default=0) < 1:
+        raise ValueError(f"action.nvec={action['nvec']} must be of numbers >= 1")
     if (activation := description["config"]["activation"]) not in ACTIVATIONS:
         raise ValueError(f"config.activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
     if description["network"] not in ("config", "given"):

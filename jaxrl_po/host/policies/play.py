@@ -1,18 +1,18 @@
 """A saved policy at work, in the real Gymnasium or in gymnax, and what it looks like."""
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxrl_po.envs import Box, Discrete, make_environment
+from jaxrl_po.envs import make_environment
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_gymnax, picture
 from jaxrl_po.host.policies.numpy_policy import Policy
+from jaxrl_po.spaces import Space, as_space, same_actions, space_from_json
 
 # Renderers draw into memory alone, and open the screen and the sound and greet all the same.
 UNSEEN = {
@@ -142,31 +142,28 @@ def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
     return Played(episode_return, episode_length)
 
 
-def _check_gymnasium(policy: Policy, name: str, env: Any, drawn: bool) -> int:
-    """Check that an environment fits the policy; the number of its first action, mostly 0."""
+def _check_gymnasium(policy: Policy, name: str, env: Any, drawn: bool) -> Any:
+    """Check that an environment fits the policy; the number of its first action, mostly 0, or
+    those of the first of each choice [K].
+    """
     spaces = import_extra("gymnasium.spaces", "play")
     observed, space = env.observation_space, env.action_space
     shape = observed.shape if isinstance(observed, spaces.Box) else None
-    action: Discrete | Box | None = None
-    if isinstance(space, spaces.Discrete):
-        action = Discrete(int(space.n))
-    elif isinstance(space, spaces.Box):
-        action = Box(space.low.ravel(), space.high.ravel())
-    _check_spaces(policy, f"gymnasium:{name}", (shape, observed), (action, space))
+    _check_spaces(policy, f"gymnasium:{name}", (shape, observed), (as_space(space), space))
     modes = env.metadata.get("render_modes") or ()
     if drawn and "rgb_array" not in modes:
         raise ValueError(
             f"gymnasium:{name} draws no pictures: it has no render mode rgb_array, "
             f"only {', '.join(modes) or 'none at all'}"
         )
-    return int(getattr(space, "start", 0))
+    return getattr(space, "start", 0)
 
 
 def _check_spaces(
     policy: Policy,
     name: str,
     observation: tuple[tuple[int, ...] | None, Any],
-    action: tuple[Discrete | Box | None, Any],
+    action: tuple[Space | None, Any],
 ) -> None:
     """Compare an environment's spaces, each beside what is shown of it, with the policy's."""
     (shape, observed), (space, acts) = observation, action
@@ -175,14 +172,7 @@ def _check_spaces(
             f"{name} observes {observed}; this policy takes {list(policy.observation_shape)}"
         )
     own = policy.description["action"]
-    if own["kind"] == "discrete":
-        fits = isinstance(space, Discrete) and space.n == own["n"]
-    else:
-        fits = isinstance(space, Box) and all(
-            np.array_equal(np.asarray(bound, np.float32), np.array(own[side], np.float32))
-            for side, bound in (("low", space.low), ("high", space.high))
-        )
-    if not fits:
+    if not same_actions(space, space_from_json(own)):
         raise ValueError(f"{name} acts in {acts}; this policy in {own}")
 
 
@@ -195,7 +185,7 @@ def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
     keys = jax.random.split(jax.random.key(wishes.seed), wishes.num_episodes)
     step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
     observation, state = jax.jit(jax.vmap(env.reset, (0, None)))(keys, env.params)
-    to_half_ranges = _half_ranges(policy.description["action"])
+    from_units = space_from_json(policy.description["action"]).from_units
     episode_return = np.zeros(wishes.num_episodes)
     episode_length = np.zeros(wishes.num_episodes, int)
     running, states, t = np.ones(wishes.num_episodes, bool), [], 0
@@ -203,7 +193,7 @@ def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
         if wishes.gif and running[0]:
             states.append(jax.tree.map(lambda x: x[0], state))
         step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
-        action = to_half_ranges(policy(observation, step_key))
+        action = from_units(policy(observation, step_key))
         t += 1
         keys_t = jax.vmap(lambda k, t=t: jax.random.fold_in(k, t))(keys)
         observation, state, reward, terminated, truncated = step(keys_t, state, action, env.params)
@@ -216,14 +206,3 @@ def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
 
 
 _SUITES = {"gymnasium": _play_gymnasium, "gymnax": _play_gymnax}
-
-
-def _half_ranges(action: Mapping[str, Any]) -> Any:
-    """From the environment's units back to those that `Environment.step` takes, [E, D]."""
-    if action["kind"] == "discrete":
-        return lambda taken: taken
-    low, high = (np.array(action[side], float) for side in ("low", "high"))
-    bounded = np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-    middle, half = (low + high) / 2, (high - low) / 2
-    return lambda taken: ((taken.reshape(len(taken), -1) - middle) / half).astype(taken.dtype)

@@ -16,20 +16,22 @@ import safetensors.numpy
 
 from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
-from jaxrl_po.envs import Box, Discrete, to_bounds
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.arrays import from_host, path_name, to_host
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.strict_json import revived, to_json
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.numpy_policy import Policy
-from jaxrl_po.loop.parts import as_config, make_parts
+from jaxrl_po.loop.masks import heed_mask
+from jaxrl_po.loop.parts import as_config, as_environment, make_parts
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
-from jaxrl_po.types import Array, Network, PyTree, TrainState
+from jaxrl_po.spaces import same_actions, space_from_json
+from jaxrl_po.types import Array, MaskedObservation, Network, PyTree, TrainState
 
 WEIGHTS = re.compile(r"weights-[0-9a-f]{12}\.safetensors")  # what has another name is not ours
-Act = Callable[[Array, Array | None], Array]  # observations [B, ...], key -> actions [B, ...]
+# observations [B, ...], key -> actions [B, ...], and whether each observation allows one
+Act = Callable[[Array, Array | None], tuple[Array, Array]]
 
 
 def save_policy(
@@ -52,7 +54,7 @@ def save_policy(
         config: what the state was trained under.
         state: of one member [...], or of several [S, ...], as `run` returns it.
         member: which of several; the only one needs no number.
-        env: as for `make_train`.
+        env: as for `make_train`; with an `action_mask` it must be given to `load_policy` too.
         network: as for `make_train`; it must then be given to `load_policy` too.
         notes: anything to keep beside it, as JSON: arrays become lists.
 
@@ -111,7 +113,9 @@ def one_member(state: TrainState, member: int | None = None) -> TrainState:
 
 def describe_policy(config: Config, env: Any, network: Network | None) -> dict[str, Any]:
     """All of policy.json but the weights."""
-    environment, _ = make_parts(config, env, network)
+    environment = as_environment(config, env)
+    space = environment.action_space
+    squash = {"squash": config.squash_actions} if space.continuous else {}
     start = jax.eval_shape(
         lambda key: environment.reset(key, environment.params), jax.random.key(0)
     )
@@ -124,7 +128,8 @@ def describe_policy(config: Config, env: Any, network: Network | None) -> dict[s
             "shape": list(environment.observation_shape),
             "dtype": str(start[0].dtype),
         },
-        "action": _describe(environment.action_space, config.squash_actions),
+        "action": space.to_json() | squash,
+        "action_mask": environment.action_mask is not None,
         "normalizer": {"epsilon": normalization.EPSILON, "clip": normalization.CLIP}
         if config.normalize_observations
         else None,
@@ -169,7 +174,11 @@ def write_policy(
 
 
 def load_policy(
-    directory: str | os.PathLike[str], *, network: Network | None = None, backend: str = "jax"
+    directory: str | os.PathLike[str],
+    *,
+    network: Network | None = None,
+    env: Any = None,
+    backend: str = "jax",
 ) -> Policy:
     """Load the policy in a folder, or in the `policy` folder of a run directory.
 
@@ -180,28 +189,36 @@ def load_policy(
     Args:
         directory: the folder.
         network: the network, where it was not the one that the config describes.
+        env: the environment, where it has an `action_mask`: a file cannot hold that function.
         backend: "jax"; or "numpy" for MLP policies, whose keys are NumPy generators.
 
     Raises:
-        ValueError: naming what is missing, damaged, or from a newer version.
+        ValueError: naming what is missing, damaged, or from a newer version; or what is given and
+            does not fit.
     """
     if backend == "numpy":
+        for name, given in (("network", network), ("env", env)):
+            if given is not None:
+                raise ValueError(f"{name}= goes with backend='jax' only")
         return numpy_policy.load(directory)
     if backend != "jax":
         raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
-    description, pure = read_policy(directory, network)
+    description, pure = read_policy(directory, network, env)
     compiled = jax.jit(pure)
 
     def act(observation: np.ndarray, key: Any) -> np.ndarray:
         if not isinstance(key, jax.Array | None):
             raise ValueError(f"key must be a key of jax.random, not {key!r}")
-        return np.asarray(compiled(observation, key))
+        action, is_possible = compiled(observation, key)
+        if not is_possible:
+            raise ValueError("observation: the action_mask allows no action there")
+        return np.asarray(action)
 
     return Policy(description, act)
 
 
 def read_policy(
-    directory: str | os.PathLike[str], network: Network | None
+    directory: str | os.PathLike[str], network: Network | None, env: Any
 ) -> tuple[dict[str, Any], Act]:
     """The description in a folder, and its policy as a pure function.
 
@@ -210,23 +227,25 @@ def read_policy(
     """
     description, arrays = numpy_policy.read_folder(directory)
     try:
-        return description, _make_act(description, arrays, network)
+        return description, _make_act(description, arrays, network, env)
     except ValueError as error:
         raise ValueError(f"the policy in {directory} cannot be used: {error}") from error
 
 
 def _make_act(
-    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None
+    description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None, env: Any
 ) -> Act:
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
     config = config_from_dict(revived(description["config"]))
-    space, dtype = _read_space(description["action"]), observation_dtype(description)
+    space, dtype = space_from_json(description["action"]), observation_dtype(description)
+    action_mask = _action_mask(description, config, env)
     if network is None:
         network = make_network(config, tuple(description["observation"]["shape"]), space)
     if jax.tree.leaves(network.initial_memory(1)):
         raise ValueError("a policy with memory cannot be called without it")
     params = _params(network, arrays)
+    policy = network.policy if action_mask is None else heed_mask(network).policy
     statistics = None
     if description["normalizer"]:
         mean, variance = arrays["normalizer/mean"], arrays["normalizer/variance"]
@@ -234,20 +253,48 @@ def _make_act(
             jnp.asarray(mean), jnp.asarray(variance), jnp.zeros(())
         )
 
-    def act(observation: Array, key: Array | None) -> Array:
+    def act(observation: Array, key: Array | None) -> tuple[Array, Array]:
         observation = jnp.asarray(observation, dtype)
+        seen: PyTree = observation
         if statistics is not None:
-            observation = normalization.normalize(statistics, observation)
-        distribution, _ = network.policy(params, observation, ())
+            seen = normalization.normalize(statistics, observation)
+        if action_mask is not None:
+            seen = MaskedObservation(seen, jax.vmap(action_mask)(observation))
+        distribution, _ = policy(params, seen, ())
         sample = (
             distribution.mode() if key is None else distribution.sample(distribution.noise(key))
         )
-        taken = distribution.to_env(sample)
-        if isinstance(space, Discrete):
-            return taken
-        return to_bounds(taken, space).reshape(taken.shape[0], *description["action"]["shape"])
+        # Nothing to choose from has no entropy, not even 0.
+        is_possible = action_mask is None or ~jnp.isnan(distribution.entropy()).any()
+        return space.to_units(distribution.to_env(sample)), jnp.asarray(is_possible)
 
     return act
+
+
+def _action_mask(
+    description: dict[str, Any], config: Config, env: Any
+) -> Callable[[Array], Array] | None:
+    """The mask that a policy was trained with, from the environment given for it."""
+    if env is None:
+        if description["action_mask"]:
+            raise ValueError(
+                "its environment has an action_mask, a function, which no file can hold: pass the "
+                "environment as env="
+            )
+        return None
+    environment = as_environment(config, env)
+    if (environment.action_mask is not None) != description["action_mask"]:
+        had, has = ("an", "none") if description["action_mask"] else ("no", "one")
+        raise ValueError(f"env: this policy was trained with {had} action_mask; env has {has}")
+    space, shape = space_from_json(description["action"]), description["observation"]["shape"]
+    if not same_actions(environment.action_space, space) or shape != list(
+        environment.observation_shape
+    ):
+        raise ValueError(
+            f"env: it observes {list(environment.observation_shape)} and acts in "
+            f"{environment.action_space}; this policy observes {shape} and acts in {space}"
+        )
+    return environment.action_mask
 
 
 def observation_dtype(description: dict[str, Any]) -> np.dtype:
@@ -269,21 +316,3 @@ def _params(network: Network, arrays: Mapping[str, np.ndarray]) -> PyTree:
 
 def _floating(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _describe(space: Discrete | Box, squash: bool) -> dict[str, PyTree]:
-    if isinstance(space, Discrete):
-        return {"kind": "discrete", "n": space.n}
-    # Infinite bounds as strings: JSON has no number for them.
-    low, high = (
-        [x if np.isfinite(x) else str(x) for x in side.tolist()] for side in (space.low, space.high)
-    )
-    shape = [len(low)] if space.shape is None else list(space.shape)
-    return {"kind": "box", "low": low, "high": high, "shape": shape, "squash": squash}
-
-
-def _read_space(action: dict[str, Any]) -> Discrete | Box:
-    if action["kind"] == "discrete":
-        return Discrete(action["n"])
-    low, high = (np.array(action[side], float) for side in ("low", "high"))
-    return Box(low, high, tuple(action["shape"]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.loop.divergence import all_finite
-from jaxrl_po.loop.parts import make_parts
+from jaxrl_po.loop.parts import as_environment
 from jaxrl_po.loop.train import make_step
 from jaxrl_po.types import Array, Network, PyTree, TrainState
 
@@ -23,7 +23,7 @@ def make_diagnosis(
     training loop itself is not burdened: a state that diverged is frozen with its key, so that
     the same rollout can be had again.
     """
-    environment, _ = make_parts(config, env, network)
+    environment = as_environment(config, env)
     found: list[str] = []
 
     def look(finite: dict[str, np.ndarray]) -> np.ndarray:

@@ -16,12 +16,13 @@ import safetensors.numpy
 from jax import export
 
 from jaxrl_po import load_policy, make_step, save_policy
-from jaxrl_po.envs import Discrete
+from jaxrl_po.envs import Discrete, MultiDiscrete
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.export import export_policy
 from jaxrl_po.loop.normalizer import observe
 from jaxrl_po.loop.parts import make_parts
 from jaxrl_po.networks import make_network
+from jaxrl_po.types import MaskedObservation
 from tests.host.small import config, random_walk
 
 WALK = random_walk()
@@ -32,6 +33,23 @@ ENVS = {
         step=lambda key, state, action, params: WALK.step(key, state, action[None] - 1, params),
     ),
 }
+
+
+ENVS["multidiscrete"] = WALK._replace(
+    action_space=MultiDiscrete((3, 2)),
+    step=lambda key, state, action, params: WALK.step(key, state, action[:1] - 1.0, params),
+)
+
+
+def not_where_it_is(observation):
+    """Of three actions, two: which one is out is told by the first number observed."""
+    return jnp.arange(3) != jnp.clip(jnp.round(observation[0]) + 1, 0, 2)
+
+
+MASKED = ENVS["discrete"]._replace(action_mask=not_where_it_is)
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["jax", "numpy"])
 
 
 def trained(env, jit, **changes):
@@ -57,7 +75,7 @@ def expected(settings, state, env, observation):
     environment, network = make_parts(settings, env)
     distribution, _ = network.policy(state.params, observe(state.normalizer, observation), ())
     action = np.asarray(distribution.to_env(distribution.mode()))
-    if isinstance(environment.action_space, Discrete):
+    if not environment.action_space.continuous:
         return action
     return np.clip(action * 2.0, -2.0, 2.0)
 
@@ -70,6 +88,7 @@ def expected(settings, state, env, observation):
         ("box", {"shared_torso": True, "activation": "swish", "normalize_observations": False}),
         ("discrete", {"activation": "elu"}),
         ("discrete", {"activation": "relu", "shared_torso": True}),
+        ("multidiscrete", {}),
     ],
 )
 def test_loaded_policy_acts_as_trained(space, changes, tmp_path, jit):
@@ -86,6 +105,67 @@ def test_loaded_policy_acts_as_trained(space, changes, tmp_path, jit):
         grid = loaded(batch.reshape(4, 16, 2))
         np.testing.assert_allclose(grid, actions.reshape(4, 16, *actions.shape[1:]), atol=1e-5)
         assert loaded(batch.astype(np.float64)).dtype == loaded(batch).dtype
+
+
+def test_masked_policies_need_their_environment(tmp_path, jit):
+    pytest.importorskip("flatbuffers")
+    settings, state = trained(MASKED, jit)
+    save_policy(tmp_path, settings, state, env=MASKED)
+    policy, batch = load_policy(tmp_path, env=MASKED), observations()
+    allowed = np.asarray(jax.vmap(not_where_it_is)(batch))
+    _, network = make_parts(settings, MASKED)
+    seen = observe(state.normalizer, MaskedObservation(batch, allowed))
+    distribution, _ = network.policy(state.params, seen, ())
+    np.testing.assert_array_equal(policy(batch), distribution.mode())
+    without = load_policy_unmasked(tmp_path / "unmasked", settings, state)
+    assert not allowed[np.arange(64), without(batch)].all()  # the mask is in the way of some
+    for key in range(5):
+        drawn = policy(batch, jax.random.key(key))
+        assert allowed[np.arange(64), drawn].all()
+    never = MASKED._replace(action_mask=lambda o: jnp.broadcast_to(jnp.abs(o[0]) < 2, 3))
+    with pytest.raises(ValueError, match="observation: the action_mask allows no action there"):
+        load_policy(tmp_path, env=never)(np.array([2.5, 0.0]))
+    export_policy(tmp_path, tmp_path / "export", env=MASKED)
+    program = (tmp_path / "export" / "policy_greedy.jax").read_bytes()
+    exported = export.deserialize(bytearray(program)).call(batch)
+    np.testing.assert_array_equal(exported, policy(batch))
+    for arguments, message in (
+        ({}, "environment has an action_mask, a function.* pass the environment as env="),
+        ({"env": ENVS["discrete"]}, "env: this policy was trained with an action_mask; env has no"),
+        (
+            {"backend": "numpy"},
+            r"NumPy alone runs no policies with an action_mask; JAX does: .*env",
+        ),
+        ({"backend": "numpy", "env": MASKED}, "env= goes with backend='jax' only"),
+        (
+            {
+                "env": MASKED._replace(
+                    action_space=Discrete(4), action_mask=lambda o: o[0] < jnp.arange(4) + 9
+                )
+            },
+            "env: it observes .* this policy observes",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_policy(tmp_path, **arguments)
+
+
+def load_policy_unmasked(folder, settings, state):
+    """The same weights, without a mask: for which an environment with one is refused."""
+    save_policy(folder, settings, state, env=ENVS["discrete"])
+    with pytest.raises(ValueError, match="trained with no action_mask; env has one"):
+        load_policy(folder, env=MASKED)
+    return load_policy(folder, env=ENVS["discrete"])
+
+
+@BACKENDS
+def test_policies_of_the_format_before_masks_load(backend, copy):
+    actions = load_policy(copy, backend=backend)(observations())
+    description = json.loads((copy / "policy.json").read_text())
+    del description["action_mask"]
+    (copy / "policy.json").write_text(json.dumps(description))
+    change(copy, format=2)
+    np.testing.assert_array_equal(load_policy(copy, backend=backend)(observations()), actions)
 
 
 def test_samples_follow_the_policy(tmp_path, jit):
@@ -111,9 +191,6 @@ def copy(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
-
-
-BACKENDS = pytest.mark.parametrize("backend", ["jax", "numpy"])
 
 
 @BACKENDS
@@ -482,8 +559,8 @@ def test_weights_that_are_not_finite_are_refused(value, backend, copy):
 
 @BACKENDS
 def test_folder_from_the_future_is_refused(backend, copy):
-    change(copy, format=3)
-    with pytest.raises(ValueError, match="has format 3, from a newer version"):
+    change(copy, format=4)
+    with pytest.raises(ValueError, match="has format 4, from a newer version"):
         load_policy(copy, backend=backend)
 
 
