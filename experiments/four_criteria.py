@@ -235,7 +235,7 @@ def cost_of(method: Method, scale: Scale) -> dict[str, Any]:
     is_dqn = method.config is dqn.DQNConfig
     update = dqn.learn if is_dqn else ALGORITHMS[config.algorithm][1]
     lines, lines_with_calls = num_lines(
-        update, ("jaxrl_po.algorithms", "jaxrl_po.ops", "baselines")
+        update, ("jaxrl_po.algorithms", "jaxrl_po.fast", "jaxrl_po.ops", "baselines")
     )
     return {
         "lines": lines,

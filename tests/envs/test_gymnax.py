@@ -418,10 +418,6 @@ MALFORMED = {
     "bounds": ({"action_space": Box(np.zeros(2), np.ones(3))}, "two arrays of bounds"),
     "swapped bounds": ({"action_space": Box(np.ones(2), np.zeros(2))}, "low <= high"),
     "no numbers": ({"action_space": Box(np.zeros(0), np.zeros(0))}, "one number or more"),
-    "shape of actions": (
-        {"action_space": Box(np.zeros(2), np.ones(2), (3, 2))},
-        r"shape \(3, 2\) does not hold the 2 numbers",
-    ),
     "whole number as a shape": ({"observation_shape": 3}, "observation_shape must be a tuple"),
     "shape": ({"observation_shape": (4,)}, r"reset's observation must be an array \[4\]"),
     "reset": ({"reset": lambda key, params: jnp.zeros(3)}, "reset must return the 2 values"),

@@ -1,6 +1,7 @@
 """On eight devices the program computes what it computes on one, with its parameters cut up."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from jaxrl_po.rlhf import TransformerConfig, make_transformer
 from jaxrl_po.rlhf.heads import init_actor_critic
 from jaxrl_po.rlhf.sharding import AXES, parameter_shardings, shard_sequences
 
+ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import jax
 import jax.numpy as jnp
@@ -74,7 +76,11 @@ def test_meshes_of_eight_devices_agree_with_one():
         "NPROC": "16",  # jax 0.10 may wait for ever with no more threads than devices
     }
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", SCRIPT],
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "experiments")])},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
