@@ -191,7 +191,8 @@ class Box(NamedTuple):
         numbers = all(np.issubdtype(x.dtype, np.number) for x in (low, high))
         if not numbers or low.shape != high.shape or not low.size or not (low <= high).all():
             raise ValueError(
-                "env: action_space must have two arrays of bounds of one shape, low <= high, "
+                "env: action_space must have two arrays of bounds of one shape, one number or more "
+                "in each, low <= high, "
                 f"not {self!r}"
             )
 
