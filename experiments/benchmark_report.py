@@ -51,7 +51,8 @@ def write_report() -> None:
         parts.append(f"\n## {device.upper()}\n")
         if not path.exists():
             parts.append(
-                f"Not measured yet: `python experiments/benchmark.py --device {device}`.\n"
+                "[One GPU](gpu.md), by `bash experiments/gpu.sh`; not measured here yet: "
+                f"`python experiments/benchmark.py --device {device}`.\n"
             )
             continue
         results = json.loads(path.read_text())
