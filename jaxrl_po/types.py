@@ -46,13 +46,13 @@ class Distribution(Protocol):
 class MaskedObservation(NamedTuple):
     """What a state shows and what it allows, of an environment with an `action_mask`."""
 
-    observation: Array  # [..., *observation_shape]
+    observation: PyTree  # [..., *observation]
     mask: Array  # [..., num_outputs] the allowed actions
 
 
 class Network(NamedTuple):
-    """An actor-critic as pure functions. Observations are [..., *observation_shape], of the dtype
-    that the environment gives them, or floats where they are normalised.
+    """An actor-critic as pure functions. Observations are [..., *observation], of the dtypes that
+    the environment gives them, or floats where they are normalised.
 
     `params` is a dict: "policy" and "value", and "torso" where the two share one. A policy's
     memory is not trained yet: outside a rollout of one's own it must hold no arrays.
@@ -67,38 +67,50 @@ class Network(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """One rollout, time-major."""
+    """One rollout, time-major.
 
-    observation: Array  # [T, N, ...] o_t, raw
+    What comes next is the next row's observation, but where an episode ended. `next_observation`
+    has all T rows; or, where observations are so large that they are held once, the last alone,
+    and `bootstrap` the values that the rollout took at time limits.
+    """
+
+    observation: PyTree  # [T, N, ...] o_t, raw
     memory: PyTree  # [T, N, ...] m_t, what the network remembered when it saw o_t
     distribution: Any  # [T, N, ...] π(·|o_t)
     action: Array  # [T, N, ...] a_t, as sampled: before any clipping or squashing
     reward: Array  # [T, N] r_{t+1}, raw
-    next_observation: Array  # [T, N, ...] o_{t+1}, before any reset
-    next_memory: PyTree  # [T, N, ...] m_{t+1}, before any reset
+    next_observation: PyTree  # [T or 1, N, ...] o_{t+1}, before any reset
+    next_memory: PyTree  # [T or 1, N, ...] m_{t+1}, before any reset
     terminated: Array  # [T, N] the episode ended in s_{t+1}
     truncated: Array  # [T, N] a time limit cut it off in s_{t+1}
+    bootstrap: Array | None = None  # [T, N] V(o_{t+1}) where truncated, else 0
 
 
 class Batch(NamedTuple):
-    """What an update learns from."""
+    """What an update learns from: samples that minibatches take whole, each a stretch of L steps.
 
-    observation: PyTree  # [T, N, ...] o_t, normalised if the config says so
-    memory: PyTree  # [T, N, ...] m_t
-    distribution: Any  # [T, N, ...] π_old(·|o_t)
-    action: Array  # [T, N, ...] a_t
-    log_prob: Array  # [T, N] log π_old(a_t|o_t)
-    value: Array  # [T, N] V_old(o_t)
-    advantage: Array  # [T, N] Â_t
-    target: Array  # [T, N] Â_t + V_old(o_t), the λ-return
-    mask: Array | None = None  # [T, N] the slots that count; None for all of them
+    Of a feed-forward policy a sample is one step, without an axis for L: [B], B = T·N. Of a
+    language model it is a response, L = T, and its observation all tokens of the sequence but the
+    last. An update need not know: it takes samples by the first axis, asks the network for what
+    belongs to them, and means over all slots that count.
+    """
+
+    observation: PyTree  # [B, ...] o_t, normalised if the config says so
+    memory: PyTree  # [B, ...] m_t
+    distribution: Any  # [B, L, ...] π_old(·|o_t)
+    action: Array  # [B, L, ...] a_t
+    log_prob: Array  # [B, L] log π_old(a_t|o_t)
+    value: Array  # [B, L] V_old(o_t)
+    advantage: Array  # [B, L] Â_t
+    target: Array  # [B, L] Â_t + V_old(o_t), the λ-return
+    mask: Array | None = None  # [B, L] the slots that count; None for all of them
 
 
 class RolloutState(NamedTuple):
     """Where the environments stand between two rollouts."""
 
     env_state: PyTree  # [N, ...]
-    observation: Array  # [N, ...] o_t, raw
+    observation: PyTree  # [N, ...] o_t, raw
     memory: PyTree  # [N, ...] m_t
     episode_return: Array  # [N] undiscounted reward of the running episode
     episode_length: Array  # [N] its steps

@@ -77,7 +77,7 @@ class QNetwork(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Q(s, ·)."""
-        return nn.Dense(self.num_actions)(Torso(self.hidden_sizes, nn.relu, False)(x))
+        return nn.Dense(self.num_actions)(Torso(self.hidden_sizes, nn.relu, False)([x]))
 
 
 def action_values(network: QNetwork, params: PyTree, observation: Array) -> Array:
@@ -202,7 +202,7 @@ def make_parts(config: DQNConfig, env: Any) -> tuple[Environment, QNetwork]:
     if not isinstance(environment.action_space, Discrete):
         raise ValueError(f"env_id={config.env_id!r}: Q-learning needs discrete actions")
     return environment, QNetwork(
-        config.hidden_sizes, environment.action_space.n, environment.observation_shape
+        config.hidden_sizes, environment.action_space.n, environment.observation.shape
     )
 
 

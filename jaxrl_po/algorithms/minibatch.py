@@ -21,11 +21,6 @@ def check_minibatches(config: Config, field: str) -> None:
         raise ValueError(f"{field}={count} does not divide num_envs * num_steps = {size}")
 
 
-def flatten(batch: PyTree) -> PyTree:
-    """[T, N, ...] to [B, ...] in every leaf."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-
-
 def blank(batch: Batch) -> Batch:
     """Zeros in the slots that the mask leaves out, so that no NaN there can reach a gradient.
 
@@ -151,7 +146,7 @@ def descend(
         optimizer: what makes a step of a gradient.
         params: where to start.
         opt_state: the optimizer's, for `to_vector(params, flat)`.
-        batch: records [T, N, ...].
+        batch: samples [B, ...].
         num_epochs: passes over the batch.
         num_minibatches: minibatches of a pass; they divide B.
         flat: see `to_vector`.
@@ -160,7 +155,7 @@ def descend(
     Returns:
         Params, optimizer state, and the metrics [num_epochs · num_minibatches] with "grad_norm".
     """
-    samples = pack(flatten(batch), num_axes=1)
+    samples = pack(batch, num_axes=1)
     size = samples.arrays[0].shape[0]
     vector, unravel = to_vector(params, flat)
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
-from jaxrl_po.algorithms.minibatch import blank, flatten
+from jaxrl_po.algorithms.minibatch import blank
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
 from jaxrl_po.ops import (
     backtracking_line_search,
@@ -151,7 +151,7 @@ def _natural_gradient_algorithm(
         batch = blank(batch)
         # TF32 or bfloat16 products would spoil CG and the acceptance test.
         with jax.default_matmul_precision("float32"):
-            policy, metrics = improve_policy(params, flatten(batch))
+            policy, metrics = improve_policy(params, batch)
         params, opt_state, value_error = fit_value(
             config,
             network,

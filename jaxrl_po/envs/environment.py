@@ -12,7 +12,8 @@ from jaxrl_po.types import Array, PyTree
 
 
 class Environment(NamedTuple):
-    """A Markov decision process. Observations are numbers of any dtype, rewards floats.
+    """A Markov decision process. Rewards are floats; an observation is an array of numbers or a
+    pytree of arrays, a dict say, whose dtypes are kept until a network casts them.
 
     Discrete actions arrive as JAX's default integers, those of several choices as a vector of them.
     Continuous ones arrive as flat vectors in units of the action's half-range: where both bounds
@@ -35,10 +36,15 @@ class Environment(NamedTuple):
     # key, s, a, params -> o', s', r, terminated, truncated; never resets by itself
     step: Callable[[Array, PyTree, Array, PyTree], tuple[PyTree, PyTree, Array, Array, Array]]
     params: PyTree
-    observation_shape: tuple[int, ...]
+    observation_shape: tuple[int, ...] | None  # of one array; None for what `reset` returns
     action_space: Space
     max_steps: Array | int | None  # the time limit, where the environment says it
-    action_mask: Callable[[Array], Array] | None = None  # o -> allowed [num_outputs]
+    action_mask: Callable[[PyTree], Array] | None = None  # o -> allowed [num_outputs]
+
+    @property
+    def observation(self) -> PyTree:
+        """Shapes and dtypes of one observation."""
+        return jax.eval_shape(lambda key: self.reset(key, self.params)[0], jax.random.key(0))
 
 
 def check_environment(env: Environment) -> None:
@@ -49,14 +55,15 @@ def check_environment(env: Environment) -> None:
     """
     check_space(env.action_space)
     shape = env.observation_shape
-    if not isinstance(shape, tuple | list) or not all(
-        isinstance(x, int | np.integer) for x in shape
-    ):
-        raise ValueError(f"env: observation_shape must be a tuple of whole numbers, not {shape!r}")
+    if shape is not None and not is_shape(shape):
+        raise ValueError(
+            "env: observation_shape must be a tuple of whole numbers, or None where observations "
+            f"are no single array, not {shape!r}"
+        )
     key = jax.random.key(0)
     start = jax.eval_shape(lambda: env.reset(key, env.params))
     _check_length("reset", start, "observation, state")
-    _check_leaf("reset's observation", start[0], env.observation_shape, NUMBER)
+    _check_observation("reset", start[0], shape)
     outcome = jax.eval_shape(
         lambda state, action: env.step(key, state, action, env.params),
         start[1],
@@ -64,12 +71,40 @@ def check_environment(env: Environment) -> None:
     )
     _check_length("step", outcome, "observation, state, reward, terminated, truncated")
     observation, _, reward, terminated, truncated = outcome
-    _check_leaf("step's observation", observation, env.observation_shape, NUMBER)
+    _check_observation("step", observation, shape)
+    if forms(observation) != forms(start[0]):
+        raise ValueError(
+            f"env: step's observation must be as reset's, {forms(start[0])}, "
+            f"not {forms(observation)}"
+        )
     _check_leaf("step's reward", reward, (), (jnp.floating,))
     _check_leaf("step's terminated", terminated, (), (jnp.bool,))
     _check_leaf("step's truncated", truncated, (), (jnp.bool,))
     if env.action_mask is not None:
         _check_mask(env, env.action_mask)
+
+
+def is_shape(shape: Any) -> bool:
+    """Whether this is the shape of an array."""
+    return isinstance(shape, tuple | list) and all(
+        isinstance(length, int | np.integer) and length >= 0 for length in shape
+    )
+
+
+def named_leaves(observation: PyTree) -> dict[str, Any]:
+    """An observation's arrays by name, "camera" or "arm/position", in the order of names."""
+    leaves = jax.tree.leaves_with_path(observation)
+    return dict(sorted((leaf_name(path), leaf) for path, leaf in leaves))
+
+
+def leaf_name(path: Any) -> str:
+    """The name of an observation's array, by JAX's path to it; "" of an only one."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def forms(observation: PyTree) -> str:
+    """An observation's structure, dtypes and shapes in a few words."""
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", observation)).replace("'", "")
 
 
 def example_action(space: Space) -> Array:
@@ -98,6 +133,20 @@ def _check_mask(env: Environment, action_mask: Callable[[Array], Array]) -> None
     # What the environment holds may be traced. Nothing to choose from has no entropy, not even 0.
     if not isinstance(chances, jax.core.Tracer) and np.isnan(chances).any():
         raise ValueError("env: action_mask allows no action in a start state")
+
+
+def _check_observation(name: str, observation: PyTree, shape: Any) -> None:
+    if shape is not None:
+        _check_leaf(f"{name}'s observation", observation, shape, NUMBER)
+        return
+    leaves = jax.tree.leaves_with_path(observation)
+    if len(named_leaves(observation)) < len(leaves):
+        raise ValueError(f"env: {name}'s observation has two arrays of one name: {observation!r}")
+    if not leaves:
+        raise ValueError(f"env: {name}'s observation holds no array: {observation!r}")
+    for path, leaf in leaves:
+        place = f"{name}'s observation{jax.tree_util.keystr(path)}"
+        _check_leaf(place, leaf, getattr(leaf, "shape", ()), NUMBER)
 
 
 def _check_length(name: str, outcome: Any, wanted: str) -> None:

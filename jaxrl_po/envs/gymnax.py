@@ -79,23 +79,24 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         action_space = _action_space(raw_action_space, np)
     categories = getattr(observation_space, "n", None)  # a Discrete observation is one-hot coded
     shape = getattr(observation_space, "shape", None)
-    if categories is None and shape is None:
-        raise ValueError(
-            f"env: observations must be a Box or Discrete space, not {observation_space!r}"
-        )
 
-    def observe(observation: Array) -> Array:
+    def observe(observation: PyTree) -> PyTree:
         if categories is not None:
             return jax.nn.one_hot(observation, categories, dtype=float_dtype)
-        return jnp.asarray(observation, float_dtype)
+        return jax.tree.map(typed, observation)
 
-    def reset(key: Array, params: PyTree) -> tuple[Array, PyTree]:
+    def typed(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.asarray(leaf, float_dtype if is_float else leaf.dtype)
+
+    def reset(key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
         observation, state = env.reset_env(key, params)
         return observe(observation), _strong(state)
 
     def step(
         key: Array, state: PyTree, action: Array, params: PyTree
-    ) -> tuple[Array, PyTree, Array, Array, Array]:
+    ) -> tuple[PyTree, PyTree, Array, Array, Array]:
         observation, next_state, reward, terminated = _step_env(
             env, key, state, to_env(action, params), params
         )
@@ -120,7 +121,9 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         reset=reset,
         step=step,
         params=params,
-        observation_shape=tuple(shape or ()) if categories is None else (categories,),
+        observation_shape=(None if shape is None else tuple(shape))
+        if categories is None
+        else (categories,),
         action_space=action_space,
         max_steps=getattr(params, "max_steps_in_episode", None),
     )

@@ -27,11 +27,13 @@ def make_collector(config: Config, env: Environment, network: Network) -> Collec
         return init_rollout(env, network, N, key)
 
     def collect(state: TrainState, key: Array) -> tuple[RolloutState, Transition, EpisodeSums]:
-        def policy(observation: Array, memory: PyTree) -> tuple[Any, PyTree]:
-            seen = observe(state.normalizer, observation)
-            return network.policy(state.params, seen, memory)
+        def policy(observation: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
+            return network.policy(state.params, observe(state.normalizer, observation), memory)
 
-        return rollout(env, policy, network.initial_memory(N), state.rollout, key, T)
+        def value(observation: PyTree, memory: PyTree) -> Array:
+            return network.value(state.params, observe(state.normalizer, observation), memory)
+
+        return rollout(env, policy, network.initial_memory(N), state.rollout, key, T, value)
 
     return Collector(init, collect)
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.loop.masks import unmasked
-from jaxrl_po.loop.normalizer import Normalizer, observe
+from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
 from jaxrl_po.loop.parts import as_config, make_parts
 from jaxrl_po.ops import (
     discounted_returns,
@@ -21,9 +20,10 @@ from jaxrl_po.ops import (
     scale_rewards,
     update_statistics,
 )
-from jaxrl_po.types import Array, Batch, Network, TrainState, Transition
+from jaxrl_po.types import Array, Batch, Network, PyTree, TrainState, Transition
 
 Metrics = dict[str, Array]
+SLICE = 2**24  # numbers of observations that a pass over a rollout takes at once
 
 
 def make_learn(
@@ -57,7 +57,9 @@ def learner(
         params, algorithm_state, metrics = algorithm.update(
             unrolled(update_key), state.params, state.algorithm, batch, anneal
         )
-        new_distribution, _ = network.policy(params, batch.observation, batch.memory)
+        new_distribution = in_slices(
+            lambda rows: network.policy(params, *rows)[0], (batch.observation, batch.memory)
+        )
         iteration = state.iteration + 1
         metrics = {
             "timesteps": iteration * transitions.reward.size,
@@ -89,9 +91,7 @@ def make_batch(
     normalizer, reward = state.normalizer, transitions.reward
     observation = observe(normalizer, transitions.observation)
     if config.normalize_observations:
-        normalizer = normalizer._replace(
-            observation=update_statistics(normalizer.observation, unmasked(transitions.observation))
-        )
+        normalizer = count_in(normalizer, transitions.observation)
     if config.normalize_rewards:
         statistics, running = normalizer.reward
         done = transitions.terminated | transitions.truncated
@@ -100,18 +100,9 @@ def make_batch(
         normalizer = normalizer._replace(reward=(statistics, running))
         reward = scale_rewards(statistics, reward)
     value, next_value = values(network, state, transitions, observation)
-    advantage = gae(
-        reward,
-        value,
-        next_value,
-        transitions.terminated,
-        transitions.truncated,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
+    advantage, target = advantages_and_targets(
+        config, reward, value, next_value, transitions.terminated, transitions.truncated
     )
-    target = advantage + value
-    if config.advantage_normalization == "batch":
-        advantage = normalize_advantage(advantage)
     batch = Batch(
         observation=observation,
         memory=transitions.memory,
@@ -122,29 +113,80 @@ def make_batch(
         advantage=advantage,
         target=target,
     )
-    return batch, normalizer
+    # A sample is one step of one environment.
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), normalizer
+
+
+def advantages_and_targets(
+    config: Config,
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    terminated: Array,
+    truncated: Array,
+    mask: Array | None = None,
+) -> tuple[Array, Array]:
+    """Generalised advantages, standardised over the batch if the config says so, and λ-returns.
+
+    All [T, N], as for `jaxrl_po.ops.gae`; `mask` are the slots that count, None for all of them.
+    """
+    advantage = gae(
+        reward,
+        value,
+        next_value,
+        terminated,
+        truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    target = advantage + value
+    if config.advantage_normalization == "batch":
+        advantage = normalize_advantage(advantage, mask)
+    return advantage, target
 
 
 def values(
-    network: Network, state: TrainState, transitions: Transition, observation: Array
+    network: Network, state: TrainState, transitions: Transition, observation: PyTree
 ) -> tuple[Array, Array]:
     """V(o_t) and V(o_{t+1}) [T, N] of a rollout, the latter before any reset.
 
     Within an episode o_{t+1} is the next row's observation, whose value is at hand. The rows after
     a time limit are not, so a rollout that has any takes a second pass (under vmap every rollout
-    does); after a terminal state the value is not used.
+    does) unless it has brought their values; after a terminal state the value is not used.
     """
+
+    def value_of(rows: tuple[PyTree, PyTree]) -> Array:
+        return in_slices(lambda rows: network.value(state.params, *rows), rows)
 
     def value_of_next(rows: slice) -> Array:
         following = transitions.next_observation, transitions.next_memory
         next_observation, memory = jax.tree.map(lambda x: x[rows], following)
-        next_observation = observe(state.normalizer, next_observation)
-        return network.value(state.params, next_observation, memory)
+        return value_of((observe(state.normalizer, next_observation), memory))
 
-    value = network.value(state.params, observation, transitions.memory)
+    def value_of_following() -> Array:
+        return jnp.concatenate([value[1:], value_of_next(slice(-1, None))])
+
+    value = value_of((observation, transitions.memory))
+    if transitions.bootstrap is not None:
+        truncated = transitions.truncated
+        return value, jnp.where(truncated, transitions.bootstrap, value_of_following())
     next_value = jax.lax.cond(
-        transitions.truncated[:-1].any(),
-        lambda: value_of_next(slice(None)),
-        lambda: jnp.concatenate([value[1:], value_of_next(slice(-1, None))]),
+        transitions.truncated[:-1].any(), lambda: value_of_next(slice(None)), value_of_following
     )
     return value, next_value
+
+
+def in_slices(function: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
+    """function(rows) of rows [R, ...], in slices of `SLICE` numbers or less where there are more.
+
+    A network takes numbers of any type as floats: those of a whole rollout of pixels would be
+    several times as large as the rollout.
+    """
+    leaves = jax.tree.leaves(rows)
+    num_rows, size = leaves[0].shape[0], sum(leaf.size for leaf in leaves)
+    enough = (n for n in range(1, num_rows) if num_rows % n == 0 and size <= n * SLICE)
+    num_slices = next(enough, num_rows)
+    if num_slices == 1:
+        return function(rows)
+    slices = jax.tree.map(lambda x: x.reshape(num_slices, -1, *x.shape[1:]), rows)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, slices))

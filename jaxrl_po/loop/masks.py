@@ -46,6 +46,6 @@ def heed_mask(network: Network) -> Network:
     return network._replace(policy=policy, value=value, policy_and_value=policy_and_value)
 
 
-def unmasked(observation: PyTree) -> Array:
+def unmasked(observation: PyTree) -> PyTree:
     """What is observed, without what is allowed."""
     return observation.observation if isinstance(observation, MaskedObservation) else observation

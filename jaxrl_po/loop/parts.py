@@ -10,6 +10,7 @@ from jaxrl_po.algorithms import check_config_class, config_from_dict
 from jaxrl_po.algorithms.critic import CriticConfig
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Environment, check_environment, make_environment
+from jaxrl_po.envs.environment import forms
 from jaxrl_po.loop.masks import heed_mask, show_mask
 from jaxrl_po.loop.normalizer import init_normalizer, observe
 from jaxrl_po.networks import check_network, make_network
@@ -39,7 +40,7 @@ def make_parts(
     """
     environment = as_environment(config, env)
     if network is None:
-        network = make_network(config, environment.observation_shape, environment.action_space)
+        network = make_network(config, environment.observation, environment.action_space)
     else:
         is_separate = isinstance(config, CriticConfig)
         check_network(network, environment, _observation(config, environment), is_separate)
@@ -63,6 +64,13 @@ def as_environment(config: Config, env: Any = None) -> Environment:
         environment = env
     else:
         environment = make_environment(config.env_id if env is None else env, config.env_params)
+    leaves = jax.tree.leaves(environment.observation)
+    floating = any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    if config.normalize_observations and not floating:
+        raise ValueError(
+            "normalize_observations=True has nothing to act on: it leaves integers and truth "
+            f"values as they are, and observations are {forms(environment.observation)}"
+        )
     if not environment.action_space.continuous:
         if config.squash_actions:
             raise ValueError("squash_actions=True needs continuous actions; these are discrete")
@@ -106,7 +114,7 @@ def check_fit(name: str, tree: PyTree, wanted: PyTree) -> None:
 def _observation(config: Config, environment: Environment) -> Any:
     """Shape and dtype of one observation as a network sees it."""
 
-    def first(key: Array) -> Array:
+    def first(key: Array) -> PyTree:
         observation, _ = environment.reset(key, environment.params)
         return observe(init_normalizer(config, environment), observation)
 

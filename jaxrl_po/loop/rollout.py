@@ -12,6 +12,7 @@ from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, Transition
 
 START_STATE_BYTES = 4 * 2**20  # bound on the start states drawn for one rollout
+LARGE_OBSERVATION = 4 * 2**10  # bytes from which on an observation is held once
 
 
 class EpisodeSums(NamedTuple):
@@ -37,11 +38,12 @@ def init_rollout(env: Environment, network: Network, num_envs: int, key: Array) 
 
 def rollout(
     env: Environment,
-    policy: Callable[[Array, PyTree], tuple[Any, PyTree]],
+    policy: Callable[[PyTree, PyTree], tuple[Any, PyTree]],
     initial_memory: PyTree,
     state: RolloutState,
     key: Array,
     num_steps: int,
+    value: Callable[[PyTree, PyTree], Array] | None = None,
 ) -> tuple[RolloutState, Transition, EpisodeSums]:
     """Let the policy act for `num_steps` steps; episodes that end go on from a fresh start state.
 
@@ -51,6 +53,9 @@ def rollout(
     at a step and environment is drawn too: a fixed turn would meet episodes of a fixed length in
     step, and start them from the same few states.
 
+    With a `value`, observations of `LARGE_OBSERVATION` bytes or more are held once: what a time
+    limit cut off is valued there and then, and not kept.
+
     Args:
         env: the environment.
         policy: raw observation [N, ...], memory -> π(·|o) [N], next memory.
@@ -58,6 +63,7 @@ def rollout(
         state: where the environments stand.
         key: all randomness of the rollout.
         num_steps: T.
+        value: raw observation [N, ...], memory -> V(o) [N]; None to keep all that comes next.
 
     Returns:
         Where the environments stand now, the T transitions, and the episodes that finished.
@@ -69,6 +75,8 @@ def rollout(
     env_keys = split(env_key, (num_steps, num_envs))
     starts_each = _starts_each((state.observation, state.env_state), num_steps)
     num_starts = starts_each * num_envs
+    is_large = _num_bytes(state.observation) >= LARGE_OBSERVATION * num_envs
+    value_at_limits = value if is_large else None
     starts = jax.vmap(lambda k: env.reset(k, env.params))(split(start_key, num_starts))
 
     fresh = pack(
@@ -113,6 +121,16 @@ def rollout(
             terminated=terminated,
             truncated=truncated,
         )
+        if value_at_limits is not None:
+            transition = transition._replace(
+                next_observation=(),
+                next_memory=(),
+                bootstrap=jax.lax.cond(
+                    truncated.any(),
+                    lambda: jnp.where(truncated, value_at_limits(next_observation, next_memory), 0),
+                    lambda: jnp.zeros(num_envs),
+                ),
+            )
         episode_return = episode_return + reward
         episode_length = episode_length + 1
         after = RolloutState(
@@ -125,14 +143,18 @@ def rollout(
 
     inputs = waiting, noise, env_keys
     end, outputs = jax.lax.scan(step, pack(state, num_axes=1), inputs)
+    after = end.unpack()
     transitions, episode_return, episode_length = outputs.unpack()
+    if value_at_limits is not None:  # where the last step ended an episode, what follows is unused
+        last = jax.tree.map(lambda x: x[None], (after.observation, after.memory))
+        transitions = transitions._replace(next_observation=last[0], next_memory=last[1])
     done = transitions.terminated | transitions.truncated
     sums = EpisodeSums(
         jnp.where(done, episode_return, 0).sum(),
         jnp.where(done, episode_length, 0).sum(dtype=jnp.int32),
         done.sum(dtype=jnp.int32),
     )
-    return end.unpack(), transitions, sums
+    return after, transitions, sums
 
 
 def _check_same_types(before: RolloutState, after: RolloutState) -> None:
@@ -155,8 +177,11 @@ def _check_same_types(before: RolloutState, after: RolloutState) -> None:
 
 def _starts_each(start: PyTree, num_steps: int) -> int:
     """How many start states for each environment fit in the bound: at least 1, at most T."""
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(start))
-    return max(1, min(num_steps, START_STATE_BYTES // max(1, size)))
+    return max(1, min(num_steps, START_STATE_BYTES // max(1, _num_bytes(start))))
+
+
+def _num_bytes(tree: PyTree) -> int:
+    return sum(int(leaf.size) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _where(done: Array, fresh: Array, ongoing: Array) -> Array:

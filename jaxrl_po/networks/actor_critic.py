@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import Config
+from jaxrl_po.envs.environment import forms, is_shape, named_leaves
 from jaxrl_po.fast.convolution import convolution
 from jaxrl_po.fast.dense import dense_dot_general
 from jaxrl_po.spaces import Space
@@ -18,29 +19,36 @@ CHANNELS, KERNEL = 16, (3, 3)  # the convolution of MinAtar's own baselines (You
 
 
 class Torso(nn.Module):
-    """Observation [B, ...] to features: a convolution on a grid (optional), then dense layers."""
+    """Observation [B, ...] to features: convolutions on grids (optional), then dense layers.
+
+    The leaves of an observation stand side by side for the dense layers, in the order of names.
+    """
 
     hidden_sizes: tuple[int, ...]
     activation: Callable[[Array], Array]
     convolution: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, leaves: list[Array]) -> Array:
         """Features [B, hidden_sizes[-1]]."""
         if self.convolution:
-            x = x if x.ndim == 4 else x[..., None]
-            conv = nn.Conv(
-                CHANNELS,
-                KERNEL,
-                padding="VALID",
-                conv_general_dilated=convolution,
-                **_options(np.sqrt(2), x.dtype),
-            )
-            x = self.activation(conv(x))
-        x = x.reshape(x.shape[0], -1)
+            leaves = [self.convolve(x) if is_grid(x.shape[1:]) else x for x in leaves]
+        rows = [x.reshape(x.shape[0], -1) for x in leaves]
+        x = rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=-1)
         for size in self.hidden_sizes:
             x = self.activation(_dense(size, np.sqrt(2), x.dtype)(x))
         return x
+
+    def convolve(self, grid: Array) -> Array:
+        """Channels [B, H', W', C] of a grid [B, H, W(, C)]."""
+        conv = nn.Conv(
+            CHANNELS,
+            KERNEL,
+            padding="VALID",
+            conv_general_dilated=convolution,
+            **_options(np.sqrt(2), grid.dtype),
+        )
+        return self.activation(conv(grid if grid.ndim == 4 else grid[..., None]))
 
 
 class PolicyHead(nn.Module):
@@ -70,29 +78,35 @@ class ValueHead(nn.Module):
         return _dense(1, 1.0, x.dtype)(x)[:, 0]
 
 
-def make_network(
-    config: Config, observation_shape: tuple[int, ...], action_space: Space
-) -> Network:
+def make_network(config: Config, observation: Any, action_space: Space) -> Network:
     """The feed-forward actor-critic that `config` describes.
 
     Orthogonal weights (gain √2, policy head 0.01, value head 1), zero biases. Policy and value
-    have networks of their own unless `config.shared_torso`.
+    have networks of their own unless `config.shared_torso`. Numbers of any type are taken as
+    floats, as they are.
+
+    Args:
+        config: the config.
+        observation: one observation's arrays, or their shapes and dtypes, as
+            `Environment.observation` has them; or the shape of its only array.
+        action_space: what the policy acts in.
 
     Raises:
-        ValueError: when the observation is not a grid and `network="cnn"`.
+        ValueError: when no part of the observation is a grid and `network="cnn"`.
     """
-    if config.network == "cnn" and not (
-        len(observation_shape) in (2, 3) and min(observation_shape[:2]) >= 3
-    ):
+    if is_shape(observation):
+        observation = jax.ShapeDtypeStruct(tuple(observation), jnp.float32)
+    shapes = [leaf.shape for leaf in named_leaves(observation).values()]
+    if config.network == "cnn" and not any(map(is_grid, shapes)):
         raise ValueError(
             f"network='cnn' needs observations of [height, width(, channels)], at least 3 x 3; "
-            f"this environment's are {list(observation_shape)}: use network='mlp'"
+            f"this environment's are {forms(observation)}: use network='mlp'"
         )
     activation = getattr(nn, config.activation)
     torso = Torso(config.hidden_sizes, activation, config.network == "cnn")
     policy_head = PolicyHead(action_space, config.log_std_init, config.squash_actions)
     value_head = ValueHead()
-    example = jnp.zeros((1, *observation_shape))
+    example = [jnp.zeros((1, *shape)) for shape in shapes]
 
     def init(key: Array) -> PyTree:
         policy_key, value_key, torso_key, value_torso_key = jax.random.split(key, 4)
@@ -109,23 +123,23 @@ def make_network(
             "value": {"torso": torso.init(value_torso_key, example), "head": heads["value"]},
         }
 
-    def run(head: nn.Module, params: PyTree, name: str, x: Array) -> Any:
+    def run(head: nn.Module, params: PyTree, name: str, x: list[Array]) -> Any:
         if config.shared_torso:
             return head.apply(params[name], torso.apply(params["torso"], x))
         return head.apply(params[name]["head"], torso.apply(params[name]["torso"], x))
 
-    def policy(params: PyTree, observation: Array, memory: PyTree) -> tuple[Any, PyTree]:
-        flat, unflatten = _flatten(observation, observation_shape)
+    def policy(params: PyTree, observation: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
+        flat, unflatten = _flatten(observation, shapes)
         return unflatten(run(policy_head, params, "policy", flat)), memory
 
-    def value(params: PyTree, observation: Array, memory: PyTree) -> Array:
-        flat, unflatten = _flatten(observation, observation_shape)
+    def value(params: PyTree, observation: PyTree, memory: PyTree) -> Array:
+        flat, unflatten = _flatten(observation, shapes)
         return unflatten(run(value_head, params, "value", flat))
 
-    def policy_and_value(params: PyTree, observation: Array, memory: PyTree) -> tuple[Any, Array]:
+    def policy_and_value(params: PyTree, observation: PyTree, memory: PyTree) -> tuple[Any, Array]:
         if not config.shared_torso:
             return policy(params, observation, memory)[0], value(params, observation, memory)
-        flat, unflatten = _flatten(observation, observation_shape)
+        flat, unflatten = _flatten(observation, shapes)
         features = torso.apply(params["torso"], flat)
         return (
             unflatten(policy_head.apply(params["policy"], features)),
@@ -167,13 +181,23 @@ def _dense(size: int, gain: float, dtype: Any) -> nn.Dense:
     return nn.Dense(size, dot_general=dense_dot_general, **_options(gain, dtype))
 
 
+def is_grid(shape: tuple[int, ...]) -> bool:
+    """Whether a 3 x 3 convolution can go over an array: [height, width(, channels)]."""
+    return len(shape) in (2, 3) and min(shape[:2]) >= 3
+
+
 def _flatten(
-    observation: Array, shape: tuple[int, ...]
-) -> tuple[Array, Callable[[PyTree], PyTree]]:
+    observation: PyTree, shapes: list[tuple[int, ...]]
+) -> tuple[list[Array], Callable[[PyTree], PyTree]]:
     """Floats with all batch axes folded into one, and the function that unfolds them again."""
-    batch = observation.shape[: observation.ndim - len(shape)]
+    leaves = list(named_leaves(observation).values())
+    batch = leaves[0].shape[: leaves[0].ndim - len(shapes[0])]
 
     def unflatten(output: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), output)
 
-    return observation.astype(jnp.result_type(float)).reshape(-1, *shape), unflatten
+    floats = [
+        leaf.astype(jnp.result_type(float)).reshape(-1, *shape)
+        for leaf, shape in zip(leaves, shapes, strict=True)
+    ]
+    return floats, unflatten

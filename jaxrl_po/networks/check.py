@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.envs import Environment
+from jaxrl_po.envs.environment import forms
 from jaxrl_po.types import Array, Distribution, Network
 
 METHODS = sorted(name for name in vars(Distribution) if not name.startswith("_"))
@@ -21,7 +22,7 @@ def check_network(
     Args:
         network: what stands in a `Network`'s place.
         environment: whose actions it is to take.
-        observation: shape and dtype of one observation, as the network sees it.
+        observation: shapes and dtypes of one observation, as the network sees it.
         is_separate: whether "policy" and "value" are trained apart, and nothing beside them.
 
     Raises:
@@ -49,7 +50,10 @@ def check_network(
             )
         _check_params(params, is_separate)
         for batch in [(NUM_ENVS,), (NUM_STEPS, NUM_ENVS)]:
-            given = params, jnp.zeros((*batch, *observation.shape), observation.dtype), memory
+            rows = jax.tree.map(
+                lambda x, batch=batch: jnp.zeros((*batch, *x.shape), x.dtype), observation
+            )
+            given = params, rows, memory
             distribution, _ = _pair("policy", network.policy, "(distribution, memory)", *given)
             _check_distribution("policy", distribution, environment, batch)
             _check_value("value", _call("value", network.value, *given), batch)
@@ -73,8 +77,7 @@ def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:
     try:
         return function(*given)
     except Exception as error:
-        shapes = [list(jnp.shape(x)) for x in given[1:2]]
-        on = f" on observations {shapes[0]}" if shapes else ""
+        on = f" on observations {forms(given[1])}" if len(given) > 1 else ""
         raise ValueError(f"network.{name} fails{on}: {type(error).__name__}: {error}") from error
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxrl_po.algorithms import PPOConfig, VPGConfig
 from jaxrl_po.config import Config
 from jaxrl_po.distributions import Categorical
-from jaxrl_po.ops import gae, normalize_advantage
+from jaxrl_po.loop.learn import advantages_and_targets
 from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.kl import ESTIMATORS
@@ -144,11 +144,9 @@ def make_token_batch(
     finite = jnp.isfinite(score)
     reward = price + jnp.where(last & finite[:, None], score[:, None], 0.0)
     next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-    time_major = (x.T for x in (reward, value, next_value, last, jnp.zeros_like(last)))
-    advantage = gae(*time_major, gamma=config.update.gamma, gae_lambda=config.update.gae_lambda).T
-    target, counted = advantage + value, mask & finite[:, None]
-    if config.update.advantage_normalization == "batch":
-        advantage = normalize_advantage(advantage, counted)
+    counted = mask & finite[:, None]
+    time_major = (x.T for x in (reward, value, next_value, last, jnp.zeros_like(last), counted))
+    advantage, target = advantages_and_targets(config.update, *time_major)
     batch = Batch(
         observation=observation,
         memory=() if config.kl_in_loss == "none" else found.reference_log_prob,
@@ -156,8 +154,8 @@ def make_token_batch(
         action=action,
         log_prob=found.log_prob,
         value=value,
-        advantage=advantage,
-        target=target,
+        advantage=advantage.T,
+        target=target.T,
         mask=counted,
     )
     has_eos = ended(config, generation)

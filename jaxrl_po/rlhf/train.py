@@ -172,7 +172,7 @@ def make_rlhf_step(
         algorithm = make_update(config, network, state.kl_coef)
         anneal = config.update.learning_rate_factor(state.iteration)
         params, algorithm_state, update_metrics = algorithm.update(
-            update_key, state.params, state.algorithm, one_step(batch), anneal
+            update_key, state.params, state.algorithm, batch, anneal
         )
         old, new = (state.params, state.algorithm), (params, algorithm_state)
         (params, algorithm_state), held = hold_unless_finite(new, old)
@@ -212,11 +212,6 @@ def hold_unless_finite(new: PyTree, old: PyTree) -> tuple[PyTree, Array]:
     numbers = [x for x in jax.tree.leaves(new) if jnp.issubdtype(x.dtype, jnp.floating)]
     finite = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
     return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old), ~finite
-
-
-def one_step(batch: Batch) -> Batch:
-    """[1, N, ...]: for an update, a sequence is one sample, whose T tokens stay together."""
-    return jax.tree.map(lambda x: x[None], batch)
 
 
 class Change(NamedTuple):

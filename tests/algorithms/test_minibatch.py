@@ -51,7 +51,7 @@ def test_a_step_keeps_the_dtype_of_each_parameter(dtypes, flat, limit, sizes, mo
         optimizer,
         params,
         optimizer.init(vector),
-        jnp.zeros((1, 1)),
+        jnp.zeros(1),
         num_epochs=1,
         num_minibatches=1,
         flat=flat,

@@ -18,6 +18,7 @@ from jaxrl_po.ops import mean_kl
 from jaxrl_po.types import Batch
 
 T, N, INPUTS = 8, 4, 3
+B = T * N
 SPACES = {"discrete": Discrete(3), "continuous": Box(-np.ones(2), np.ones(2))}
 
 
@@ -53,13 +54,13 @@ def make_batch(network, key, policy_scale=1.0, log_std=None, advantage=None):
     )
     if log_std is not None:
         head["log_std"] = jnp.full_like(head["log_std"], log_std)
-    observation = jax.random.normal(keys[2], (T, N, INPUTS))
+    observation = jax.random.normal(keys[2], (B, INPUTS))
     distribution, _ = network.policy(params, observation, ())
     noise_key, advantage_key = jax.random.split(keys[3])
     action = distribution.sample(distribution.noise(noise_key))
     value = network.value(params, observation, ())
     if advantage is None:
-        advantage = jax.random.normal(advantage_key, (T, N))
+        advantage = jax.random.normal(advantage_key, B)
     log_prob = distribution.log_prob(action)
     return params, Batch(
         observation, (), distribution, action, log_prob, value, advantage, value + 1.0
@@ -128,9 +129,9 @@ def test_zero_and_bad_advantages_leave_the_policy(config_class, advantage):
     network, update = compiled(config_class, "discrete")
     params, batch = make_batch(network, jax.random.key(0))
     if np.isfinite(advantage):
-        batch = batch._replace(advantage=jnp.full((T, N), advantage))
+        batch = batch._replace(advantage=jnp.full(B, advantage))
     else:
-        batch = batch._replace(advantage=batch.advantage.at[0, 0].set(advantage))
+        batch = batch._replace(advantage=batch.advantage.at[0].set(advantage))
     new, _, metrics = update(make_config(config_class), params, batch)
     assert_same(new["policy"], params["policy"])
     assert metrics["step_accepted"] == 0
@@ -192,7 +193,7 @@ def test_fisher_fraction_thins_the_fisher_matrix_only():
         half[0]["policy"]["head"]["params"]["Dense_0"]["kernel"],
     )
     # a Fisher matrix over a batch that repeats its thinned half is the same matrix
-    doubled = jax.tree.map(lambda x: x.at[:, 1::2].set(x[:, ::2]), batch)
+    doubled = jax.tree.map(lambda x: x.at[1::2].set(x[::2]), batch)
     whole = update(make_config(TRPOConfig), params, doubled)
     half = update(make_config(TRPOConfig, fisher_fraction=0.5), params, doubled)
     np.testing.assert_allclose(whole[2]["predicted_kl"], half[2]["predicted_kl"], rtol=1e-3)

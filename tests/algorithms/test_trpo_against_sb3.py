@@ -59,8 +59,8 @@ def steps(request, jit):
     )
     network = make_network(config, (size,), space)
     params = {**network.init(jax.random.key(0)), "policy": before}
-    rows = {name: record[name][:, None] for name in ("observation", "log_prob", "advantage")}
-    action = record["action"][:, None]
+    rows = {name: record[name] for name in ("observation", "log_prob", "advantage")}
+    action = record["action"]
     action = action[..., 0].astype(int) if isinstance(space, Discrete) else action
 
     @jit

@@ -70,6 +70,23 @@ def two_choices(masking):
     return bandit(masking, reward_of, MultiDiscrete((3, 2)), None)
 
 
+def several_sensors(masking):
+    """A truth value, an integer and a float: each tells the best of one choice."""
+
+    def reset(key, masking):
+        best = jax.random.bernoulli(key, shape=(3,))
+        level = jnp.where(best[2], 9.0, 7.0)
+        sensors = {"number": best[1:2].astype(jnp.int8), "level": level}
+        return {"flag": best[0], "sensors": sensors}, best.astype(int)
+
+    def step(key, best, action, masking):
+        observation, next_best = reset(key, masking)
+        over = jnp.array(True)
+        return observation, next_best, (action == best).sum(dtype=float), over, ~over
+
+    return Environment(reset, step, masking, None, MultiDiscrete((2, 2, 2)), None)
+
+
 def grid(masking):
     def reward_of(state, action):
         return -jnp.square(action - 0.5).sum()
@@ -140,3 +157,9 @@ def test_several_choices_and_shaped_boxes_are_learnt(config, make_env, jit):
     else:
         returns = result.metrics["episode_return"]
         assert returns[-5:].mean() > returns[:5].mean()
+
+
+def test_all_parts_of_an_observation_are_learnt_from(config, jit):
+    result, (greedy, _) = jit(learner(config, several_sensors))(np.float32(0))
+    assert all(np.isfinite(result.metrics[name]).all() for name in FINITE)
+    np.testing.assert_array_equal(greedy, 3.0)

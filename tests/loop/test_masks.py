@@ -20,11 +20,11 @@ def counter(action_mask, space=MultiDiscrete((2, 3))):  # noqa: B008
     """Observes a clock; an episode takes three steps."""
 
     def reset(key, params):
-        return jnp.zeros(1, jnp.int32), jnp.zeros((), jnp.int32)
+        return jnp.zeros(1), jnp.zeros((), jnp.int32)
 
     def step(key, time, action, params):
         time = time + 1
-        return time[None], time, jnp.ones(()), time >= 3, jnp.array(False)
+        return time[None].astype(float), time, jnp.ones(()), time >= 3, jnp.array(False)
 
     return Environment(reset, step, (), (1,), space, None, action_mask)
 

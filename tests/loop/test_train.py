@@ -152,13 +152,18 @@ def prepared(jit):
     return config, network, *prepare(KEY)
 
 
+def flat(x):
+    """[T, N, ...] as samples [B, ...]."""
+    return np.asarray(x).reshape(-1, *x.shape[2:])
+
+
 def test_the_batch_sees_what_the_policy_saw(prepared):
     _, network, state, transitions, batch, normalizer = prepared
     policy, _ = network.policy(state.params, batch.observation, ())
     np.testing.assert_allclose(policy.log_prob(batch.action), batch.log_prob, rtol=1e-5, atol=1e-5)
     old, new = (jax.tree.map(np.asarray, n.observation) for n in (state.normalizer, normalizer))
     assert new.num_samples == old.num_samples + 16
-    normalised = (np.asarray(transitions.observation) - old.mean) / np.sqrt(old.variance)
+    normalised = (flat(transitions.observation) - old.mean) / np.sqrt(old.variance)
     np.testing.assert_allclose(batch.observation, normalised, rtol=1e-3, atol=1e-4)
 
 
@@ -180,9 +185,14 @@ def test_targets_are_lambda_returns_of_the_scaled_rewards(prepared):
     flags = np.asarray(transitions.terminated), np.asarray(transitions.truncated)
     assert flags[1].any()
     expected = reference.gae(
-        reward, np.asarray(batch.value), next_value, *flags, config.gamma, config.gae_lambda
+        reward,
+        np.asarray(batch.value).reshape(reward.shape),
+        next_value,
+        *flags,
+        config.gamma,
+        config.gae_lambda,
     )
-    np.testing.assert_allclose(batch.advantage, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(batch.advantage, expected.ravel(), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(batch.target, batch.advantage + batch.value, rtol=1e-6)
 
 

@@ -100,7 +100,7 @@ BAD = {
     ),
     "other observations": (
         make_network(CONFIG, (7,), Discrete(2)),
-        r"network.policy fails on observations \[2, 4\]",
+        r"network.policy fails on observations float32\[2, 4\]",
     ),
     "memory": (
         GIVEN._replace(initial_memory=lambda num_envs: jnp.zeros((num_envs, 3))),

@@ -19,7 +19,7 @@ from jaxrl_po.distributions import Categorical
 from jaxrl_po.rlhf import Generation, Tokens
 from jaxrl_po.rlhf.batch import last_slot, make_token_batch, score_responses
 from jaxrl_po.rlhf.heads import init_actor_critic, token_network
-from jaxrl_po.rlhf.train import after_update, one_step
+from jaxrl_po.rlhf.train import after_update
 from jaxrl_po.types import Network
 from tests.rlhf.conftest import EOS, PAD, T, V, tiny_config
 
@@ -137,7 +137,7 @@ def run_update(batch, config, jit):
         def run(batch):
             state = algorithm.init(params)
             new, _, metrics = algorithm.update(
-                jax.random.key(0), params, state, one_step(batch), jnp.ones(())
+                jax.random.key(0), params, state, batch, jnp.ones(())
             )
             return new, metrics, after_update(config, network, params, new, clean)
 

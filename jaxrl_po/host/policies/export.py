@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from jaxrl_po.envs.environment import named_leaves
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies import numpy_policy
-from jaxrl_po.host.policies.policy import observation_dtype, read_policy
-from jaxrl_po.types import Array, Network
+from jaxrl_po.host.policies.observation import observations
+from jaxrl_po.host.policies.policy import read_policy
+from jaxrl_po.types import Array, Network, PyTree
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -32,6 +34,8 @@ def export_policy(
         actions = greedy.call(observations)    # [batch, ...] -> [batch, ...], of one or more
         # policy_sampled.jax: sampled.call(observations, jax.numpy.uint32(seed))
 
+    Observations of several arrays are nested dicts of them.
+
     Beside them goes `numpy_policy.py`, which reads the policy folder with NumPy alone.
 
     Args:
@@ -49,21 +53,19 @@ def export_policy(
     import_extra("flatbuffers", "export")  # what jax.export writes with
     description, act = read_policy(directory, network, env)
     (batch,) = export.symbolic_shape("batch")
-    observations = jax.ShapeDtypeStruct(
-        (batch, *description["observation"]["shape"]), observation_dtype(description)
-    )
+    example = observations(description, (batch,))
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
 
-    def greedy(observations: Array) -> Array:
-        return act(observations, None)[0]
+    def greedy(observations: PyTree) -> Array:
+        return act(named_leaves(observations), None)[0]
 
-    def sampled(observations: Array, seed: Array) -> Array:
-        return act(observations, jax.random.key(seed))[0]
+    def sampled(observations: PyTree, seed: Array) -> Array:
+        return act(named_leaves(observations), jax.random.key(seed))[0]
 
     folder = Path(directory) / "export" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for function, arguments in ((greedy, (observations,)), (sampled, (observations, seed))):
+    for function, arguments in ((greedy, (example,)), (sampled, (example, seed))):
         program = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
         paths.append(folder / f"policy_{function.__name__}.jax")
         write_whole(paths[-1], bytes(program.serialize()))

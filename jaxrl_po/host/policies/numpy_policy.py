@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# 1 had no checksum of the description, and no shape of the action; 2 no action masks.
-FORMAT = 3
+# 1 had no checksum of the description, and no shape of the action; 2 no action masks; 3 no
+# observations of several arrays.
+FORMAT = 4
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "U32": np.uint32}
 BOUND = "bound"  # a number, or an infinity as text: JSON has no number for them
 # What the fields of policy.json must be.
@@ -33,7 +34,7 @@ FIELDS: dict[str, Any] = {
         "shared_torso": bool,
     },
     "network": str,
-    "observation": {"shape": [int], "dtype": str},
+    "observation": dict,
     "action": {"kind": str},
     "normalizer": (None, {"epsilon": float, "clip": float}),
     "weights": {"file": str, "sha256": str},
@@ -65,23 +66,27 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class Policy(NamedTuple):
     """A policy to be called: `policy(observation)` is greedy, `policy(observation, key)` samples.
 
-    Observations are [*batch, *observation_shape] with any number of batch axes, none included.
+    Observations are [*batch, *observation_shape] with any number of batch axes, none included; or
+    dicts of such arrays, nested as they were in training, or records with attributes of the names.
     Actions come back as NumPy arrays in the environment's own units, within its bounds.
     """
 
     description: dict[str, Any]  # policy.json
-    act: Callable[[np.ndarray, Any], np.ndarray]  # observations [B, ...], key -> actions [B, ...]
+    # observations by name {name: [B, ...]}, key -> actions [B, ...]
+    act: Callable[[dict[str, np.ndarray], Any], np.ndarray]
 
     @property
-    def observation_shape(self) -> tuple[int, ...]:
-        """Shape of one observation."""
-        return tuple(self.description["observation"]["shape"])
+    def observation_shape(self) -> Any:
+        """Shape of one observation; of several arrays, that of each {name: shape}."""
+        shapes = {name: tuple(leaf["shape"]) for name, leaf in leaves_of(self.description).items()}
+        return shapes.get("", shapes)
 
     def __repr__(self) -> str:
         config, action = self.description["config"], self.description["action"]
+        shape = self.observation_shape
         return (
             f"Policy({config['algorithm']} on {config['env_id']}: "
-            f"observation {list(self.observation_shape)}, action {action})"
+            f"observation {shape if isinstance(shape, dict) else list(shape)}, action {action})"
         )
 
     def __call__(self, observation: Any, key: Any = None) -> Any:
@@ -91,33 +96,85 @@ class Policy(NamedTuple):
             ValueError: when the observation has another shape or type than the policy takes, or is
                 not finite (of NaN logits the largest is the first).
         """
-        shape = self.observation_shape
-        try:
-            observation = np.asarray(observation)
-        except ValueError as error:
-            raise ValueError(f"observation is no array: {error}") from None
-        batch = observation.shape[: observation.ndim - len(shape)]
-        if observation.shape != (*batch, *shape):
-            raise ValueError(
-                f"observation has shape {list(observation.shape)}; this policy takes "
-                f"{list(shape)}, or batches of it"
-            )
-        dtype = np.dtype(self.description["observation"]["dtype"])
-        if observation.dtype.kind not in "fiub":
-            raise ValueError(
-                f"observation has dtype {observation.dtype}; this policy takes {dtype} "
-                "(any real numbers are converted)"
-            )
-        if not np.isfinite(observation).all():
-            raise ValueError("observation holds numbers that are not finite")
-        with np.errstate(invalid="ignore"):
-            converted = observation.astype(dtype)
-        if dtype.kind != "f" and (converted != observation).any():
-            raise ValueError(f"observation holds numbers that {dtype}, as this policy takes, lacks")
+        leaves = leaves_of(self.description)
+        _check_names("observation", observation, "", set(leaves))
+        arrays = {name: _taken(observation, name, leaf) for name, leaf in leaves.items()}
+        batches = {x.shape[: x.ndim - len(leaves[name]["shape"])] for name, x in arrays.items()}
+        if len(batches) > 1:
+            raise ValueError(f"observation has arrays of unlike batch axes: {sorted(batches)}")
+        (batch,) = batches
         count = math.prod(batch)
-        rows = converted.reshape(count, *shape)
-        action = self.act(rows if count else np.zeros((1, *shape), dtype), key)[:count]
+        rows = {
+            name: x.reshape(count, *leaf["shape"])
+            if count
+            else np.zeros((1, *leaf["shape"]), x.dtype)
+            for (name, x), leaf in zip(arrays.items(), leaves.values(), strict=True)
+        }
+        action = self.act(rows, key)[:count]
         return action.reshape((*batch, *action.shape[1:]))[()]
+
+
+def leaves_of(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Shape and dtype of each array of an observation by its name; the name of an only one is "".
+
+    Names are those of `jaxrl_po.envs.environment.named_leaves`, "camera" or "arm/position", and in
+    their order.
+    """
+    observation = description["observation"]
+    leaves: dict[str, dict[str, Any]] = observation.get("leaves", {"": observation})
+    return leaves
+
+
+def _check_names(place: str, observation: Any, prefix: str, names: set[str]) -> None:
+    """Refuse what a dict of observations holds beside the arrays of these names."""
+    if prefix in names or not isinstance(observation, dict):
+        return
+    for key, inner in observation.items():
+        path = f"{prefix}/{key}".lstrip("/")
+        if not any(name == path or name.startswith(f"{path}/") for name in names):
+            known = ", ".join(sorted(names - {""})) or "a single array"
+            raise ValueError(f"{place} has {path!r}; this policy takes {known}")
+        _check_names(place, inner, path, names)
+
+
+def _taken(observation: Any, name: str, leaf: dict[str, Any]) -> np.ndarray:
+    """The array of a name in an observation, in the type that the policy takes."""
+    label = f"observation {name}".rstrip()
+    array = observation
+    for part in filter(None, name.split("/")):
+        try:
+            array = _part(array, part)
+        except (LookupError, AttributeError, TypeError, ValueError):
+            raise ValueError(f"{label} is missing: this policy takes it") from None
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"{label} is no array: {error}") from None
+    shape, dtype = leaf["shape"], np.dtype(leaf["dtype"])
+    batch = array.shape[: array.ndim - len(shape)]
+    if array.shape != (*batch, *shape):
+        raise ValueError(
+            f"{label} has shape {list(array.shape)}; this policy takes {shape}, or batches of it"
+        )
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{label} has dtype {array.dtype}; this policy takes {dtype} "
+            "(any real numbers are converted)"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{label} holds numbers that are not finite")
+    with np.errstate(invalid="ignore"):
+        converted = array.astype(dtype)
+    if dtype.kind != "f" and (converted != array).any():
+        raise ValueError(f"{label} holds numbers that {dtype}, as this policy takes, lacks")
+    return converted
+
+
+def _part(record: Any, name: str) -> Any:
+    """What a dict, a record or a sequence has under a name."""
+    if isinstance(record, dict):
+        return record[name] if name in record else record[int(name)]
+    return record[int(name)] if name.isdigit() else getattr(record, name)
 
 
 def load(directory: str | os.PathLike[str]) -> Policy:
@@ -182,9 +239,9 @@ def check_arrays(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds numbers that are not finite")
     shapes: dict[str, tuple[int, ...]] = {}
-    if description["normalizer"]:
-        shape = tuple(description["observation"]["shape"])
-        shapes = {"normalizer/mean": shape, "normalizer/variance": shape}
+    for name, leaf in normalized_leaves(description).items():
+        for moment in ("mean", "variance"):
+            shapes[statistic(moment, name)] = tuple(leaf["shape"])
     if description["network"] == "config" and description["config"]["network"] == "mlp":
         for layer, rows, columns in _layers(description):
             shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
@@ -198,8 +255,20 @@ def check_arrays(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
             raise ValueError(
                 f"{name} is {array.dtype}{list(array.shape)}, where float{list(shape)} is needed"
             )
-    if (arrays.get("normalizer/variance", np.zeros(())) < 0).any():
-        raise ValueError("normalizer/variance is negative")
+    for name in normalized_leaves(description):
+        if (arrays[statistic("variance", name)] < 0).any():
+            raise ValueError(f"{statistic('variance', name)} is negative")
+
+
+def normalized_leaves(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arrays of an observation that the policy's normaliser acts on: those of floats."""
+    leaves = leaves_of(description) if description["normalizer"] else {}
+    return {name: leaf for name, leaf in leaves.items() if np.dtype(leaf["dtype"]).kind == "f"}
+
+
+def statistic(moment: str, name: str) -> str:
+    """Where the mean or the variance of an observation's array is among the weights."""
+    return f"normalizer/{moment}/{name}".rstrip("/")
 
 
 def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | None) -> np.ndarray:
@@ -228,7 +297,7 @@ def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | Non
 
 def _mlp(
     description: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> Callable[[np.ndarray, Any], np.ndarray]:
+) -> Callable[[dict[str, np.ndarray], Any], np.ndarray]:
     config, action = description["config"], description["action"]
     activation, box = ACTIVATIONS[config["activation"]], action["kind"] == "box"
     *hidden, last = [name for name, _, _ in _layers(description)]
@@ -238,14 +307,18 @@ def _mlp(
     def dense(x: np.ndarray, name: str) -> np.ndarray:
         return x @ arrays[f"{name}/kernel"] + arrays[f"{name}/bias"]
 
-    def act(observation: np.ndarray, key: np.random.Generator | None) -> np.ndarray:
-        x = observation.astype(dtype)
-        if normalizer := description["normalizer"]:
-            x = (x - arrays["normalizer/mean"]) / np.sqrt(
-                arrays["normalizer/variance"] + dtype.type(normalizer["epsilon"])
-            )
+    normalizer, normalized = description["normalizer"], normalized_leaves(description)
+
+    def seen(name: str, x: np.ndarray) -> np.ndarray:
+        x = x.astype(dtype)
+        if name in normalized:
+            mean, variance = (arrays[statistic(of, name)] for of in ("mean", "variance"))
+            x = (x - mean) / np.sqrt(variance + dtype.type(normalizer["epsilon"]))
             x = np.clip(x, -normalizer["clip"], normalizer["clip"])
-        x = x.reshape(len(x), -1)
+        return x.reshape(len(x), -1)
+
+    def act(observation: dict[str, np.ndarray], key: np.random.Generator | None) -> np.ndarray:
+        x = np.concatenate([seen(name, x) for name, x in observation.items()], axis=1)
         for name in hidden:
             x = activation(dense(x, name))
         outputs = dense(x, last)
@@ -270,7 +343,8 @@ def _layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
         "multidiscrete": lambda: sum(action["nvec"]),
         "box": lambda: len(action["low"]),
     }[action["kind"]]()
-    sizes = [math.prod(description["observation"]["shape"]), *hidden, outputs]
+    inputs = sum(math.prod(leaf["shape"]) for leaf in leaves_of(description).values())
+    sizes = [inputs, *hidden, outputs]
     names = [*(f"{torso}/Dense_{i}" for i in range(len(hidden))), f"{head}/Dense_0"]
     return list(zip(names, sizes[:-1], sizes[1:], strict=True))
 
@@ -308,7 +382,7 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _check_fields(description: dict[str, Any]) -> None:
     _check_form("", description, FIELDS)
-    observation, action = description["observation"], description["action"]
+    action = description["action"]
     if action["kind"] not in ACTIONS:
         raise ValueError(f"action.kind={action['kind']!r} is none of {', '.join(ACTIONS)}")
     _check_form("action", action, ACTIONS[action["kind"]])
@@ -331,10 +405,7 @@ def _check_fields(description: dict[str, Any]) -> None:
         raise ValueError(f"config.activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
     if description["network"] not in ("config", "given"):
         raise ValueError(f"network={description['network']!r} is neither config nor given")
-    if min(observation["shape"], default=1) < 1:
-        raise ValueError(f"observation.shape={observation['shape']} must be of numbers >= 1")
-    if not re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", observation["dtype"]):
-        raise ValueError(f"observation.dtype={observation['dtype']!r} is not a type of numbers")
+    _check_observation(description["observation"])
     normalizer = description["normalizer"]
     if normalizer and not (0 <= normalizer["epsilon"] < math.inf and normalizer["clip"] > 0):
         raise ValueError(f"normalizer={normalizer} must hold positive numbers")
@@ -343,6 +414,21 @@ def _check_fields(description: dict[str, Any]) -> None:
             f"weights.file={description['weights']['file']!r} must be the plain name of a "
             ".safetensors file in the folder"
         )
+
+
+def _check_observation(observation: dict[str, Any]) -> None:
+    leaves = {"observation": observation}
+    if "leaves" in observation:
+        _check_form("observation", observation, {"leaves": dict})
+        leaves = {f"observation.{name}": leaf for name, leaf in observation["leaves"].items()}
+        if not leaves or list(leaves) != sorted(leaves):
+            raise ValueError("observation.leaves must be arrays by name, in the order of names")
+    for place, leaf in leaves.items():
+        _check_form(place, leaf, {"shape": [int], "dtype": str})
+        if min(leaf["shape"], default=1) < 1:
+            raise ValueError(f"{place}.shape={leaf['shape']} must be of numbers >= 1")
+        if not re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", leaf["dtype"]):
+            raise ValueError(f"{place}.dtype={leaf['dtype']!r} is not a type of numbers")
 
 
 def _check_form(place: str, value: Any, form: Any) -> None:

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from jaxrl_po.envs import make_environment
+from jaxrl_po.envs.environment import named_leaves
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_gymnax, picture
-from jaxrl_po.host.policies.numpy_policy import Policy
+from jaxrl_po.host.policies.numpy_policy import Policy, leaves_of
 from jaxrl_po.spaces import Space, as_space, same_actions, space_from_json
 
 # Renderers draw into memory alone, and open the screen and the sound and greet all the same.
@@ -122,13 +123,14 @@ def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
         for env in envs:
             stack.callback(env.close)
         episode_return, episode_length = np.zeros(len(envs)), np.zeros(len(envs), int)
-        observation = np.array([env.reset(seed=wishes.seed + e)[0] for e, env in enumerate(envs)])
+        observation = [env.reset(seed=wishes.seed + e)[0] for e, env in enumerate(envs)]
         running, film, t = set(range(len(envs))), Film(), 0
         while running and t < wishes.max_steps:
             if wishes.gif and 0 in running:
                 film.add(draw)
             step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
-            action = policy(observation, step_key) + action_start
+            rows = jax.tree.map(lambda *each: np.stack(each), *observation)
+            action = policy(rows, step_key) + action_start
             for e in sorted(running):
                 taken = action[e].reshape(envs[e].action_space.shape)[()]
                 observation[e], reward, terminated, truncated, _ = envs[e].step(taken)
@@ -146,10 +148,9 @@ def _check_gymnasium(policy: Policy, name: str, env: Any, drawn: bool) -> Any:
     """Check that an environment fits the policy; the number of its first action, mostly 0, or
     those of the first of each choice [K].
     """
-    spaces = import_extra("gymnasium.spaces", "play")
     observed, space = env.observation_space, env.action_space
-    shape = observed.shape if isinstance(observed, spaces.Box) else None
-    _check_spaces(policy, f"gymnasium:{name}", (shape, observed), (as_space(space), space))
+    shapes = _shapes(observed)
+    _check_spaces(policy, f"gymnasium:{name}", (shapes, observed), (as_space(space), space))
     modes = env.metadata.get("render_modes") or ()
     if drawn and "rgb_array" not in modes:
         raise ValueError(
@@ -159,18 +160,28 @@ def _check_gymnasium(policy: Policy, name: str, env: Any, drawn: bool) -> Any:
     return getattr(space, "start", 0)
 
 
+def _shapes(space: Any, prefix: str = "") -> dict[str, Any]:
+    """The shape of each array of a Gymnasium observation by its name; None of what is no array."""
+    spaces = import_extra("gymnasium.spaces", "play")
+    if isinstance(space, spaces.Dict):
+        inner = (_shapes(each, f"{prefix}/{key}".lstrip("/")) for key, each in space.items())
+        return {name: shape for shapes in inner for name, shape in shapes.items()}
+    arrays = spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete
+    return {prefix: space.shape if isinstance(space, arrays) else None}
+
+
 def _check_spaces(
     policy: Policy,
     name: str,
-    observation: tuple[tuple[int, ...] | None, Any],
+    observation: tuple[dict[str, Any], Any],
     action: tuple[Space | None, Any],
 ) -> None:
     """Compare an environment's spaces, each beside what is shown of it, with the policy's."""
-    (shape, observed), (space, acts) = observation, action
-    if shape != policy.observation_shape:
-        raise ValueError(
-            f"{name} observes {observed}; this policy takes {list(policy.observation_shape)}"
-        )
+    (shapes, observed), (space, acts) = observation, action
+    taken = {name: tuple(leaf["shape"]) for name, leaf in leaves_of(policy.description).items()}
+    if shapes != taken:
+        takes = list(taken[""]) if "" in taken else taken
+        raise ValueError(f"{name} observes {observed}; this policy takes {takes}")
     own = policy.description["action"]
     if not same_actions(space, space_from_json(own)):
         raise ValueError(f"{name} acts in {acts}; this policy in {own}")
@@ -180,8 +191,14 @@ def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
     config = policy.description["config"]
     env_params = config["env_params"] if name == config["env_id"] else {}
     env = make_environment(name, env_params)
-    shape, space = env.observation_shape, env.action_space
-    _check_spaces(policy, f"gymnax:{name}", (shape, list(shape)), (space, space))
+    observed, space = env.observation, env.action_space
+    shapes = {key: leaf.shape for key, leaf in named_leaves(observed).items()}
+    _check_spaces(
+        policy,
+        f"gymnax:{name}",
+        (shapes, list(shapes[""]) if "" in shapes else shapes),
+        (space, space),
+    )
     keys = jax.random.split(jax.random.key(wishes.seed), wishes.num_episodes)
     step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
     observation, state = jax.jit(jax.vmap(env.reset, (0, None)))(keys, env.params)

@@ -16,13 +16,21 @@ import safetensors.numpy
 
 from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
+from jaxrl_po.envs.environment import leaf_name
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.arrays import from_host, path_name, to_host
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.strict_json import revived, to_json
 from jaxrl_po.host.policies import numpy_policy
-from jaxrl_po.host.policies.numpy_policy import Policy
+from jaxrl_po.host.policies.numpy_policy import Policy, normalized_leaves, statistic
+from jaxrl_po.host.policies.observation import (
+    check_reads_dicts,
+    describe_observation,
+    in_form_of,
+    observations,
+)
 from jaxrl_po.loop.masks import heed_mask
+from jaxrl_po.loop.normalizer import Normalizer, observe
 from jaxrl_po.loop.parts import as_config, as_environment, make_parts
 from jaxrl_po.networks import make_network
 from jaxrl_po.ops import normalization
@@ -30,8 +38,8 @@ from jaxrl_po.spaces import same_actions, space_from_json
 from jaxrl_po.types import Array, MaskedObservation, Network, PyTree, TrainState
 
 WEIGHTS = re.compile(r"weights-[0-9a-f]{12}\.safetensors")  # what has another name is not ours
-# observations [B, ...], key -> actions [B, ...], and whether each observation allows one
-Act = Callable[[Array, Array | None], tuple[Array, Array]]
+# observations by name {name: [B, ...]}, key -> actions [B, ...], and whether all allow one
+Act = Callable[[dict[str, Array], Array | None], tuple[Array, Array]]
 
 
 def save_policy(
@@ -116,18 +124,12 @@ def describe_policy(config: Config, env: Any, network: Network | None) -> dict[s
     environment = as_environment(config, env)
     space = environment.action_space
     squash = {"squash": config.squash_actions} if space.continuous else {}
-    start = jax.eval_shape(
-        lambda key: environment.reset(key, environment.params), jax.random.key(0)
-    )
     return {
         "format": numpy_policy.FORMAT,
         "config": config.to_dict(),
         "env": "config" if env is None else "given",
         "network": "config" if network is None else "given",
-        "observation": {
-            "shape": list(environment.observation_shape),
-            "dtype": str(start[0].dtype),
-        },
+        "observation": describe_observation(environment.observation),
         "action": space.to_json() | squash,
         "action_mask": environment.action_mask is not None,
         "normalizer": {"epsilon": normalization.EPSILON, "clip": normalization.CLIP}
@@ -145,7 +147,14 @@ def policy_arrays(config: Config, states: TrainState, member: int) -> dict[str, 
     arrays: dict[str, Any] = {"params": states.params}
     if config.normalize_observations:
         statistics = states.normalizer.observation
-        arrays["normalizer"] = {"mean": statistics.mean, "variance": statistics.variance}
+        arrays["normalizer"] = {
+            moment: jax.tree.map(
+                lambda x, moment=moment: getattr(x, moment),
+                statistics,
+                is_leaf=lambda x: isinstance(x, normalization.RunningStatistics),
+            )
+            for moment in ("mean", "variance")
+        }
     return {
         name: x[member].astype(np.float32) if _floating(x) and x.dtype.kind != "f" else x[member]
         for name, x in to_host([arrays]).items()
@@ -206,7 +215,7 @@ def load_policy(
     description, pure = read_policy(directory, network, env)
     compiled = jax.jit(pure)
 
-    def act(observation: np.ndarray, key: Any) -> np.ndarray:
+    def act(observation: dict[str, np.ndarray], key: Any) -> np.ndarray:
         if not isinstance(key, jax.Array | None):
             raise ValueError(f"key must be a key of jax.random, not {key!r}")
         action, is_possible = compiled(observation, key)
@@ -238,26 +247,22 @@ def _make_act(
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
     config = config_from_dict(revived(description["config"]))
-    space, dtype = space_from_json(description["action"]), observation_dtype(description)
+    space = space_from_json(description["action"])
     action_mask = _action_mask(description, config, env)
+    example = observations(description) if env is None else as_environment(config, env).observation
     if network is None:
-        network = make_network(config, tuple(description["observation"]["shape"]), space)
+        network = make_network(config, example, space)
     if jax.tree.leaves(network.initial_memory(1)):
         raise ValueError("a policy with memory cannot be called without it")
+    if "leaves" in description["observation"] and env is None:
+        check_reads_dicts(network, example)
     params = _params(network, arrays)
     policy = network.policy if action_mask is None else heed_mask(network).policy
-    statistics = None
-    if description["normalizer"]:
-        mean, variance = arrays["normalizer/mean"], arrays["normalizer/variance"]
-        statistics = normalization.RunningStatistics(
-            jnp.asarray(mean), jnp.asarray(variance), jnp.zeros(())
-        )
+    normalizer = Normalizer(_statistics(description, arrays, example), ())
 
-    def act(observation: Array, key: Array | None) -> tuple[Array, Array]:
-        observation = jnp.asarray(observation, dtype)
-        seen: PyTree = observation
-        if statistics is not None:
-            seen = normalization.normalize(statistics, observation)
+    def act(leaves: dict[str, Array], key: Array | None) -> tuple[Array, Array]:
+        observation = in_form_of(example, leaves)
+        seen = observe(normalizer, observation)
         if action_mask is not None:
             seen = MaskedObservation(seen, jax.vmap(action_mask)(observation))
         distribution, _ = policy(params, seen, ())
@@ -286,21 +291,31 @@ def _action_mask(
     if (environment.action_mask is not None) != description["action_mask"]:
         had, has = ("an", "none") if description["action_mask"] else ("no", "one")
         raise ValueError(f"env: this policy was trained with {had} action_mask; env has {has}")
-    space, shape = space_from_json(description["action"]), description["observation"]["shape"]
-    if not same_actions(environment.action_space, space) or shape != list(
-        environment.observation_shape
-    ):
+    space, observation = space_from_json(description["action"]), description["observation"]
+    observed = describe_observation(environment.observation)
+    if not same_actions(environment.action_space, space) or observed != observation:
         raise ValueError(
-            f"env: it observes {list(environment.observation_shape)} and acts in "
-            f"{environment.action_space}; this policy observes {shape} and acts in {space}"
+            f"env: it observes {observed} and acts in {environment.action_space}; this policy "
+            f"observes {observation} and acts in {space}"
         )
     return environment.action_mask
 
 
-def observation_dtype(description: dict[str, Any]) -> np.dtype:
-    """What a policy takes observations in: the environment's type, where this process has it."""
-    saved = np.dtype(description["observation"]["dtype"])
-    return np.dtype(f"{saved.kind}{min(saved.itemsize, jnp.zeros(()).dtype.itemsize)}")
+def _statistics(
+    description: dict[str, Any], arrays: Mapping[str, np.ndarray], example: PyTree
+) -> PyTree:
+    """The normaliser's statistics in the structure of an observation; () without a normaliser."""
+    if not description["normalizer"]:
+        return ()
+
+    def of_leaf(path: Any, _: Any) -> PyTree:
+        name = leaf_name(path)
+        if name not in normalized_leaves(description):
+            return ()
+        mean, variance = (jnp.asarray(arrays[statistic(m, name)]) for m in ("mean", "variance"))
+        return normalization.RunningStatistics(mean, variance, jnp.zeros(()))
+
+    return jax.tree.map_with_path(of_leaf, example)
 
 
 def _params(network: Network, arrays: Mapping[str, np.ndarray]) -> PyTree:

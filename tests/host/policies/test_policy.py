@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from jaxrl_po.networks import make_network
 from jaxrl_po.types import MaskedObservation
 from tests.host.small import config, random_walk
 
+KEY = jax.random.key(0)
 WALK = random_walk()
 ENVS = {
     "box": WALK,
@@ -39,6 +41,35 @@ ENVS["multidiscrete"] = WALK._replace(
     action_space=MultiDiscrete((3, 2)),
     step=lambda key, state, action, params: WALK.step(key, state, action[:1] - 1.0, params),
 )
+
+
+class Sensors(NamedTuple):
+    """A record whose fields are not in the order of their names."""
+
+    time: jax.Array
+    near: jax.Array
+    body: dict
+
+
+def sensed(observation):
+    """What the walk shows as a truth value, an integer and floats."""
+    near = jnp.abs(observation[0]) < 0.5
+    return Sensors(observation[1].astype(jnp.int8), near, {"place": observation})
+
+
+def sense(env):
+    def reset(key, params):
+        observation, state = env.reset(key, params)
+        return sensed(observation), state
+
+    def step(*given):
+        observation, *rest = env.step(*given)
+        return sensed(observation), *rest
+
+    return env._replace(reset=reset, step=step, observation_shape=None)
+
+
+SENSING = sense(WALK)
 
 
 def not_where_it_is(observation):
@@ -61,7 +92,12 @@ def trained(env, jit, **changes):
     params = jax.tree.map(lambda x: x + jax.random.normal(next(keys), x.shape), state.params)
     if settings.normalize_observations:
         mean, variance = np.array([0.5, 2.0], np.float32), np.array([0.2, 3.0], np.float32)
-        statistics = state.normalizer.observation._replace(mean=mean, variance=variance)
+        statistics = state.normalizer.observation
+        if isinstance(statistics, Sensors):
+            place = statistics.body["place"]._replace(mean=mean, variance=variance)
+            statistics = statistics._replace(body={"place": place})
+        else:
+            statistics = statistics._replace(mean=mean, variance=variance)
         state = state._replace(normalizer=state.normalizer._replace(observation=statistics))
     return settings, state._replace(params=params)
 
@@ -105,6 +141,71 @@ def test_loaded_policy_acts_as_trained(space, changes, tmp_path, jit):
         grid = loaded(batch.reshape(4, 16, 2))
         np.testing.assert_allclose(grid, actions.reshape(4, 16, *actions.shape[1:]), atol=1e-5)
         assert loaded(batch.astype(np.float64)).dtype == loaded(batch).dtype
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_policies_on_several_arrays_act_as_trained(normalize, tmp_path, jit):
+    pytest.importorskip("flatbuffers")
+    settings, state = trained(SENSING, jit, normalize_observations=normalize)
+    save_policy(tmp_path, settings, state, env=SENSING)
+    record = jax.tree.map(np.asarray, jax.vmap(sensed)(observations()))
+    actions = expected(settings, state, SENSING, record)
+    batch = record._asdict()
+    grid = jax.tree.map(lambda x: x.reshape(4, 16, *x.shape[1:]), batch)
+    none = jax.tree.map(lambda x: x[:0], batch)
+    policy, alone = load_policy(tmp_path), load_policy(tmp_path, backend="numpy")
+    for loaded in (policy, alone, load_policy(tmp_path, env=SENSING)):
+        for given in (batch, record, tuple_free(batch)):
+            np.testing.assert_allclose(loaded(given), actions, rtol=1e-4, atol=1e-5)
+        one = jax.tree.map(lambda x: x[3], batch)
+        np.testing.assert_allclose(loaded(one), actions[3], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(loaded(grid), actions.reshape(4, 16, 1), rtol=1e-4, atol=1e-5)
+        assert loaded(none).shape == (0, 1)
+        assert loaded.observation_shape == {"body/place": (2,), "near": (), "time": ()}
+        for wrong, message in WRONG_SENSORS:
+            with pytest.raises(ValueError, match=message):
+                loaded({**batch, **wrong})
+        with pytest.raises(ValueError, match="observation body/place is missing"):
+            loaded(observations())
+    export_policy(tmp_path, tmp_path / "export")
+    program = (tmp_path / "export" / "policy_greedy.jax").read_bytes()
+    exported = export.deserialize(bytearray(program)).call(batch)
+    np.testing.assert_allclose(exported, actions, rtol=1e-4, atol=1e-5)
+
+
+def tuple_free(batch):
+    """The same as lists of numbers."""
+    return jax.tree.map(lambda x: x.tolist(), batch)
+
+
+WRONG_SENSORS = [
+    ({"more": np.zeros(64)}, "observation has 'more'; this policy takes body/place, near, time"),
+    ({"near": np.full(64, 0.5)}, "observation near holds numbers that bool"),
+    ({"time": np.full(64, 1000)}, "observation time holds numbers that int8"),
+    ({"time": np.zeros(63)}, "observation has arrays of unlike batch axes"),
+    ({"body": np.zeros((64, 2))}, "observation body/place is missing"),
+    (
+        {"body": {"place": np.zeros((64, 3))}},
+        r"observation body/place has shape \[64, 3\]; .*\[2\]",
+    ),
+]
+
+
+def test_own_networks_see_records_as_records(tmp_path, jit):
+    inner = make_network(config(), SENSING.observation, SENSING.action_space)
+
+    def policy(params, observation, memory):
+        assert observation.body["place"].shape[-1] == 2  # a record has attributes
+        return inner.policy(params, observation, memory)
+
+    network = inner._replace(policy=policy)
+    init, _ = make_step(config(), SENSING, network)
+    save_policy(tmp_path, config(), jit(init)(KEY), env=SENSING, network=network)
+    with pytest.raises(ValueError, match=r"network: it cannot read .* pass the environment as"):
+        load_policy(tmp_path, network=network)
+    loaded = load_policy(tmp_path, network=network, env=SENSING)
+    batch = jax.tree.map(np.asarray, jax.vmap(sensed)(observations()))
+    assert loaded(batch).shape == (64, 1)
 
 
 def test_masked_policies_need_their_environment(tmp_path, jit):
@@ -306,7 +407,11 @@ def counting():
         assert observation.dtype == jnp.int16
         return network.policy(params, observation.astype(float), memory)
 
-    env = walk._replace(reset=reset)
+    def step(*given):
+        observation, *rest = walk.step(*given)
+        return observation.astype(jnp.int16), *rest
+
+    env = walk._replace(reset=reset, step=step)
     network = make_network(config(normalize_observations=False), (2,), env.action_space)
     return env, network._replace(policy=policy)
 
@@ -559,8 +664,8 @@ def test_weights_that_are_not_finite_are_refused(value, backend, copy):
 
 @BACKENDS
 def test_folder_from_the_future_is_refused(backend, copy):
-    change(copy, format=4)
-    with pytest.raises(ValueError, match="has format 4, from a newer version"):
+    change(copy, format=5)
+    with pytest.raises(ValueError, match="has format 5, from a newer version"):
         load_policy(copy, backend=backend)
 
 
