@@ -41,7 +41,7 @@ def main() -> None:
     advantage = jax.random.normal(advantage_key, (BATCH,))
 
     def policy_on(observation: jax.Array) -> Callable[[Any], Any]:
-        return lambda policy: network.policy({**params, "policy": policy}, observation, ())[0]
+        return lambda policy: network.policy(params._replace(policy=policy), observation, ())[0]
 
     def gradient(policy: Any, observation: jax.Array) -> Any:
         policy_fn = policy_on(observation)
@@ -64,7 +64,7 @@ def main() -> None:
         return repeated(lambda v: jax.jvp(kl_gradient, (policy,), (v,))[1], policy)
 
     programs = {"gradient": gradient, "JᵀMJ": gauss_newton, "Hessian of the KL": hessian}
-    arguments = params["policy"], jax.random.normal(observation_key, (BATCH, 4))
+    arguments = params.policy, jax.random.normal(observation_key, (BATCH, 4))
     options: dict[str, str | bool] = {"xla_cpu_multi_thread_eigen": False}
     compiled = {
         name: jax.jit(program).lower(*arguments).compile(options)

@@ -102,13 +102,13 @@ def make_run(config: RLHFConfig) -> Callable[[Array, Any, PyTree], dict[str, Arr
 
         def segment(state: Any, _: None) -> tuple[Any, Any]:
             state, metrics = jax.lax.scan(lambda s, _: step(s, reference), state, length=EVERY)
-            policy = log_probs(state.params["policy"])
+            policy = log_probs(state.params.policy)
             standing = enumerable.objective(policy, at_start, reward, kl_coef)
             return state, (standing, metrics["policy/kl"].max())
 
         state = init(key, reference)._replace(kl_coef=jnp.asarray(kl_coef))
         state, (standing, old_to_new) = jax.lax.scan(segment, state, length=UPDATES // EVERY)
-        policy, key = state.params["policy"], jax.random.fold_in(key, 1)
+        policy, key = state.params.policy, jax.random.fold_in(key, 1)
         return {
             "J0": j0,
             "J*": best,

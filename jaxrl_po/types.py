@@ -50,18 +50,26 @@ class MaskedObservation(NamedTuple):
     mask: Array  # [..., num_outputs] the allowed actions
 
 
+class Params(NamedTuple):
+    """What a network learns, by what is learnt from it. Of one torso for both, the heads."""
+
+    policy: PyTree
+    torso: PyTree = ()  # of policy and value both
+    value: PyTree = ()
+
+
 class Network(NamedTuple):
     """An actor-critic as pure functions. Observations are [..., *observation], of the dtypes that
     the environment gives them, or floats where they are normalised.
 
-    `params` is a dict: "policy" and "value", and "torso" where the two share one. A policy's
-    memory is not trained yet: outside a rollout of one's own it must hold no arrays.
+    A policy's memory is not trained yet: outside a rollout of one's own it must hold no arrays.
     """
 
-    init: Callable[[Array], PyTree]  # key -> params
-    policy: Callable[[PyTree, PyTree, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
-    value: Callable[[PyTree, PyTree, PyTree], Array]  # -> V(s)
-    policy_and_value: Callable[[PyTree, PyTree, PyTree], tuple[Any, Array]]  # one pass for both
+    init: Callable[[Array], Params]  # key -> params
+    # params, observation, memory
+    policy: Callable[[Params, PyTree, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
+    value: Callable[[Params, PyTree, PyTree], Array]  # -> V(s)
+    policy_and_value: Callable[[Params, PyTree, PyTree], tuple[Any, Array]]  # one pass for both
     initial_memory: Callable[[int], PyTree]  # number of environments -> memory
     flat_params: bool = True  # optimise them as one vector; False where they are cut over devices
 
@@ -119,7 +127,7 @@ class RolloutState(NamedTuple):
 class TrainState(NamedTuple):
     """Everything a run is: saved and loaded, it continues to the bit."""
 
-    params: PyTree  # the network's
+    params: Params
     algorithm: PyTree  # the algorithm's own: optimiser state, coefficients
     rollout: RolloutState
     normalizer: PyTree  # running statistics
@@ -137,7 +145,7 @@ class TrainResult(NamedTuple):
 class Algorithm(NamedTuple):
     """A method of policy optimisation: its state's start and its update."""
 
-    init: Callable[[PyTree], PyTree]  # params -> algorithm state
+    init: Callable[[Params], PyTree]  # params -> algorithm state
     # key, params, algorithm state, batch, factor on learning rates
     #   -> params, algorithm state, metrics (each [])
-    update: Callable[[Array, PyTree, PyTree, Batch, Array], tuple[PyTree, PyTree, dict[str, Array]]]
+    update: Callable[[Array, Params, PyTree, Batch, Array], tuple[Params, PyTree, dict[str, Array]]]

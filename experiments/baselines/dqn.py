@@ -25,7 +25,7 @@ from jaxrl_po.loop.evaluate import evaluate as play
 from jaxrl_po.loop.normalizer import Normalizer
 from jaxrl_po.loop.rollout import init_rollout, rollout
 from jaxrl_po.networks.actor_critic import Torso
-from jaxrl_po.types import Array, Network, PyTree, Transition
+from jaxrl_po.types import Array, Network, Params, PyTree, Transition
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def make_train(config: DQNConfig, env: Any = None) -> Callable[[Array], TrainRes
     def init(key: Array) -> TrainState:
         params_key, env_key, key = jax.random.split(key, 3)
         network = epsilon_greedy(q_network, 1.0)
-        params = network.init(params_key)["policy"]
+        params = network.init(params_key).policy
         start = init_rollout(environment, network, N, env_key)
         _, transitions, _ = jax.eval_shape(lambda: explore(params, 1.0, start, env_key))
         replay = jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), transitions)
@@ -208,20 +208,20 @@ def make_parts(config: DQNConfig, env: Any) -> tuple[Environment, QNetwork]:
 
 def as_policy(params: PyTree) -> PyTree:
     """Parameters of a Q-network as those of an actor-critic, whose values are the policy's own."""
-    return {"policy": params, "value": {}}
+    return Params(policy=params)
 
 
 def epsilon_greedy(q_network: QNetwork, epsilon: Array | float) -> Network:
     """The ε-greedy policy of a Q-network, in the library's interface."""
 
     def policy(params: PyTree, observation: Array, memory: PyTree) -> tuple[Categorical, PyTree]:
-        best = action_values(q_network, params["policy"], observation).argmax(axis=-1)
+        best = action_values(q_network, params.policy, observation).argmax(axis=-1)
         greedy = jax.nn.one_hot(best, q_network.num_actions)
         uniform = epsilon / q_network.num_actions
         return Categorical(jnp.log((1 - epsilon) * greedy + uniform)), memory
 
     def value(params: PyTree, observation: Array, memory: PyTree) -> Array:
-        return action_values(q_network, params["policy"], observation).max(axis=-1)
+        return action_values(q_network, params.policy, observation).max(axis=-1)
 
     def policy_and_value(params: PyTree, observation: Array, memory: PyTree) -> tuple[Any, Array]:
         return policy(params, observation, memory)[0], value(params, observation, memory)

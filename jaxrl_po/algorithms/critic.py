@@ -30,7 +30,7 @@ class CriticConfig(Config):
 
 def init_critic(config: CriticConfig, network: Network, params: PyTree) -> PyTree:
     """The first state of the critic's optimiser."""
-    return make_descent(config, network).init(params["value"])
+    return make_descent(config, network).init(params.value)
 
 
 def fit_value(
@@ -50,7 +50,7 @@ def fit_value(
 
     def loss(value_params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
         value = network.value(
-            {**params, "value": value_params}, minibatch.observation, minibatch.memory
+            params._replace(value=value_params), minibatch.observation, minibatch.memory
         )
         error = value_loss(value, minibatch.target).mean(where=minibatch.mask)
         return error, {"value_loss": error}
@@ -58,7 +58,7 @@ def fit_value(
     value_params, opt_state, metrics = make_descent(config, network).run(
         key,
         loss,
-        params["value"],
+        params.value,
         opt_state,
         batch,
         learning_rate,
@@ -66,4 +66,4 @@ def fit_value(
         num_minibatches=config.critic_minibatches,
     )
     last_epoch = metrics["value_loss"][-config.critic_minibatches :]
-    return {**params, "value": value_params}, opt_state, last_epoch.mean()
+    return params._replace(value=value_params), opt_state, last_epoch.mean()

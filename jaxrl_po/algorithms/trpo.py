@@ -156,7 +156,7 @@ def _natural_gradient_algorithm(
             config,
             network,
             key,
-            {**params, "policy": policy},
+            params._replace(policy=policy),
             state.value_opt_state,
             batch,
             config.learning_rate * anneal,
@@ -166,7 +166,7 @@ def _natural_gradient_algorithm(
     def improve_policy(params: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
         def policy_on(batch: Batch) -> Callable[[PyTree], Any]:
             return lambda policy: network.policy(
-                {**params, "policy": policy}, batch.observation, batch.memory
+                params._replace(policy=policy), batch.observation, batch.memory
             )[0]
 
         def objective(policy: PyTree) -> tuple[Array, Array]:
@@ -176,7 +176,7 @@ def _natural_gradient_algorithm(
             kl = mean_kl(batch.distribution, distribution, batch.mask)
             return -surrogate_loss(ratio, batch.advantage).mean(where=batch.mask), kl
 
-        old = params["policy"]
+        old = params.policy
         (baseline, _), gradient = jax.value_and_grad(objective, has_aux=True)(old)
         thinned = _thin(batch, config.fisher_fraction)
         natural = natural_gradient(

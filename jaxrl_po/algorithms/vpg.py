@@ -50,7 +50,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
     descent = make_descent(config, network)
 
     def init(params: PyTree) -> VPGState:
-        return VPGState(descent.init(params["policy"]), init_critic(config, network, params))
+        return VPGState(descent.init(params.policy), init_critic(config, network, params))
 
     def update(
         key: Array, params: PyTree, state: VPGState, batch: Batch, anneal: Array
@@ -60,7 +60,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
 
         def loss(policy_params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
             distribution, _ = network.policy(
-                {**params, "policy": policy_params}, minibatch.observation, minibatch.memory
+                params._replace(policy=policy_params), minibatch.observation, minibatch.memory
             )
             advantage = minibatch.advantage
             if config.advantage_normalization == "minibatch":
@@ -74,7 +74,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
         policy_params, policy_opt_state, metrics = descent.run(
             policy_key,
             loss,
-            params["policy"],
+            params.policy,
             state.policy_opt_state,
             batch,
             config.learning_rate * anneal,
@@ -85,7 +85,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
             config,
             network,
             value_key,
-            {**params, "policy": policy_params},
+            params._replace(policy=policy_params),
             state.value_opt_state,
             batch,
             config.critic_learning_rate * anneal,

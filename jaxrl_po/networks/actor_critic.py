@@ -13,7 +13,7 @@ from jaxrl_po.envs.environment import forms, is_shape, named_leaves
 from jaxrl_po.fast.convolution import convolution
 from jaxrl_po.fast.dense import dense_dot_general
 from jaxrl_po.spaces import Space
-from jaxrl_po.types import Array, Distribution, Network, PyTree
+from jaxrl_po.types import Array, Distribution, Network, Params, PyTree
 
 CHANNELS, KERNEL = 16, (3, 3)  # the convolution of MinAtar's own baselines (Young & Tian 2019)
 
@@ -108,42 +108,41 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
     value_head = ValueHead()
     example = [jnp.zeros((1, *shape)) for shape in shapes]
 
-    def init(key: Array) -> PyTree:
+    def init(key: Array) -> Params:
         policy_key, value_key, torso_key, value_torso_key = jax.random.split(key, 4)
         torso_params = torso.init(torso_key, example)
         features = torso.apply(torso_params, example)
-        heads = {
-            "policy": policy_head.init(policy_key, features),
-            "value": value_head.init(value_key, features),
-        }
+        policy = policy_head.init(policy_key, features)
+        value = value_head.init(value_key, features)
         if config.shared_torso:
-            return {**heads, "torso": torso_params}
-        return {
-            "policy": {"torso": torso_params, "head": heads["policy"]},
-            "value": {"torso": torso.init(value_torso_key, example), "head": heads["value"]},
-        }
+            return Params(policy, torso_params, value)
+        value_torso = torso.init(value_torso_key, example)
+        return Params(
+            policy={"torso": torso_params, "head": policy},
+            value={"torso": value_torso, "head": value},
+        )
 
-    def run(head: nn.Module, params: PyTree, name: str, x: list[Array]) -> Any:
+    def run(head: nn.Module, own: PyTree, params: Params, x: list[Array]) -> Any:
         if config.shared_torso:
-            return head.apply(params[name], torso.apply(params["torso"], x))
-        return head.apply(params[name]["head"], torso.apply(params[name]["torso"], x))
+            return head.apply(own, torso.apply(params.torso, x))
+        return head.apply(own["head"], torso.apply(own["torso"], x))
 
-    def policy(params: PyTree, observation: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
+    def policy(params: Params, observation: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
         flat, unflatten = _flatten(observation, shapes)
-        return unflatten(run(policy_head, params, "policy", flat)), memory
+        return unflatten(run(policy_head, params.policy, params, flat)), memory
 
-    def value(params: PyTree, observation: PyTree, memory: PyTree) -> Array:
+    def value(params: Params, observation: PyTree, memory: PyTree) -> Array:
         flat, unflatten = _flatten(observation, shapes)
-        return unflatten(run(value_head, params, "value", flat))
+        return unflatten(run(value_head, params.value, params, flat))
 
-    def policy_and_value(params: PyTree, observation: PyTree, memory: PyTree) -> tuple[Any, Array]:
+    def policy_and_value(params: Params, observation: PyTree, memory: PyTree) -> tuple[Any, Array]:
         if not config.shared_torso:
             return policy(params, observation, memory)[0], value(params, observation, memory)
         flat, unflatten = _flatten(observation, shapes)
-        features = torso.apply(params["torso"], flat)
+        features = torso.apply(params.torso, flat)
         return (
-            unflatten(policy_head.apply(params["policy"], features)),
-            unflatten(value_head.apply(params["value"], features)),
+            unflatten(policy_head.apply(params.policy, features)),
+            unflatten(value_head.apply(params.value, features)),
         )
 
     return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())

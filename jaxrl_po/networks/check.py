@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl_po.envs import Environment
 from jaxrl_po.envs.environment import forms
-from jaxrl_po.types import Array, Distribution, Network
+from jaxrl_po.types import Array, Distribution, Network, Params
 
 METHODS = sorted(name for name in vars(Distribution) if not name.startswith("_"))
 NUM_STEPS, NUM_ENVS = 3, 2  # any two numbers that differ
@@ -23,7 +23,7 @@ def check_network(
         network: what stands in a `Network`'s place.
         environment: whose actions it is to take.
         observation: shapes and dtypes of one observation, as the network sees it.
-        is_separate: whether "policy" and "value" are trained apart, and nothing beside them.
+        is_separate: whether policy and value are trained apart, and no torso of both.
 
     Raises:
         ValueError: naming the function of the network, what it returns and what is wanted.
@@ -43,10 +43,10 @@ def check_network(
                 f"single steps: initial_memory must return an empty pytree such as (), not {memory}"
             )
         params = _call("init", network.init, key)
-        if not (isinstance(params, dict) and {"policy", "value"} <= set(params)):
-            keys = sorted(params) if isinstance(params, dict) else described(params)
+        if not isinstance(params, Params):
             raise ValueError(
-                f'network.init must return a dict with "policy" and "value", not {keys}'
+                "network.init must return a jaxrl_po.types.Params(policy=..., value=...), "
+                f"not {described(params)}"
             )
         _check_params(params, is_separate)
         for batch in [(NUM_ENVS,), (NUM_STEPS, NUM_ENVS)]:
@@ -88,7 +88,7 @@ def _pair(name: str, function: Callable[..., Any], wanted: str, *given: Any) -> 
     return result
 
 
-def _check_params(params: dict[str, Any], is_separate: bool) -> None:
+def _check_params(params: Params, is_separate: bool) -> None:
     """Parameters that gradients exist for, each in a part that the algorithm trains."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         dtype = getattr(leaf, "dtype", None)
@@ -97,12 +97,9 @@ def _check_params(params: dict[str, Any], is_separate: bool) -> None:
                 "network.init must return floating-point arrays, "
                 f"not {dtype or described(leaf)} in {jax.tree_util.keystr(path)}"
             )
-    more = sorted(
-        key for key in params.keys() - {"policy", "value"} if jax.tree.leaves(params[key])
-    )
-    if is_separate and more:
+    if is_separate and jax.tree.leaves(params.torso):
         raise ValueError(
-            f'network.init gives {more} beside "policy" and "value", which an algorithm that fits '
+            "network.init gives a torso that policy and value share, which an algorithm that fits "
             "its critic apart from the policy would not train (ppo and ppo_penalty do)"
         )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.rlhf.generation import next_token, response_distribution, response_features
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
-from jaxrl_po.types import Array, Network, PyTree
+from jaxrl_po.types import Array, Network, Params, PyTree
 
 
 def init_head(key: Array, num_features: int) -> PyTree:
@@ -27,17 +27,21 @@ def apply_head(head: PyTree, features: Array) -> Array:
     return features @ head["kernel"] + head["bias"]
 
 
-def init_actor_critic(model: LanguageModel, params: PyTree, shared_torso: bool) -> PyTree:
+def init_actor_critic(model: LanguageModel, params: PyTree, shared_torso: bool) -> Params:
     """Policy and value, both begun from a fine-tuned model; the value head begins at 0."""
     head = zero_head(model.num_features)
     if shared_torso:
-        return {"torso": params, "policy": {}, "value": head}
-    return {"policy": params, "value": {"torso": params, "head": head}}
+        return Params(policy=(), torso=params, value=head)
+    return Params(policy=params, value={"torso": params, "head": head})
 
 
-def policy_params(params: PyTree) -> PyTree:
+def policy_params(params: Params) -> PyTree:
     """The language model in an actor-critic's parameters."""
-    return params["torso"] if "torso" in params else params["policy"]
+    return params.torso if _is_shared(params) else params.policy
+
+
+def _is_shared(params: Params) -> bool:
+    return bool(jax.tree.leaves(params.torso))
 
 
 def token_network(model: LanguageModel, num_steps: int, temperature: float | Array) -> Network:
@@ -51,28 +55,28 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
     def features(params: PyTree, observation: Tokens) -> Array:
         return response_features(model, params, observation, num_steps)
 
-    def policy(params: PyTree, observation: Any, memory: PyTree) -> tuple[Categorical, PyTree]:
+    def policy(params: Params, observation: Any, memory: PyTree) -> tuple[Categorical, PyTree]:
         distribution = response_distribution(
             model, policy_params(params), _flat(observation), num_steps, temperature
         )
         return _unflat(distribution, observation), memory
 
-    def value(params: PyTree, observation: Any, memory: PyTree) -> Array:
-        if "torso" in params:
-            torso, head = params["torso"], params["value"]
+    def value(params: Params, observation: Any, memory: PyTree) -> Array:
+        if _is_shared(params):
+            torso, head = params.torso, params.value
         else:
-            torso, head = params["value"]["torso"], params["value"]["head"]
+            torso, head = params.value["torso"], params.value["head"]
         return _unflat(apply_head(head, features(torso, _flat(observation))), observation)
 
-    def policy_and_value(params: PyTree, observation: Any, memory: PyTree) -> tuple[Any, Array]:
-        if "torso" not in params:
+    def policy_and_value(params: Params, observation: Any, memory: PyTree) -> tuple[Any, Array]:
+        if not _is_shared(params):
             return policy(params, observation, memory)[0], value(params, observation, memory)
-        hidden = features(params["torso"], _flat(observation))
-        distribution = next_token(model, params["torso"], hidden, temperature)
-        values = apply_head(params["value"], hidden)
+        hidden = features(params.torso, _flat(observation))
+        distribution = next_token(model, params.torso, hidden, temperature)
+        values = apply_head(params.value, hidden)
         return _unflat(distribution, observation), _unflat(values, observation)
 
-    def init(key: Array) -> PyTree:
+    def init(key: Array) -> Params:
         return init_actor_critic(model, model.init(key), shared_torso=False)
 
     return Network(

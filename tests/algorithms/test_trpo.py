@@ -48,7 +48,7 @@ def make_batch(network, key, policy_scale=1.0, log_std=None, advantage=None):
     """A batch from a random policy whose last layer is scaled up by `policy_scale`."""
     keys = jax.random.split(key, 4)
     params = network.init(keys[0])
-    head = params["policy"]["head"]["params"]
+    head = params.policy["head"]["params"]
     head["Dense_0"]["kernel"] = policy_scale * jax.random.normal(
         keys[1], head["Dense_0"]["kernel"].shape
     )
@@ -108,7 +108,7 @@ def test_trpo_improves_within_the_trust_region_or_stays(
         assert after > before - 1e-6 * advantage_scale  # the same sum in another program
         assert metrics["surrogate_improvement"] > 0
     else:
-        assert_same(new["policy"], params["policy"])
+        assert_same(new.policy, params.policy)
         assert metrics["surrogate_improvement"] == 0
 
 
@@ -133,7 +133,7 @@ def test_zero_and_bad_advantages_leave_the_policy(config_class, advantage):
     else:
         batch = batch._replace(advantage=batch.advantage.at[0].set(advantage))
     new, _, metrics = update(make_config(config_class), params, batch)
-    assert_same(new["policy"], params["policy"])
+    assert_same(new.policy, params.policy)
     assert metrics["step_accepted"] == 0
     assert np.isfinite(metrics["policy_loss"]) == np.isfinite(advantage)
     assert np.isfinite(metrics["grad_norm"]) == np.isfinite(advantage)
@@ -177,7 +177,7 @@ def test_fixed_npg_steps_scale_with_step_size():
     for step_size in (1e-3, 2e-3):
         config = make_config(NPGConfig, step_rule="fixed", step_size=step_size)
         new, _, _ = update(config, params, batch)
-        moves.append(jax.tree.map(lambda n, o: n - o, new["policy"], params["policy"]))
+        moves.append(jax.tree.map(lambda n, o: n - o, new.policy, params.policy))
     for a, b in zip(*map(jax.tree.leaves, moves), strict=True):
         np.testing.assert_allclose(2 * a, b, rtol=2e-2, atol=1e-6)
 
@@ -189,8 +189,8 @@ def test_fisher_fraction_thins_the_fisher_matrix_only():
     half = update(make_config(TRPOConfig, fisher_fraction=0.5), params, batch)
     np.testing.assert_allclose(whole[2]["grad_norm"], half[2]["grad_norm"], rtol=1e-5)
     assert not np.allclose(
-        whole[0]["policy"]["head"]["params"]["Dense_0"]["kernel"],
-        half[0]["policy"]["head"]["params"]["Dense_0"]["kernel"],
+        whole[0].policy["head"]["params"]["Dense_0"]["kernel"],
+        half[0].policy["head"]["params"]["Dense_0"]["kernel"],
     )
     # a Fisher matrix over a batch that repeats its thinned half is the same matrix
     doubled = jax.tree.map(lambda x: x.at[1::2].set(x[::2]), batch)

@@ -58,7 +58,7 @@ def steps(request, jit):
         critic_epochs=1,
     )
     network = make_network(config, (size,), space)
-    params = {**network.init(jax.random.key(0)), "policy": before}
+    params = network.init(jax.random.key(0))._replace(policy=before)
     rows = {name: record[name] for name in ("observation", "log_prob", "advantage")}
     action = record["action"]
     action = action[..., 0].astype(int) if isinstance(space, Discrete) else action
@@ -76,7 +76,7 @@ def steps(request, jit):
         new, _, metrics = algorithm.update(
             jax.random.key(1), params, algorithm.init(params), batch, jnp.ones(())
         )
-        return new["policy"], metrics, jnp.abs(ours - rows["log_prob"]).max()
+        return new.policy, metrics, jnp.abs(ours - rows["log_prob"]).max()
 
     def our_step(**changes):
         new, metrics, log_prob_error = update({**floats, **changes})

@@ -51,9 +51,9 @@ def test_deterministic_takes_the_mode(play, state, sampled):
     greedy = play(state, KEY, deterministic=True)
     assert (greedy.episode_length != sampled.episode_length).any()
     # Weights that are all but zero leave a coin to toss, but the mode as it was.
-    params = {**state.params, "policy": jax.tree.map(lambda w: w, state.params["policy"])}
-    head = jax.tree.map(lambda w: 1e-3 * w, params["policy"]["head"])
-    flat = state._replace(params={**params, "policy": {**params["policy"], "head": head}})
+    head = jax.tree.map(lambda w: 1e-3 * w, state.params.policy["head"])
+    policy = {**state.params.policy, "head": head}
+    flat = state._replace(params=state.params._replace(policy=policy))
     again = play(flat, KEY, deterministic=True)
     np.testing.assert_array_equal(again.episode_length, greedy.episode_length)
 

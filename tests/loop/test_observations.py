@@ -140,7 +140,7 @@ def test_all_parts_reach_the_network(jit):
         )
         assert value(changed) != value(base), path
         assert leaf.dtype == jax.tree.leaves(leaf)[0].dtype
-    kernel = params["policy"]["torso"]["params"]["Dense_0"]["kernel"]
+    kernel = params.policy["torso"]["params"]["Dense_0"]["kernel"]
     assert kernel.shape == (4, 4)
 
 
@@ -148,7 +148,7 @@ def test_convolutions_take_grids_and_leave_the_rest(jit):
     show = lambda place, time: {"camera": picture(place, time), "speed": place[None]}  # noqa: E731
     config = CONFIG.replace(network="cnn")
     params, metrics = two_steps(config, walk(show), jit)
-    torso = params["policy"]["torso"]["params"]
+    torso = params.policy["torso"]["params"]
     assert torso["Conv_0"]["kernel"].shape == (3, 3, 1, 16)
     assert torso["Dense_0"]["kernel"].shape == (3 * 4 * 16 + 1, 4)
     assert np.isfinite(metrics["grad_norm"])

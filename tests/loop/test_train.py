@@ -54,7 +54,7 @@ def test_learning_rates_stay_at_0_past_the_planned_end(algorithm, jit):
     for iteration in (4, 5, 400):
         after, metrics = step(state._replace(iteration=jnp.array(iteration, jnp.uint32)))
         assert metrics["learning_rate"] == 0
-        for a, b in zip(leaves(after.params["value"]), leaves(state.params["value"]), strict=True):
+        for a, b in zip(leaves(after.params.value), leaves(state.params.value), strict=True):
             np.testing.assert_array_equal(a, b)
 
 

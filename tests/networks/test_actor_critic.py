@@ -90,12 +90,10 @@ def test_policy_and_value_share_a_torso_only_when_asked(shared_torso):
     network = network_of(shared_torso=shared_torso)
     params, observation = network.init(KEY), jnp.ones((N, *VECTOR))
     gradient = jax.grad(lambda p: network.value(p, observation, ()).sum())(params)
-    moved = {name: any(np.any(leaf) for leaf in jax.tree.leaves(gradient[name])) for name in params}
-    assert not moved["policy"]
-    assert moved["value"]
-    assert moved.get("torso", False) == shared_torso
+    policy, torso, value = (any(np.any(x) for x in jax.tree.leaves(part)) for part in gradient)
+    assert (policy, torso, value) == (False, shared_torso, True)
     if not shared_torso:
-        torsos = [jax.tree.leaves(params[name]["torso"]) for name in ("policy", "value")]
+        torsos = [jax.tree.leaves(own["torso"]) for own in (params.policy, params.value)]
         assert all((a != b).any() for a, b in zip(*torsos, strict=True) if a.ndim == 2)
 
 

@@ -88,15 +88,15 @@ BAD = {
     ),
     "params": (
         GIVEN._replace(init=lambda key: {"policy": {}}),
-        r"network.init must return a dict with \"policy\" and \"value\", not \['policy'\]",
+        r"network.init must return a jaxrl_po.types.Params\(policy=..., value=...\), not a dict",
     ),
     "params of whole numbers": (
-        GIVEN._replace(init=lambda key: {**GIVEN.init(key), "count": jnp.zeros((), int)}),
-        r"network.init must return floating-point arrays, not int32 in \['count'\]",
+        GIVEN._replace(init=lambda key: GIVEN.init(key)._replace(torso=jnp.zeros((), int))),
+        r"network.init must return floating-point arrays, not int32 in .torso",
     ),
     "params that are no arrays": (
-        GIVEN._replace(init=lambda key: {**GIVEN.init(key), "scale": 3.0}),
-        r"network.init must return floating-point arrays, not a float in \['scale'\]",
+        GIVEN._replace(init=lambda key: GIVEN.init(key)._replace(torso=3.0)),
+        r"network.init must return floating-point arrays, not a float in .torso",
     ),
     "other observations": (
         make_network(CONFIG, (7,), Discrete(2)),
@@ -124,7 +124,8 @@ def test_parts_that_would_never_be_trained_are_refused(config_class):
     shared = make_network(CONFIG.replace(shared_torso=True), (4,), Discrete(2))
     fields = {"num_envs": 2, "num_steps": 4, "total_timesteps": 8, "critic_minibatches": 1}
     with pytest.raises(
-        ValueError, match=r"network.init gives \['torso'\] beside .* would not train"
+        ValueError,
+        match=r"network.init gives a torso that policy and value share, .* would not train",
     ):
         make_train(config_class(**fields), network=shared)
     assert make_train(CONFIG, network=shared)

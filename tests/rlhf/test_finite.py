@@ -61,7 +61,7 @@ def test_a_score_that_is_not_finite_is_left_out_and_counted(update, spoiled, par
     assert finite(result.metrics)
     np.testing.assert_array_equal(result.metrics["objective/non_finite_scores"], 1)
     np.testing.assert_array_equal(result.metrics["val/update_held"], 0)
-    assert not equal(result.state.params["policy"], params)
+    assert not equal(result.state.params.policy, params)
     for value in (jnp.inf, -jnp.inf):  # what stood there does not matter
         assert equal(spoiled(config, params, value, 1).state.params, result.state.params)
 
@@ -72,7 +72,7 @@ def test_without_a_finite_score_the_policy_stays(update, spoiled, params):
     result = spoiled(config, params, jnp.nan, N)
     np.testing.assert_array_equal(result.metrics["objective/non_finite_scores"], N)
     assert finite(result.state)
-    assert equal(result.state.params["policy"], params)
+    assert equal(result.state.params.policy, params)
     assert result.state.kl_coef > 0
     assert int(result.state.iteration) == 3
 
@@ -83,7 +83,7 @@ def test_an_update_that_overflows_is_held(spoiled, params):
     np.testing.assert_array_equal(result.metrics["objective/non_finite_scores"], 0)
     np.testing.assert_array_equal(result.metrics["val/update_held"], 1)
     assert finite(result.state)
-    assert equal(result.state.params["policy"], params)
+    assert equal(result.state.params.policy, params)
 
 
 def test_scores_left_out_count_in_no_mean_of_scores(config, prompts, params, jit):

@@ -28,7 +28,7 @@ def make_batch(model, params, generation):
         config = tiny_config(**changes)
         network = token_network(model, T, config.temperature)
         actor_critic = init_actor_critic(model, params, shared_torso=False)
-        actor_critic["value"]["head"]["bias"] += value_bias
+        actor_critic.value["head"]["bias"] += value_bias
         used = generation if response is None else generation._replace(response=response)
 
         @jax.jit

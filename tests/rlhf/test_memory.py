@@ -242,7 +242,7 @@ def test_parameters_of_half_precision_keep_it(name, model, prompts, reward):
         return make_rlhf(config, reward, prompts)(key, params)
 
     result = jax.eval_shape(run, config, jax.random.key(0), half)
-    policy = jax.tree.leaves(result.state.params["policy"])
+    policy = jax.tree.leaves(result.state.params.policy)
     assert {x.dtype for x in policy} == {jnp.dtype(jnp.bfloat16)}
     assert result.metrics["objective/kl"].dtype == jnp.float32
 

@@ -62,7 +62,7 @@ for shape in ((8, 1, 1), (2, 2, 2)):
         np.testing.assert_allclose(metrics[name], value, atol=1e-4, rtol=1e-4, err_msg=name)
     for x, y in zip(leaves, expected_params, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4)
-    kernel = result.state.params["policy"]["layers"]["feedforward_in"]["kernel"]
+    kernel = result.state.params.policy["layers"]["feedforward_in"]["kernel"]
     piece = kernel.addressable_shards[0].data.size
     print(shape, "kernel of", kernel.size, "in pieces of", piece)
     assert kernel.size // piece == shape[1] * shape[2], kernel.sharding

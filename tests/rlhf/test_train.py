@@ -146,7 +146,7 @@ def test_the_price_that_counts_is_the_states(changes, reward, prompts, params, s
 
 def policy(result):
     params = result.state.params
-    return params.get("torso", params["policy"])
+    return params.torso or params.policy
 
 
 def test_held_past_its_end_an_annealed_run_stands_still(config, reward, prompts, params, step):
