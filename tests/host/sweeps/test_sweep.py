@@ -85,9 +85,10 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.returns, other.returns)
 
 
-@pytest.fixture(scope="module")
-def eventful(algorithm):
+@pytest.fixture(scope="module", params=["ppo_penalty", "trpo"])  # a coefficient, a second critic
+def eventful(request):
     """A config under which a state holds all that it may."""
+    algorithm = request.param
     changes = ("anneal_lr", "normalize_observations", "normalize_rewards")
     settings = {**TINY, "total_timesteps": 256, **dict.fromkeys(changes, True)}
     return config_from_dict({"algorithm": algorithm, **settings})
