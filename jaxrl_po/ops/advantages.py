@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrl_po.ops.shapes import check_one_shape
 from jaxrl_po.types import Array
 
 
@@ -35,7 +36,17 @@ def gae(
 
     Returns:
         The advantages Â_t [T, N]; Â_t + V(s_t) are the λ-returns.
+
+    Raises:
+        ValueError: when the arrays are not of one shape.
     """
+    check_one_shape(
+        reward=reward,
+        value=value,
+        next_value=next_value,
+        terminated=terminated,
+        truncated=truncated,
+    )
     delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
     decay = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda).astype(delta.dtype)
 

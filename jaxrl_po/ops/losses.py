@@ -1,6 +1,7 @@
 """Policy and value losses of each sample [B]; a loss is their mean over the samples that count.
 
-Without a mask every slot counts. With one, what stands in a slot it leaves out has no influence:
+Arrays that belong together have one shape, or a ValueError says which do not. Without a mask every
+slot counts. With one, what stands in a slot it leaves out has no influence:
 token sequences of unequal length share a batch that way.
 """
 
@@ -8,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_po.ops.shapes import check_one_shape
 from jaxrl_po.types import Array
 
 
 def normalize_advantage(advantage: Array, mask: Array | None = None) -> Array:
     """Advantages shifted to mean 0 and scaled to standard deviation 1, over all that count."""
+    check_one_shape(advantage=advantage, mask=mask)
     return (advantage - advantage.mean(where=mask)) / (advantage.std(where=mask) + 1e-8)
 
 
@@ -22,6 +25,7 @@ def importance_ratio(log_prob: Array, old_log_prob: Array, mask: Array | None = 
     A ratio whose square would overflow (e^44 in float32) is held there, so that a loss that
     clips it has gradient 0 and not ∞·0; to the other losses it keeps its slope.
     """
+    check_one_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
     log_ratio = log_prob - old_log_prob
     if mask is not None:
         log_ratio = jnp.where(mask, log_ratio, 0.0)
@@ -40,6 +44,7 @@ def means(terms: dict[str, Array], mask: Array | None = None) -> dict[str, Array
 
 def policy_gradient_loss(log_prob: Array, advantage: Array) -> Array:
     """The score-function loss -log π(a|s) Â (Williams 1992; Sutton et al. 2000, thm. 1)."""
+    check_one_shape(log_prob=log_prob, advantage=advantage)
     return -log_prob * advantage
 
 
@@ -48,17 +53,20 @@ def surrogate_loss(ratio: Array, advantage: Array) -> Array:
 
     `ratio` is r = π(a|s) / π_old(a|s).
     """
+    check_one_shape(ratio=ratio, advantage=advantage)
     return -ratio * advantage
 
 
 def clipped_surrogate_loss(ratio: Array, advantage: Array, clip_eps: float | Array) -> Array:
     """The clipped surrogate -min(r Â, clip(r, 1-ε, 1+ε) Â) (arXiv:1707.06347, eq. 7)."""
+    check_one_shape(ratio=ratio, advantage=advantage)
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 
 def value_loss(value: Array, target: Array) -> Array:
     """Half the squared error ½ (V(s) - target)²."""
+    check_one_shape(value=value, target=target)
     return 0.5 * jnp.square(value - target)
 
 
@@ -69,6 +77,7 @@ def clipped_value_loss(
 
     ½ max((V - target)², (V_old + clip(V - V_old, -ε, ε) - target)²)
     """
+    check_one_shape(value=value, old_value=old_value, target=target)
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
     return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
 
@@ -78,6 +87,7 @@ def explained_variance(value: Array, target: Array) -> Array:
 
     NaN where all targets are equal: there is no variance to explain.
     """
+    check_one_shape(value=value, target=target)
     return 1.0 - ratio_or_nan(jnp.var(target - value), jnp.var(target))
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl_po.fast.dense import forward_derivatives
+from jaxrl_po.ops.shapes import check_one_shape
 from jaxrl_po.types import Array, Distribution, PyTree
 
 # CG rests once the squared residual has fallen by this factor: float32 has no more to give.
@@ -16,7 +17,9 @@ TOLERANCE = 1e-10
 
 def mean_kl(old: Distribution, new: Distribution, mask: Array | None = None) -> Array:
     """E[KL(π_old(·|s) ‖ π(·|s))] over a batch of states, or those a mask leaves, in nats."""
-    return old.kl(new).mean(where=mask)
+    kl = old.kl(new)
+    check_one_shape(kl=kl, mask=mask)
+    return kl.mean(where=mask)
 
 
 def fisher_vector_product(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_po.ops.shapes import check_one_shape
 from jaxrl_po.types import Array
 
 EPSILON = 1e-8
@@ -72,7 +73,12 @@ def discounted_returns(
 
     Returns:
         R_t [T, N], and the sum to go on from [N].
+
+    Raises:
+        ValueError: when rewards and flags, or a step's rewards and the sums, are not of one shape.
     """
+    check_one_shape(reward=reward, done=done)
+    check_one_shape(a_step=reward[0], start=start)
 
     def forward(running: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         reward_t, done_t = inputs

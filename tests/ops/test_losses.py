@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from jaxrl_po import ops
+from jaxrl_po.distributions import Categorical
 from tests.reference import losses as reference
 
 B, EPS = 16, 0.2
@@ -50,6 +51,52 @@ CASES = pytest.mark.parametrize(("loss", "expected", "count"), LOSSES.values(), 
 def test_losses_are_their_definitions(loss, expected, count, seed):
     arguments = samples(seed, count)
     np.testing.assert_allclose(loss(*map(jnp.asarray, arguments)), expected(*arguments), rtol=1e-4)
+
+
+def grid(*shape):
+    return jnp.zeros(shape)
+
+
+MIXED = {
+    "a column": (lambda: ops.value_loss(grid(4), grid(4, 1)), r"value \[4\], target \[4, 1\]"),
+    "surrogate": (lambda: ops.surrogate_loss(grid(4), grid(1)), r"ratio \[4\], advantage \[1\]"),
+    "clipped": (
+        lambda: ops.clipped_surrogate_loss(grid(4), grid(2, 4), 0.2),
+        r"ratio \[4\], advantage \[2, 4\]",
+    ),
+    "clipped value": (
+        lambda: ops.clipped_value_loss(grid(4), grid(), grid(4), 0.2),
+        r"value \[4\], old_value \[\], target \[4\]",
+    ),
+    "policy gradient": (
+        lambda: ops.policy_gradient_loss(grid(4, 1), grid(4)),
+        r"log_prob \[4, 1\], advantage \[4\]",
+    ),
+    "ratio": (
+        lambda: ops.importance_ratio(grid(4), grid(4), grid(1) == 0),
+        r"log_prob \[4\], old_log_prob \[4\], mask \[1\]",
+    ),
+    "explained variance": (lambda: ops.explained_variance(grid(4), grid(2)), r"value \[4\], t"),
+    "advantage": (lambda: ops.normalize_advantage(grid(4), grid(2) == 0), r"advantage \[4\], mask"),
+    "KL": (
+        lambda: ops.mean_kl(Categorical(grid(4, 2)), Categorical(grid(4, 2)), grid(4, 1) == 0),
+        r"kl \[4\], mask \[4, 1\]",
+    ),
+    "GAE": (
+        lambda: ops.gae(*[grid(3, 2)] * 2, grid(2), *[grid(3, 2) > 0] * 2, gamma=1, gae_lambda=1),
+        r"reward \[3, 2\], value \[3, 2\], next_value \[2\]",
+    ),
+    "returns": (
+        lambda: ops.discounted_returns(grid(3, 2), grid(3, 2) > 0, grid(), 1.0),
+        r"a_step \[2\], start \[\]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), MIXED.values(), ids=MIXED)
+def test_shapes_that_would_mix_samples_are_refused(call, message):
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=message):
+        call()
 
 
 @CASES
