@@ -42,7 +42,8 @@ TOLERANCE = 1e-5
 def control(settings: dict[str, Any]) -> dict[str, Any]:
     """The metrics [I] of a run on an environment."""
     config: Config = config_from_dict(SMALL | settings)
-    return jax.jit(make_train(config))(jax.random.key(0)).metrics
+    metrics: dict[str, Any] = jax.jit(make_train(config))(jax.random.key(0)).metrics
+    return metrics
 
 
 def language() -> dict[str, Any]:
@@ -54,7 +55,8 @@ def language() -> dict[str, Any]:
         state = init(key, reference)
         return jax.lax.scan(lambda state, _: step(state, reference), state, length=3)[1]
 
-    return jax.jit(train)(jax.random.key(0))
+    metrics: dict[str, Any] = jax.jit(train)(jax.random.key(0))
+    return metrics
 
 
 def compare(before: str, after: str) -> bool:

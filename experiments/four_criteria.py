@@ -182,7 +182,8 @@ def windowed(x: np.ndarray) -> np.ndarray:
     sums = np.cumsum(x, axis=-1, dtype=float)
     before = np.zeros_like(sums)
     before[..., WINDOW:] = sums[..., :-WINDOW]
-    return sums - before
+    windows: np.ndarray = sums - before
+    return windows
 
 
 def untrained_return(task: Task, scale: Scale) -> float:
@@ -225,7 +226,8 @@ def steps_to_threshold(curve: Any, threshold: float) -> list[float]:
     """For each seed the steps after which its curve [S, blocks] first reaches the threshold."""
     reached = np.array(curve, float) >= threshold  # never so where no episode has ended
     first = (reached.argmax(axis=1) + 1.0) * BLOCK
-    return np.where(reached.any(axis=1), first, np.inf).tolist()
+    times: list[float] = np.where(reached.any(axis=1), first, np.inf).tolist()
+    return times
 
 
 def cost_of(method: Method, scale: Scale) -> dict[str, Any]:

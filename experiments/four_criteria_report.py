@@ -372,7 +372,8 @@ def scores_of(results: dict[str, Any], env_id: str, final: np.ndarray) -> np.nda
     """Mean returns [P] on the scale of the robustness table."""
     low = results["untrained"][env_id]
     best = max(np.mean(row[env_id]["final"], axis=1).max() for row in results["sweep"].values())
-    return (final.mean(axis=1) - low) / (best - low)
+    scores: np.ndarray = (final.mean(axis=1) - low) / (best - low)
+    return scores
 
 
 def plateau(grid: np.ndarray, score: np.ndarray) -> float:

@@ -157,7 +157,8 @@ def stage(name: str, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         np.savez(path, **flatten_dict(result, sep="|"))
         print(f"{name}: {passed[0]:.0f} s, {passed[1]:.0f} s of one core", flush=True)
     with np.load(path) as kept:
-        return unflatten_dict(dict(kept), sep="|")
+        nested: dict[str, Any] = unflatten_dict(dict(kept), sep="|")
+        return nested
 
 
 def read() -> Data:
@@ -300,7 +301,8 @@ def many_answers(
 def reference_answers(data: Data, reference: PyTree) -> dict[str, Any]:
     """What the reference policy says to the test prompts."""
     ask = jax.jit(functools.partial(many_answers, data, number=REFERENCE_ANSWERS))
-    return ask(reference, reference, reference)
+    answers: dict[str, Any] = ask(reference, reference, reference)
+    return answers
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ class Settings:
 
     def _given_names(self) -> frozenset[str]:
         everything = frozenset(field.name for field in dataclasses.fields(self))
-        return vars(self).get("_given", everything)
+        given: frozenset[str] = vars(self).get("_given", everything)
+        return given
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -155,13 +155,16 @@ class Gaussian:
         return self.mean
 
     def log_prob(self, action: Array) -> Array:
-        return self._distrax.log_prob(action).sum(-1)
+        log_density: Array = self._distrax.log_prob(action).sum(-1)
+        return log_density
 
     def entropy(self) -> Array:
-        return self._distrax.entropy().sum(-1)
+        entropy: Array = self._distrax.entropy().sum(-1)
+        return entropy
 
     def kl(self, other: "Gaussian") -> Array:
-        return self._distrax.kl_divergence(other._distrax).sum(-1)
+        divergence: Array = self._distrax.kl_divergence(other._distrax).sum(-1)
+        return divergence
 
     def fisher_product(self, tangent: "Gaussian") -> "Gaussian":
         """M u = (u_μ / σ², 2 u_s) in the mean and the log standard deviation."""
@@ -200,7 +203,8 @@ class TanhGaussian(Gaussian):
             np.sqrt(2 / np.pi) * jnp.exp(-0.5 * jnp.square(z)) + z * jax.lax.erf(z * np.sqrt(0.5))
         )
         slope = 2 * np.log(2.0) - 2 * (weights * distance).sum(0)
-        return super().entropy() + slope.sum(-1)
+        entropy: Array = super().entropy() + slope.sum(-1)
+        return entropy
 
     def to_env(self, action: Array) -> Array:
         return jnp.tanh(action)
@@ -212,4 +216,5 @@ def _total(terms: Iterable[Array]) -> Array:
 
 def _log_tanh_slope(x: Array) -> Array:
     """log(1 - tanh²(x)), stable for large |x|."""
-    return 2 * (np.log(2.0) - x - jax.nn.softplus(-2 * x))
+    log_slope: Array = 2 * (np.log(2.0) - x - jax.nn.softplus(-2 * x))
+    return log_slope

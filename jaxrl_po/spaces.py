@@ -210,7 +210,8 @@ class Box(NamedTuple):
         """Actions [..., *shape] to half-ranges [..., D]."""
         middle, half_range = _half_ranges(self, np)
         flat = action.reshape(*action.shape[: action.ndim - len(self.shape)], self.num_outputs)
-        return ((flat - middle) / half_range).astype(action.dtype)
+        half_ranges: np.ndarray = ((flat - middle) / half_range).astype(action.dtype)
+        return half_ranges
 
     def to_json(self) -> dict[str, Any]:
         """Bounds in a row, infinite ones as text (JSON has no number for them), and the shape."""

@@ -83,7 +83,8 @@ class QNetwork(nn.Module):
 def action_values(network: QNetwork, params: PyTree, observation: Array) -> Array:
     """Q(o, ·) [..., A] of observations [..., *observation_shape]."""
     batch = observation.shape[: observation.ndim - len(network.observation_shape)]
-    values: Any = network.apply(params, observation.reshape(-1, *network.observation_shape))
+    rows = observation.reshape(-1, *network.observation_shape)
+    values: Array = jnp.asarray(network.apply(params, rows))
     return values.reshape(*batch, -1)
 
 

@@ -10,7 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from baselines.measurement import read_setting, report
 
 
-class StopAtThreshold(BaseCallback):
+class StopAtThreshold(BaseCallback):  # type: ignore[misc]  # it has no types
     """Stop once the mean return of the last 100 training episodes reaches the threshold."""
 
     def __init__(self, threshold: float) -> None:

@@ -53,7 +53,8 @@ def bigram_reward(key: Array, vocab_size: int) -> RewardFn:
         ids = jnp.where(response.mask, response.ids, EOS)
         before = jnp.concatenate([prompt.ids[:, -1:], ids[:, :-1]], axis=1)
         each = jnp.where(response.mask, weight[before, ids], 0.0)
-        return each.sum(axis=1) / np.sqrt(ids.shape[1])
+        score: Array = each.sum(axis=1) / np.sqrt(ids.shape[1])
+        return score
 
     return reward
 

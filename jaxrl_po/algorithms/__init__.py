@@ -51,7 +51,8 @@ def config_class(name: Any) -> type[Config]:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"algorithm={name!r} cannot be imported: {error}") from error
     check_config_class(found)
-    return found
+    own: type[Config] = found
+    return own
 
 
 def check_config_class(cls: Any) -> None:

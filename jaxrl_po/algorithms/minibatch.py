@@ -58,7 +58,8 @@ def random_orders(key: Array, num: int, size: int) -> Array:
 
     def one_pass(key: Array) -> Array:
         random = jax.random.bits(key, (num, size), jnp.uint32) & ~low_bits
-        return jnp.sort(random | index, axis=-1) & low_bits
+        order: Array = jnp.sort(random | index, axis=-1) & low_bits
+        return order
 
     order = one_pass(key)
     for number in range(1, math.ceil(bits / (32 - bits))):

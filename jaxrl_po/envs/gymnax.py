@@ -149,7 +149,9 @@ def _with_params(env: Any) -> tuple[Any, Any]:
     return env, params if pair else env.default_params
 
 
-def _step_env(env: Any, key: Array, state: PyTree, action: Array, params: PyTree) -> tuple:
+def _step_env(
+    env: Any, key: Array, state: PyTree, action: Array, params: PyTree
+) -> tuple[Any, ...]:
     """Observation, state, reward and termination of a step that returns what it should."""
     outcome = env.step_env(key, state, action, params)
     is_tuple = isinstance(outcome, tuple)
@@ -159,7 +161,8 @@ def _step_env(env: Any, key: Array, state: PyTree, action: Array, params: PyTree
             "env: step_env must return (observation, state, reward, terminated, info), the last a "
             f"dict, and leave the time limit to is_truncated(state, params); it returns {found}"
         )
-    return outcome[:4]
+    result: tuple[Any, ...] = outcome[:4]
+    return result
 
 
 def _check_time_limit(env: Any, params: Any, action: Array) -> None:

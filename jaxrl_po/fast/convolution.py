@@ -26,7 +26,10 @@ def convolution(
     plain = tuple(window_strides) == (1, 1) and padding == "VALID" and not dilated
     if not plain or options["feature_group_count"] != 1 or options["precision"] is not None:
         return general(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=_patches_times_matrix, default=general)
+    channels: Array = jax.lax.platform_dependent(
+        x, kernel, cpu=_patches_times_matrix, default=general
+    )
+    return channels
 
 
 def _patches_times_matrix(x: Array, kernel: Array) -> Array:

@@ -48,7 +48,8 @@ def _product(x: Array, kernel: Array) -> Array:
     # For one output the product is the faster form; an exported policy's batch has no size yet.
     known = isinstance(x.shape[0], int)
     if known and kernel.shape[1] > 1 and x.size * kernel.shape[1] <= FEW_PRODUCTS:
-        return jax.lax.platform_dependent(x, kernel, cpu=_summed, default=jnp.matmul)
+        product: Array = jax.lax.platform_dependent(x, kernel, cpu=_summed, default=jnp.matmul)
+        return product
     return x @ kernel
 
 

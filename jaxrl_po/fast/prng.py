@@ -26,7 +26,8 @@ def unrolled(key: Array) -> Array:
     partitionable = getattr(jax.config, "jax_threefry_partitionable")  # noqa: B009, a typed stub
     if not (jax.random.key_impl(key) == JAX_DEFAULT and partitionable):
         return key
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
+    same_numbers: Array = jax.random.wrap_key_data(jax.random.key_data(key), impl=UNROLLED)
+    return same_numbers
 
 
 def split(key: Array, shape: int | tuple[int, ...] = 2) -> Array:
@@ -41,7 +42,8 @@ def split(key: Array, shape: int | tuple[int, ...] = 2) -> Array:
 def same_kind(key: Array, like: Array) -> Array:
     """The key as a key of the generator that `like` belongs to."""
     impl = jax.random.key_impl(like)
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=impl)
+    other: Array = jax.random.wrap_key_data(jax.random.key_data(key), impl=impl)
+    return other
 
 
 def threefry_2x32(key: Array, high: Array, low: Array) -> tuple[Array, Array]:

@@ -63,7 +63,8 @@ def evaluate(
 
     def running(carry: Any) -> Array:
         *_, done, t = carry
-        return ~done.all() & (t < max_steps)
+        some_run: Array = ~done.all() & (t < max_steps)
+        return some_run
 
     def step(carry: Any) -> Any:
         env_state, observation, memory, results, done, t = carry

@@ -156,7 +156,8 @@ def values(
     """
 
     def value_of(rows: tuple[PyTree, PyTree]) -> Array:
-        return in_slices(lambda rows: network.value(state.params, *rows), rows)
+        values: Array = in_slices(lambda rows: network.value(state.params, *rows), rows)
+        return values
 
     def value_of_next(rows: slice) -> Array:
         following = transitions.next_observation, transitions.next_memory

@@ -133,7 +133,8 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
 
     def value(params: Params, observation: PyTree, memory: PyTree) -> Array:
         flat, unflatten = _flatten(observation, shapes)
-        return unflatten(run(value_head, params.value, params, flat))
+        values: Array = unflatten(run(value_head, params.value, params, flat))
+        return values
 
     def policy_and_value(params: Params, observation: PyTree, memory: PyTree) -> tuple[Any, Array]:
         if not config.shared_torso:
@@ -162,7 +163,8 @@ def _orthogonal(gain: float) -> Callable[..., Array]:
             return initialize(key, shape, dtype)
 
         one_by_one = jax.custom_batching.sequential_vmap(draw)
-        return jax.lax.platform_dependent(key, cpu=one_by_one, default=draw)
+        weights: Array = jax.lax.platform_dependent(key, cpu=one_by_one, default=draw)
+        return weights
 
     return by_device
 

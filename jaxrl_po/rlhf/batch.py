@@ -43,7 +43,8 @@ class Evaluation(NamedTuple):
 
 def states(generation: Generation) -> Tokens:
     """All tokens but the last [N, P + T - 1]: what the T response tokens are chosen from."""
-    return jax.tree.map(lambda x: x[:, :-1], generation.sequence)
+    all_but_last: Tokens = jax.tree.map(lambda x: x[:, :-1], generation.sequence)
+    return all_but_last
 
 
 def score_responses(config: RLHFConfig, reward_fn: RewardFn, generation: Generation) -> Array:
@@ -108,7 +109,8 @@ def evaluate_responses(
             distribution if keep else Unkept(),
         )
 
-    return in_chunks(evaluate, (observation, action), chunk)
+    found: Evaluation = in_chunks(evaluate, (observation, action), chunk)
+    return found
 
 
 def make_token_batch(

@@ -21,7 +21,8 @@ def vocabulary_size(model: LanguageModel) -> int:
     def score(key: Array) -> Array:
         return model.logits(model.init(key), jnp.zeros((1, model.num_features)))
 
-    return jax.eval_shape(score, jax.random.key(0)).shape[-1]
+    size: int = jax.eval_shape(score, jax.random.key(0)).shape[-1]
+    return size
 
 
 def check_tokens(name: str, tokens: Tokens, model: LanguageModel, num_steps: int = 0) -> None:

@@ -55,7 +55,8 @@ def generate(
 
     def going_on(carry: Any) -> Array:
         t, _, _, running, _ = carry
-        return (t < num_steps) & running.any()
+        some_run: Array = (t < num_steps) & running.any()
+        return some_run
 
     def step(carry: Any) -> Any:
         t, features, cache, running, written = carry

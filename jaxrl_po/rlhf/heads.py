@@ -24,7 +24,8 @@ def zero_head(num_features: int) -> PyTree:
 
 def apply_head(head: PyTree, features: Array) -> Array:
     """Scalars [...] of features [..., D]."""
-    return features @ head["kernel"] + head["bias"]
+    scalars: Array = features @ head["kernel"] + head["bias"]
+    return scalars
 
 
 def init_actor_critic(model: LanguageModel, params: PyTree, shared_torso: bool) -> Params:
@@ -66,7 +67,8 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
             torso, head = params.torso, params.value
         else:
             torso, head = params.value["torso"], params.value["head"]
-        return _unflat(apply_head(head, features(torso, _flat(observation))), observation)
+        values: Array = _unflat(apply_head(head, features(torso, _flat(observation))), observation)
+        return values
 
     def policy_and_value(params: Params, observation: Any, memory: PyTree) -> tuple[Any, Array]:
         if not _is_shared(params):
@@ -91,7 +93,8 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
 
 def _flat(tokens: Tokens) -> Tokens:
     """All batch axes folded into one."""
-    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), tokens)
+    folded: Tokens = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), tokens)
+    return folded
 
 
 def _unflat(output: PyTree, tokens: Tokens) -> PyTree:

@@ -47,7 +47,8 @@ def reward_loss(model: LanguageModel, params: PyTree, chosen: Tokens, rejected: 
 def raw_scores(model: LanguageModel, params: PyTree, tokens: Tokens) -> Array:
     """`raw_score` [R] of a whole dataset [R, L], a few rows at a time."""
     rows = jax.tree.map(jnp.asarray, tokens)
-    return in_chunks(lambda some: raw_score(model, params, some), rows, ROWS_AT_ONCE)
+    scores: Array = in_chunks(lambda some: raw_score(model, params, some), rows, ROWS_AT_ONCE)
+    return scores
 
 
 def pair_accuracy(model: LanguageModel, params: PyTree, chosen: Tokens, rejected: Tokens) -> Array:

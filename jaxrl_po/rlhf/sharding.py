@@ -6,6 +6,7 @@ over tp. The program stays the one of a single device: XLA places its pieces.
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -49,7 +50,7 @@ def parameter_shardings(
         ValueError: when a parameter is not in the table, or the mesh does not divide it.
     """
 
-    def choose(path: tuple, leaf: jax.Array) -> NamedSharding:
+    def choose(path: tuple[Any, ...], leaf: jax.Array) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         label = f"parameter {name!r} of shape {list(leaf.shape)}"
         found = [spec for end, spec in specs.items() if f"/{name}".endswith(f"/{end}")]
@@ -86,7 +87,8 @@ def shard_sequences(mesh: Mesh) -> Callable[[PyTree], PyTree]:
 
     def cut(x: jax.Array) -> jax.Array:
         check_divided("a batch of sequences (update.num_envs)", x.shape, rows)
-        return jax.lax.with_sharding_constraint(x, rows)
+        constrained: jax.Array = jax.lax.with_sharding_constraint(x, rows)
+        return constrained
 
     def constrain(tree: PyTree) -> PyTree:
         return jax.tree.map(cut, tree)

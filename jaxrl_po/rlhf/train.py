@@ -153,7 +153,8 @@ def make_rlhf_step(
             eos_id=config.eos_id,
             pad_id=config.pad_id,
         )
-        return constrain(generation)
+        constrained: Generation = constrain(generation)
+        return constrained
 
     def step(
         state: RLHFState, sft_params: PyTree, reward_fn: RewardFn = reward_fn
@@ -228,7 +229,8 @@ def after_update(
     """How far an update has gone from the old parameters, on the whole batch, a chunk at a time."""
 
     def policy(observation: Tokens) -> Categorical:
-        return network.policy(old, observation, ())[0]
+        distribution: Categorical = network.policy(old, observation, ())[0]
+        return distribution
 
     def change(rows: Batch) -> Change:
         distribution, value = network.policy_and_value(params, rows.observation, ())

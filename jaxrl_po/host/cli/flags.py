@@ -74,7 +74,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(_normal(arguments))
         if unknown:
             parsed.parser._refuse(unknown[0])
-        return parsed
+        flags: argparse.Namespace = parsed
+        return flags
 
     def _refuse(self, argument: str) -> NoReturn:
         if not argument.startswith("--"):

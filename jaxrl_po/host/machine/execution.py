@@ -247,7 +247,10 @@ def _pad(x: np.ndarray, size: int) -> np.ndarray:
 def _total_bytes(compiled: jax.stages.Compiled) -> int:
     memory = compiled.memory_analysis()
     assert memory is not None
-    return memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    total: int = (
+        memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    )
+    return total
 
 
 def _free_bytes(devices: list[jax.Device]) -> float:

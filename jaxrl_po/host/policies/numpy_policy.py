@@ -281,7 +281,8 @@ def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | Non
     if action["kind"] != "box":
         logits = outputs if key is None else outputs + key.gumbel(size=outputs.shape)
         if action["kind"] == "discrete":
-            return logits.argmax(-1)
+            chosen: np.ndarray = logits.argmax(-1)
+            return chosen
         choices = np.split(logits, np.cumsum(action["nvec"])[:-1], axis=-1)
         return np.stack([choice.argmax(-1) for choice in choices], axis=-1)
     mean, log_std = outputs
@@ -292,7 +293,8 @@ def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | Non
     low0, high0 = np.where(bounded, low, 0), np.where(bounded, high, 0)
     half_range = np.where(bounded, (high0 - low0) / 2, 1)
     taken = np.clip(x * half_range + (low0 + high0) / 2, low, high).astype(mean.dtype)
-    return taken.reshape(len(taken), *action["shape"])
+    shaped: np.ndarray = taken.reshape(len(taken), *action["shape"])
+    return shaped
 
 
 def _mlp(
@@ -305,7 +307,8 @@ def _mlp(
     dtype = arrays[f"{last}/kernel"].dtype
 
     def dense(x: np.ndarray, name: str) -> np.ndarray:
-        return x @ arrays[f"{name}/kernel"] + arrays[f"{name}/bias"]
+        outputs: np.ndarray = x @ arrays[f"{name}/kernel"] + arrays[f"{name}/bias"]
+        return outputs
 
     normalizer, normalized = description["normalizer"], normalized_leaves(description)
 
@@ -338,11 +341,10 @@ def _layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
     """The dense layers of a perceptron, first to last: name, rows, columns."""
     torso, head = _places(description)
     action, hidden = description["action"], description["config"]["hidden_sizes"]
-    outputs = {
-        "discrete": lambda: action["n"],
-        "multidiscrete": lambda: sum(action["nvec"]),
-        "box": lambda: len(action["low"]),
-    }[action["kind"]]()
+    if action["kind"] == "discrete":
+        outputs = action["n"]
+    else:
+        outputs = len(action["low"]) if action["kind"] == "box" else sum(action["nvec"])
     inputs = sum(math.prod(leaf["shape"]) for leaf in leaves_of(description).values())
     sizes = [inputs, *hidden, outputs]
     names = [*(f"{torso}/Dense_{i}" for i in range(len(hidden))), f"{head}/Dense_0"]
@@ -377,7 +379,8 @@ def _read_description(path: Path) -> dict[str, Any]:
             "been edited, it would not show. A policy saved anew has one.",
             stacklevel=4,
         )
-    return description
+    checked: dict[str, Any] = description
+    return checked
 
 
 def _check_fields(description: dict[str, Any]) -> None:

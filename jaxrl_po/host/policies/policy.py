@@ -116,7 +116,8 @@ def one_member(state: TrainState, member: int | None = None) -> TrainState:
     index = integer("member", np.asarray(0 if member is None else member).item(), 0)
     if index >= shape[0]:
         raise ValueError(f"member={index} is out of range: it must be < {shape[0]}")
-    return jax.tree.map(lambda x: x[index], state)
+    member_state: TrainState = jax.tree.map(lambda x: x[index], state)
+    return member_state
 
 
 def describe_policy(config: Config, env: Any, network: Network | None) -> dict[str, Any]:

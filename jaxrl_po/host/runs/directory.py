@@ -152,7 +152,8 @@ def _parse(data: bytes) -> Description:
 def _object(description: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(description[name], dict):
         raise ValueError(f"{name} must be an object, not {description[name]!r}")
-    return description[name]
+    part: dict[str, Any] = description[name]
+    return part
 
 
 def _is_run(path: Path) -> bool:

@@ -51,7 +51,8 @@ def make_programs(
         buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract)
 
         def write(buffer: Array, value: Array, i: Array) -> Array:  # `.at[i].set` would scatter
-            return jax.lax.dynamic_update_index_in_dim(buffer, value, i, axis=0)
+            written: Array = jax.lax.dynamic_update_index_in_dim(buffer, value, i, axis=0)
+            return written
 
         def iterate(i: Array, carry: Any) -> Any:
             state, buffers = carry
@@ -62,7 +63,10 @@ def make_programs(
             state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state)
             return state, jax.tree.map(lambda b, m: write(b, m, i), buffers, metrics)
 
-        return jax.lax.fori_loop(0, count, iterate, (state, buffers))
+        end: tuple[TrainState, dict[str, Array]] = jax.lax.fori_loop(
+            0, count, iterate, (state, buffers)
+        )
+        return end
 
     def assess(member: tuple[TrainState, Array], iteration: Array) -> Assessment:
         state, seed = member

@@ -86,7 +86,8 @@ class Training:
         """Evaluate the states of an iteration; the same states get the same episodes."""
         with self.clock("evaluate"):
             results = join_blocks(self._assess(self._members(blocks), np.int32(iteration)))
-            return jax.tree.map(np.asarray, results)
+            assessment: Assessment = jax.tree.map(np.asarray, results)
+            return assessment
 
     def restore(self, saved: Checkpoint) -> list[PyTree]:
         """The states of a checkpoint.
@@ -127,7 +128,8 @@ def restore(programs: SegmentPrograms, num_seeds: int, saved: Checkpoint) -> Tra
     """
     template = jax.eval_shape(jax.vmap(programs.start), np.zeros(num_seeds, np.uint32))
     try:
-        return from_host(template, saved.arrays)
+        state: TrainState = from_host(template, saved.arrays)
+        return state
     except ValueError as error:
         raise ValueError(
             f"the checkpoint of iteration {saved.iteration} does not fit: {error} (is env or "

@@ -147,7 +147,8 @@ def _check_fields(result: "SweepResult", *names: str) -> None:
 
 def _distinct(result: "SweepResult", field: str) -> list[Any]:
     """The values of a field, in order."""
-    return np.unique(result.summary[field]).tolist()
+    values: list[Any] = np.unique(result.summary[field]).tolist()
+    return values
 
 
 def _strata(result: "SweepResult", chosen: dict[str, Any]) -> list[np.ndarray]:

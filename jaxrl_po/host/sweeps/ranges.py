@@ -253,7 +253,8 @@ def _unit_points(sampling: str, num_samples: int, dimension: int, seed: int) -> 
     # The sequence is balanced over powers of 2; what is drawn beyond num_samples is left out. More
     # points begin with the fewer.
     sobol = qmc.Sobol(dimension, scramble=True, rng=seed)
-    return sobol.random_base2(math.ceil(math.log2(num_samples)))[:num_samples]
+    points: np.ndarray = sobol.random_base2(math.ceil(math.log2(num_samples)))[:num_samples]
+    return points
 
 
 def _pick(values: list[Any] | Interval, fraction: float) -> Any:

@@ -15,7 +15,8 @@ def iqm(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Interquartile mean: the mean of the middle half, robust to single lucky or failed runs."""
     from scipy.stats import trim_mean
 
-    return trim_mean(values, TRIMMED, axis=axis)
+    mean: np.ndarray = trim_mean(values, TRIMMED, axis=axis)
+    return mean
 
 
 class Spread(NamedTuple):

@@ -67,7 +67,8 @@ class Table(Mapping[str, np.ndarray]):
         return import_extra("pandas", "sweep").DataFrame(self._columns)
 
     def _repr_html_(self) -> str:
-        return self.to_pandas().to_html(index=False, max_rows=MAX_ROWS)
+        html: str = self.to_pandas().to_html(index=False, max_rows=MAX_ROWS)
+        return html
 
 
 def _text(value: Any) -> str:
