@@ -148,15 +148,47 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Settings):
-    """Fields that every algorithm has. The values of `env_params` are data, like the floats."""
-
-    algorithm: ClassVar[str]
+class EnvironmentConfig(Settings):
+    """What an environment needs. The values of `env_params` are data, like the floats."""
 
     # name of a gymnax environment
     env_id: str = "CartPole-v1"
     # overrides of the environment's parameters, by name (data)
     env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # shift and scale observations by running statistics
+    normalize_observations: bool = False
+    # scale rewards by the running standard deviation of the discounted return
+    normalize_rewards: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Settings):
+    """What the library's own networks need."""
+
+    # widths of the hidden dense layers
+    hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
+    # nonlinearity of the hidden layers
+    activation: str = setting("tanh", ("tanh", "relu", "swish", "elu", "gelu"))
+    # "cnn" puts a convolution on grid observations before the dense layers
+    network: str = setting("mlp", ("mlp", "cnn"))
+    # initial log standard deviation of a Gaussian policy, in half-ranges of the action
+    log_std_init: float = setting(0.0, ANY)
+    # bound continuous actions by tanh instead of clipping them
+    squash_actions: bool = False
+
+    def validate(self) -> None:
+        """Check that a nonlinearity has a layer to follow."""
+        super().validate()
+        hidden = self.hidden_sizes or self.network != "mlp"
+        self.check_effect("activation", hidden, "a hidden layer (hidden_sizes is empty)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(NetworkConfig, EnvironmentConfig):
+    """Fields that every method has: an environment's, a network's, the loop's and the update's."""
+
+    algorithm: ClassVar[str]
+
     # N, environments stepped side by side
     num_envs: int = setting(4, COUNT)
     # T, steps of each environment in a rollout
@@ -173,22 +205,8 @@ class Config(Settings):
     anneal_lr: bool = False
     # bound on the global norm of the gradient; inf for none
     max_grad_norm: float = setting(0.5, Range(0.0, open_low=True, infinite=True))
-    # widths of the hidden dense layers
-    hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
-    # nonlinearity of the hidden layers
-    activation: str = setting("tanh", ("tanh", "relu", "swish", "elu", "gelu"))
-    # "cnn" puts a convolution on grid observations before the dense layers
-    network: str = setting("mlp", ("mlp", "cnn"))
     # one network with a policy head and a value head
     shared_torso: bool = False
-    # initial log standard deviation of a Gaussian policy, in half-ranges of the action
-    log_std_init: float = setting(0.0, ANY)
-    # bound continuous actions by tanh instead of clipping them
-    squash_actions: bool = False
-    # shift and scale observations by running statistics
-    normalize_observations: bool = False
-    # scale rewards by the running standard deviation of the discounted return
-    normalize_rewards: bool = False
     # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
 
@@ -225,8 +243,6 @@ class Config(Settings):
                 f"num_envs * num_steps = {per_iteration} steps"
             )
         self.check_advantages("batch", per_iteration)
-        hidden = self.hidden_sizes or self.network != "mlp"
-        self.check_effect("activation", hidden, "a hidden layer (hidden_sizes is empty)")
 
     def check_advantages(self, over: str, num_samples: int) -> None:
         """Refuse to standardise single advantages: each less its own mean is 0."""
@@ -313,29 +329,34 @@ def _checked(config: Settings, name: str, value: Any) -> Any:
     allowed = field.metadata.get("allowed", ANY)
     label = f"{type(config).__name__}.{name}"
     if name == "env_params":
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{label} must map parameter names to values, not {value!r}")
-        return {key: _checked_parameter(f"{label}[{key!r}]", x) for key, x in value.items()}
+        return _checked_parameters(label, value)
     if _is_settings(hint):
         if not isinstance(value, hint):
             raise ValueError(f"{label} must be a {hint.__name__}, not {value!r}")
         return value
-    if hint is float and is_static:
-        return _checked_static_float(label, value, allowed)
     if hint is float:
-        return _checked_float(label, value, allowed)
-    if hint is bool:
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{label} must be True or False, not {value!r}")
-        return bool(value)
-    if hint is int:
-        return _checked_int(label, value, allowed)
-    if hint is str:
-        if not isinstance(value, str):
-            raise ValueError(f"{label} must be a string, not {value!r}")
-        if isinstance(allowed, tuple) and value not in allowed:
-            raise ValueError(f"{label}={value!r}: {suggestion(value, allowed)}")
-        return value
+        check = _checked_static_float if is_static else _checked_float
+    else:
+        by_kind = {bool: _checked_bool, int: _checked_int, str: _checked_string}
+        check = by_kind.get(hint, _checked_integers)
+    return check(label, value, allowed)
+
+
+def _checked_bool(label: str, value: Any, allowed: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{label} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def _checked_string(label: str, value: Any, allowed: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{label} must be a string, not {value!r}")
+    if isinstance(allowed, tuple) and value not in allowed:
+        raise ValueError(f"{label}={value!r}: {suggestion(value, allowed)}")
+    return value
+
+
+def _checked_integers(label: str, value: Any, allowed: Range) -> tuple[int, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"{label} must be a tuple of integers, not {value!r}")
     return tuple(_checked_int(label, item, allowed) for item in value)
@@ -367,6 +388,12 @@ def _checked_static_float(label: str, value: Any, allowed: Range) -> float:
     if isinstance(value, jax.core.Tracer) or np.ndim(value):
         raise ValueError(f"{label} shapes the program: it must be one known number, not {value!r}")
     return float(_checked_float(label, value, allowed))
+
+
+def _checked_parameters(label: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{label} must map parameter names to values, not {value!r}")
+    return {key: _checked_parameter(f"{label}[{key!r}]", x) for key, x in value.items()}
 
 
 def _checked_parameter(label: str, value: Any) -> Any:

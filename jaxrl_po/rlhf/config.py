@@ -6,20 +6,20 @@ import jax
 
 from jaxrl_po.algorithms import PPOConfig
 from jaxrl_po.algorithms.ppo import ProximalConfig
-from jaxrl_po.config import NON_NEGATIVE, POSITIVE, Config, Range, Settings, pytree, setting
+from jaxrl_po.config import (
+    NON_NEGATIVE,
+    POSITIVE,
+    Config,
+    EnvironmentConfig,
+    NetworkConfig,
+    Range,
+    Settings,
+    pytree,
+    setting,
+)
 from jaxrl_po.rlhf.models.transformer import TransformerConfig
 
-ENVIRONMENT_FIELDS = (
-    "env_id",
-    "env_params",
-    "hidden_sizes",
-    "activation",
-    "network",
-    "log_std_init",
-    "squash_actions",
-    "normalize_observations",
-    "normalize_rewards",
-)
+WITHOUT_MEANING = EnvironmentConfig, NetworkConfig  # of an update's records, on token sequences
 MINIBATCH_FIELDS = "num_minibatches", "critic_minibatches"
 
 MODEL = TransformerConfig()
@@ -94,6 +94,41 @@ class RLHFConfig(Settings):
                 f"pad_id={self.pad_id} equals eos_id: the end of a response would be taken for "
                 "padding; give pad_id a token of its own (it may lie outside the vocabulary)"
             )
+        self._check_price()
+        if self.adaptive_kl:
+            if self.kl_in_loss == self.kl_in_reward == "none":
+                raise ValueError(
+                    "adaptive_kl=True has nothing to adapt: kl_in_reward and kl_in_loss are 'none'"
+                )
+            if not isinstance(self.kl_coef, jax.core.Tracer) and self.kl_coef == 0:
+                raise ValueError(
+                    "kl_coef=0.0 would stay 0 under adaptive_kl=True, which multiplies it: "
+                    "it must be > 0"
+                )
+        self._check_update()
+
+    def _check_update(self) -> None:
+        """Check that an update has what it acts on, and nothing that it does not."""
+        for record in WITHOUT_MEANING:
+            for field in dataclasses.fields(record):
+                default = {} if field.name == "env_params" else field.default
+                value = getattr(self.update, field.name)
+                if not isinstance(value, jax.core.Tracer) and value != default:
+                    raise ValueError(
+                        f"update.{field.name}={value!r} has no meaning on token sequences: "
+                        "leave it at its default"
+                    )
+        size = self.update.num_envs
+        for name in MINIBATCH_FIELDS:
+            count = getattr(self.update, name, 1)
+            if size % count:
+                raise ValueError(
+                    f"update.{name}={count} does not divide the batch of "
+                    f"update.num_envs={size} sequences"
+                )
+
+    def _check_price(self) -> None:
+        """Check that the price of the KL is charged once, and in the reward's unit."""
         if self.kl_in_loss != "none" and not isinstance(self.update, PPOConfig):
             raise ValueError(
                 f"kl_in_loss={self.kl_in_loss!r} goes with update=PPOConfig(...), "
@@ -110,29 +145,3 @@ class RLHFConfig(Settings):
                 "update.advantage_normalization='none', not "
                 f"{self.update.advantage_normalization!r}"
             )
-        if self.adaptive_kl:
-            if self.kl_in_loss == self.kl_in_reward == "none":
-                raise ValueError(
-                    "adaptive_kl=True has nothing to adapt: kl_in_reward and kl_in_loss are 'none'"
-                )
-            if not isinstance(self.kl_coef, jax.core.Tracer) and self.kl_coef == 0:
-                raise ValueError(
-                    "kl_coef=0.0 would stay 0 under adaptive_kl=True, which multiplies it: "
-                    "it must be > 0"
-                )
-        for field in dataclasses.fields(self.update):
-            if field.name in ENVIRONMENT_FIELDS:
-                default = {} if field.name == "env_params" else field.default
-                value = getattr(self.update, field.name)
-                if not isinstance(value, jax.core.Tracer) and value != default:
-                    raise ValueError(
-                        f"update.{field.name}={value!r} has no meaning on token sequences: "
-                        "leave it at its default"
-                    )
-            if field.name in MINIBATCH_FIELDS:
-                size, count = self.update.num_envs, getattr(self.update, field.name)
-                if size % count:
-                    raise ValueError(
-                        f"update.{field.name}={count} does not divide the batch of "
-                        f"update.num_envs={size} sequences"
-                    )

@@ -75,19 +75,10 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
             return value.__name__
         case jax.Array() | np.ndarray() | np.generic():
             return _array_parts(value, each)
-        case types.CodeType():
-            return value.co_code.hex(), value.co_names, each(value.co_consts)
-        case types.FunctionType():
-            own = [value.__code__, value.__defaults__, value.__kwdefaults__]
-            used = {} if _is_named(value) else _globals(value)
-            closure = map(_contents, value.__closure__ or ())
-            return value.__qualname__, each(own), each(closure), list(used), each(used.values())
-        case types.MethodType():
-            return each([value.__func__, value.__self__])
-        case functools.partial():
-            return each([value.func, value.args, value.keywords])
-        case property():
-            return each([value.fget])
+        case types.CodeType() | types.FunctionType():
+            return _code_parts(value, each)
+        case types.MethodType() | functools.partial() | property():
+            return each(_held(value))
         case type():
             name = f"{value.__module__}.{value.__qualname__}"
             return name, each([] if _is_named(value) else [_body(value)])
@@ -100,6 +91,24 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
     if wrapped := getattr(value, "__wrapped__", None):
         return each([wrapped])
     return each([type(value), _attributes(value)])
+
+
+def _code_parts(value: Any, each: Any) -> Any:
+    if isinstance(value, types.CodeType):
+        return value.co_code.hex(), value.co_names, each(value.co_consts)
+    own = [value.__code__, value.__defaults__, value.__kwdefaults__]
+    used = {} if _is_named(value) else _globals(value)
+    closure = map(_contents, value.__closure__ or ())
+    return value.__qualname__, each(own), each(closure), list(used), each(used.values())
+
+
+def _held(value: Any) -> list[Any]:
+    """The function that a method, a partial or a property holds, and what it is called with."""
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    return [value.fget]
 
 
 def _is_named(value: Any) -> bool:

@@ -238,16 +238,7 @@ def check_arrays(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds numbers that are not finite")
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, leaf in normalized_leaves(description).items():
-        for moment in ("mean", "variance"):
-            shapes[statistic(moment, name)] = tuple(leaf["shape"])
-    if description["network"] == "config" and description["config"]["network"] == "mlp":
-        for layer, rows, columns in _layers(description):
-            shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
-        if description["action"]["kind"] == "box":
-            shapes[f"{_places(description)[1]}/log_std"] = (len(description["action"]["low"]),)
-    for name, shape in shapes.items():
+    for name, shape in _shapes(description).items():
         if name not in arrays:
             raise ValueError(f"{name} is missing")
         array = arrays[name]
@@ -258,6 +249,20 @@ def check_arrays(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
     for name in normalized_leaves(description):
         if (arrays[statistic("variance", name)] < 0).any():
             raise ValueError(f"{statistic('variance', name)} is negative")
+
+
+def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each array that a policy must have, as far as its description tells."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, leaf in normalized_leaves(description).items():
+        for moment in ("mean", "variance"):
+            shapes[statistic(moment, name)] = tuple(leaf["shape"])
+    if description["network"] == "config" and description["config"]["network"] == "mlp":
+        for layer, rows, columns in _layers(description):
+            shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
+        if description["action"]["kind"] == "box":
+            shapes[f"{_places(description)[1]}/log_std"] = (len(description["action"]["low"]),)
+    return shapes
 
 
 def normalized_leaves(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
