@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxrl_po.aliases import alias, difference
+from jaxrl_po.schedules import Schedule, as_schedule, is_schedule, name_of, values_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +43,15 @@ ANY = Range()
 ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
 
 
-def setting(default: Any, allowed: Range | tuple[str, ...] = ANY) -> Any:
-    """A config field with its default and the values it may take."""
-    return dataclasses.field(default=default, metadata={"allowed": allowed})
+def setting(
+    default: Any, allowed: Range | tuple[str, ...] = ANY, *, only_at_start: bool = False
+) -> Any:
+    """A config field with its default and the values it may take.
+
+    What acts only at the start of a run has nothing that a schedule could move.
+    """
+    metadata = {"allowed": allowed, "only_at_start": only_at_start}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def check_count(name: str, value: Any) -> int:
@@ -69,6 +76,9 @@ class Settings:
     Its `float` fields are leaves: they can be traced, vmapped and changed without recompiling. So
     are the floats of settings within settings. All other fields are static: they shape the
     program. Values are checked on construction and by `replace`; traced leaves cannot be.
+
+    A float may also be given as a function of the fraction of the run that is done, from 0 at the
+    first iteration towards 1, or as its name, "module:function": a schedule, which is static.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -110,6 +120,30 @@ class Settings:
         raise ValueError(
             f"{type(self).__name__}.{name}={value!r} has no effect: it needs {condition}"
         )
+
+    def check_unscheduled(self, name: str, moved: Any, reason: str) -> None:
+        """Refuse a schedule of a field that another choice moves."""
+        if moved and is_schedule(getattr(self, name)):
+            raise ValueError(f"{type(self).__name__}.{name} takes a number here: {reason}")
+
+    def at(self, done: Any) -> Self:
+        """The config with the values of its schedules; itself where it has none.
+
+        Args:
+            done: the fraction of the run that is done [], from 0 towards 1.
+        """
+        now = {}
+        for name in data_fields(type(self)):
+            value = getattr(self, name)
+            if is_schedule(value):
+                now[name] = value(done)
+            elif isinstance(value, Settings):
+                now[name] = value.at(done)
+        if all(value is getattr(self, name) for name, value in now.items()):
+            return self
+        config = object.__new__(type(self))
+        vars(config).update({**vars(self), **now})
+        return config
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, checked like a new config."""
@@ -172,7 +206,7 @@ class NetworkConfig(Settings):
     # "cnn" puts a convolution on grid observations before the dense layers
     network: str = setting("mlp", ("mlp", "cnn"))
     # initial log standard deviation of a Gaussian policy, in half-ranges of the action
-    log_std_init: float = setting(0.0, ANY)
+    log_std_init: float = setting(0.0, ANY, only_at_start=True)
     # bound continuous actions by tanh instead of clipping them
     squash_actions: bool = False
 
@@ -243,6 +277,9 @@ class Config(NetworkConfig, EnvironmentConfig):
                 f"num_envs * num_steps = {per_iteration} steps"
             )
         self.check_advantages("batch", per_iteration)
+        for name in data_fields(type(self)):
+            if name.endswith("learning_rate"):
+                self.check_unscheduled(name, self.anneal_lr, "anneal_lr=True anneals it")
 
     def check_advantages(self, over: str, num_samples: int) -> None:
         """Refuse to standardise single advantages: each less its own mean is 0."""
@@ -256,6 +293,10 @@ class Config(NetworkConfig, EnvironmentConfig):
     def num_iterations(self) -> int:
         """I, the whole iterations that fit in `total_timesteps`."""
         return self.total_timesteps // (self.num_envs * self.num_steps)
+
+    def fraction_done(self, iteration: jax.Array) -> jax.Array:
+        """How much of the run is done: 0 at first, 1 from the planned end on."""
+        return jnp.minimum(iteration / self.num_iterations, 1.0)
 
     def learning_rate_factor(self, iteration: jax.Array) -> jax.Array:
         """What annealing leaves of the learning rates: 1 at first, 0 from the planned end on."""
@@ -303,13 +344,17 @@ def pytree(cls: ConfigClass) -> ConfigClass:
     static = tuple(f.name for f in dataclasses.fields(cls) if f.name not in data)
 
     def flatten_with_keys(config: Settings) -> tuple[Any, Any]:
-        children = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in data]
-        return children, tuple(getattr(config, name) for name in static)
+        scheduled = tuple(name for name in data if is_schedule(getattr(config, name)))
+        names = tuple(name for name in data if name not in scheduled)
+        children = [(jax.tree_util.GetAttrKey(name), getattr(config, name)) for name in names]
+        fixed = (*scheduled, *static)
+        return children, (names, fixed, tuple(getattr(config, name) for name in fixed))
 
     def unflatten(aux: Any, children: Any) -> Settings:
         # Past the checks: JAX also builds trees of placeholders that are not numbers.
+        names, fixed, values = aux
         config = object.__new__(cls)
-        for name, value in (*zip(data, children, strict=True), *zip(static, aux, strict=True)):
+        for name, value in (*zip(names, children, strict=True), *zip(fixed, values, strict=True)):
             object.__setattr__(config, name, value)
         return config
 
@@ -336,10 +381,25 @@ def _checked(config: Settings, name: str, value: Any) -> Any:
         return value
     if hint is float:
         check = _checked_static_float if is_static else _checked_float
+        if isinstance(value, str) and ":" in value:
+            value = as_schedule(label, value)
+        if is_schedule(value):
+            movable = not (is_static or field.metadata.get("only_at_start"))
+            return _checked_schedule(label, value, allowed, movable)
     else:
         by_kind = {bool: _checked_bool, int: _checked_int, str: _checked_string}
         check = by_kind.get(hint, _checked_integers)
     return check(label, value, allowed)
+
+
+def _checked_schedule(label: str, schedule: Schedule, allowed: Range, movable: bool) -> Schedule:
+    if not movable:
+        raise ValueError(
+            f"{label} takes a number: it acts at the start of a run, where no schedule moves it"
+        )
+    for value in values_of(label, schedule):
+        _checked_float(f"{label} (a value of its schedule)", float(value), allowed)
+    return schedule
 
 
 def _checked_bool(label: str, value: Any, allowed: Any) -> bool:
@@ -424,6 +484,8 @@ def _plain(value: Any) -> Any:
     """JSON-ready form of a field's value."""
     if isinstance(value, Settings):
         return value.to_dict()
+    if is_schedule(value):
+        return name_of(value) or value
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple):

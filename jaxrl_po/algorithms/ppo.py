@@ -85,9 +85,10 @@ class PPOPenaltyConfig(ProximalConfig):
     target_kl: float = setting(0.01, POSITIVE)
 
     def validate(self) -> None:
-        """Check that the target is used."""
+        """Check that the target is used, and that one hand moves β."""
         super().validate()
         self.check_effect("target_kl", self.adaptive_kl, "adaptive_kl=True")
+        self.check_unscheduled("kl_coef", self.adaptive_kl, "adaptive_kl=True moves it")
 
 
 class PPOState(NamedTuple):
@@ -144,17 +145,20 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
     """PPO-penalty as an update: maximise E[r Â] - β KL(π_old ‖ π) (eq. 8), adapt β (sec. 4)."""
 
     def init(params: PyTree) -> PPOPenaltyState:
-        return PPOPenaltyState(init_optimizer(config, network, params), jnp.asarray(config.kl_coef))
+        kl_coef = jnp.asarray(config.kl_coef, jnp.zeros(()).dtype)
+        return PPOPenaltyState(init_optimizer(config, network, params), kl_coef)
 
     def update(
         key: Array, params: PyTree, state: PPOPenaltyState, batch: Batch, anneal: Array
     ) -> tuple[PyTree, PPOPenaltyState, dict[str, Array]]:
-        beta = state.kl_coef
+        used = state.kl_coef
+        if not config.adaptive_kl:  # what a schedule may have moved
+            used = jnp.asarray(config.kl_coef, used.dtype)
 
         def policy_loss(
             ratio: Array, advantage: Array, kl: Array
         ) -> tuple[Array, dict[str, Array]]:
-            return surrogate_loss(ratio, advantage) + beta * kl, {}
+            return surrogate_loss(ratio, advantage) + used * kl, {}
 
         params, opt_state, metrics = proximal_epochs(
             config,
@@ -166,11 +170,12 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
             anneal,
             policy_loss=policy_loss,
         )
+        beta = used
         if config.adaptive_kl:
             distribution, _ = network.policy(params, batch.observation, batch.memory)
             kl = mean_kl(batch.distribution, distribution, batch.mask)
             beta = adapt_kl_coef(beta, kl, config.target_kl)
-        return params, PPOPenaltyState(opt_state, beta), {**metrics, "kl_coef": state.kl_coef}
+        return params, PPOPenaltyState(opt_state, beta), {**metrics, "kl_coef": used}
 
     return Algorithm(init, update)
 

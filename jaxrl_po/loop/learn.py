@@ -48,11 +48,12 @@ def learner(
     config: Config, network: Network
 ) -> Callable[[TrainState, Transition], tuple[TrainState, Metrics]]:
     """`make_learn` for parts that are checked."""
-    algorithm = make_algorithm(config, network)
 
     def learn(state: TrainState, transitions: Transition) -> tuple[TrainState, Metrics]:
+        now = config.at(config.fraction_done(state.iteration))
+        algorithm = make_algorithm(now, network)
         key, _, update_key = split(state.key, 3)
-        batch, normalizer = make_batch(config, network, state, transitions)
+        batch, normalizer = make_batch(now, network, state, transitions)
         anneal = config.learning_rate_factor(state.iteration)
         params, algorithm_state, metrics = algorithm.update(
             unrolled(update_key), state.params, state.algorithm, batch, anneal
@@ -66,7 +67,7 @@ def learner(
             **metrics,
             "kl": mean_kl(batch.distribution, new_distribution),
             "explained_variance": explained_variance(batch.value, batch.target),
-            "learning_rate": config.learning_rate * anneal,
+            "learning_rate": now.learning_rate * anneal,
         }
         state = state._replace(
             params=params,

@@ -60,7 +60,7 @@ def make_step(
     environment, network = make_parts(config, env, network)
     collector = make_collector(config, environment, network)
     learn = learner(config, network)
-    algorithm = make_algorithm(config, network)
+    algorithm = make_algorithm(config.at(0.0), network)
 
     def init(key: Array) -> TrainState:
         params_key, env_key, run_key = split(key, 3)

@@ -100,6 +100,7 @@ class RLHFConfig(Settings):
                 raise ValueError(
                     "adaptive_kl=True has nothing to adapt: kl_in_reward and kl_in_loss are 'none'"
                 )
+            self.check_unscheduled("kl_coef", True, "adaptive_kl=True moves it")
             if not isinstance(self.kl_coef, jax.core.Tracer) and self.kl_coef == 0:
                 raise ValueError(
                     "kl_coef=0.0 would stay 0 under adaptive_kl=True, which multiplies it: "

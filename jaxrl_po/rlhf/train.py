@@ -21,6 +21,7 @@ from jaxrl_po.rlhf.kl import ESTIMATORS, adapt_kl_coef_per_sequence
 from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts, prompt_rows
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
+from jaxrl_po.schedules import is_schedule
 from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 
 Metrics = dict[str, Array]
@@ -123,9 +124,10 @@ def make_rlhf_step(
     pool = as_prompts(prompts, config.pad_id, vocabulary_size(model))
     N, T = config.update.num_envs, config.update.num_steps
     check_length("prompts", pool.ids.shape[1], model, T)
-    network = token_network(model, T, config.temperature)
 
     def init(key: Array, sft_params: PyTree) -> RLHFState:
+        start = config.at(0.0)
+        network = token_network(model, T, start.temperature)
         params = init_actor_critic(model, sft_params, config.update.shared_torso)
         params = jax.tree.map(jnp.copy, params)  # policy and value begin as the same arrays
         own_key = jax.random.wrap_key_data(
@@ -133,14 +135,14 @@ def make_rlhf_step(
         )
         return RLHFState(
             params=params,
-            algorithm=make_algorithm(config.update, network).init(params),
-            kl_coef=jnp.array(config.kl_coef, jnp.zeros(()).dtype),
+            algorithm=make_algorithm(start.update, network).init(params),
+            kl_coef=jnp.array(start.kl_coef, jnp.zeros(()).dtype),
             key=own_key,
             iteration=jnp.zeros((), jnp.uint32),
             prompt_key=jax.random.fold_in(own_key, PROMPTS),
         )
 
-    def answer(state: RLHFState, key: Array) -> Generation:
+    def answer(now: RLHFConfig, state: RLHFState, key: Array) -> Generation:
         rows = prompt_rows(unrolled(state.prompt_key), state.iteration, N, pool.ids.shape[0])
         prompt = constrain(jax.tree.map(lambda x: x[rows], pool))
         generation = generate(
@@ -149,7 +151,7 @@ def make_rlhf_step(
             prompt,
             key,
             num_steps=T,
-            temperature=config.temperature,
+            temperature=now.temperature,
             eos_id=config.eos_id,
             pad_id=config.pad_id,
         )
@@ -161,16 +163,20 @@ def make_rlhf_step(
     ) -> tuple[RLHFState, Metrics]:
         key, _, *draws = split(state.key, 4)
         generation_key, update_key = map(unrolled, draws)
-        generation = answer(state, generation_key)
-        score = score_responses(config, reward_fn, generation)
+        now = config.at(config.update.fraction_done(state.iteration))
+        network = token_network(model, T, now.temperature)
+        if is_schedule(config.kl_coef):
+            state = state._replace(kl_coef=jnp.asarray(now.kl_coef, state.kl_coef.dtype))
+        generation = answer(now, state, generation_key)
+        score = score_responses(now, reward_fn, generation)
 
         def reference(observation: Tokens) -> Categorical:
-            return response_distribution(model, sft_params, observation, T, config.temperature)
+            return response_distribution(model, sft_params, observation, T, now.temperature)
 
         batch, metrics = make_token_batch(
-            config, network, state.params, reference, state.kl_coef, generation, score
+            now, network, state.params, reference, state.kl_coef, generation, score
         )
-        algorithm = make_update(config, network, state.kl_coef)
+        algorithm = make_update(now, network, state.kl_coef)
         anneal = config.update.learning_rate_factor(state.iteration)
         params, algorithm_state, update_metrics = algorithm.update(
             update_key, state.params, state.algorithm, batch, anneal
@@ -178,16 +184,16 @@ def make_rlhf_step(
         old, new = (state.params, state.algorithm), (params, algorithm_state)
         (params, algorithm_state), held = hold_unless_finite(new, old)
         metrics |= {NAMES.get(name, f"policy/{name}"): x for name, x in update_metrics.items()}
-        metrics |= after_update(config, network, state.params, params, batch)
+        metrics |= after_update(now, network, state.params, params, batch)
         metrics["val/update_held"] = held.astype(jnp.int32)
         kl_coef = state.kl_coef
         if config.adaptive_kl:
             kl_coef = adapt_kl_coef_per_sequence(
                 kl_coef,
                 metrics["objective/kl"],
-                target_kl_per_sequence=config.target_kl_per_sequence,
+                target_kl_per_sequence=now.target_kl_per_sequence,
                 num_sequences=N,
-                kl_horizon_sequences=config.kl_horizon_sequences,
+                kl_horizon_sequences=now.kl_horizon_sequences,
             )
         state = state._replace(
             params=params,

@@ -86,6 +86,27 @@ def test_floats_may_be_mapped_over_and_each_matters(config, reward, prompts, par
     assert len(set(np.asarray(jit(jax.vmap(scores))(*grid.T)).tolist())) == 4
 
 
+def test_schedules_move_the_price_and_the_update(config, reward, prompts, params, jit):
+    update = config.update.replace(learning_rate=lambda done: 1e-2 * (1.0 - done))
+    moving = config.replace(
+        kl_coef=lambda done: 0.1 + done, temperature=lambda done: 1.0 + done, update=update
+    )
+    init, step = make_rlhf_step(moving, reward, prompts)
+    step, state = jit(step), init(jax.random.key(0), params)
+    fixed = jit(lambda config, state: make_rlhf_step(config, reward, prompts)[1](state, params))
+    for iteration in range(3):
+        done = jnp.float32(iteration / 3)
+        now = config.replace(
+            kl_coef=0.1 + done,
+            temperature=1.0 + done,
+            update=config.update.replace(learning_rate=1e-2 * (1.0 - done)),
+        )
+        expected, _ = fixed(now, state._replace(kl_coef=0.1 + done))
+        state, metrics = step(state, params)
+        close(state, expected)
+        np.testing.assert_allclose(metrics["objective/kl_coef"], 0.1 + done, rtol=1e-6)
+
+
 def test_holding_the_loop_changes_nothing(config, reward, prompts, params, result, step):
     init, _ = make_rlhf_step(config, reward, prompts)
     state = init(jax.random.key(0), params)

@@ -98,6 +98,11 @@ def integer(text: str) -> int:
     return int(value)
 
 
+def number_or_schedule(text: str) -> float | str:
+    """A number, or "module:function" as it is: the config imports it."""
+    return text if ":" in text else number(text)
+
+
 def number(text: str) -> float:
     """A number."""
     try:
@@ -204,7 +209,7 @@ def _form(hint: Any) -> dict[str, Any]:
 FORMS: dict[Any, dict[str, Any]] = {
     bool: {"action": argparse.BooleanOptionalAction},
     int: {"type": integer, "metavar": "INT"},
-    float: {"type": number, "metavar": "X"},
+    float: {"type": number_or_schedule, "metavar": "X"},
     str: {"metavar": "NAME"},
     Path: {"type": path, "metavar": "PATH"},
 }

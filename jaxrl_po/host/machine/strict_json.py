@@ -39,7 +39,7 @@ def digest(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _named(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "dtype") and hasattr(value, "shape"):
@@ -48,7 +48,15 @@ def _plain(value: Any) -> Any:
         return "NaN" if np.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value is None or isinstance(value, str | int | float):
         return value
-    raise ValueError(f"{value!r} cannot be kept as JSON")
+    more = ": only what can be imported by its name can" if callable(value) else ""
+    raise ValueError(f"{value!r} cannot be kept as JSON{more}")
+
+
+def _named(key: Any, item: Any) -> Any:
+    try:
+        return _plain(item)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def revived(value: Any) -> Any:
