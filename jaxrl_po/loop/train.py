@@ -13,7 +13,7 @@ from jaxrl_po.loop.collect import episode_means, make_collector
 from jaxrl_po.loop.learn import Metrics, learner
 from jaxrl_po.loop.normalizer import init_normalizer
 from jaxrl_po.loop.parts import as_config, check_fit, check_state, make_parts
-from jaxrl_po.types import Array, Network, TrainResult, TrainState
+from jaxrl_po.types import Array, Network, Params, TrainResult, TrainState
 
 
 def make_train(
@@ -50,11 +50,12 @@ def make_train(
 
 def make_step(
     config: Config | Mapping[str, Any], env: Any = None, network: Network | None = None
-) -> tuple[Callable[[Array], TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
+) -> tuple[Callable[..., TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
     """The two halves of `make_train`, for those who want to hold the loop themselves.
 
     Returns:
-        init(key) -> TrainState, and step(state) -> (TrainState, metrics): one iteration.
+        init(key) -> TrainState, or init(key, params) to start from parameters of one's own; and
+        step(state) -> (TrainState, metrics): one iteration.
     """
     config = as_config(config)
     environment, network = make_parts(config, env, network)
@@ -62,9 +63,12 @@ def make_step(
     learn = learner(config, network)
     algorithm = make_algorithm(config.at(0.0), network)
 
-    def init(key: Array) -> TrainState:
+    def init(key: Array, params: Params | None = None) -> TrainState:
         params_key, env_key, run_key = split(key, 3)
-        params = network.init(params_key)
+        if params is None:
+            params = network.init(params_key)
+        else:
+            check_fit("params", params, jax.eval_shape(network.init, params_key))
         return TrainState(
             params=params,
             algorithm=algorithm.init(params),

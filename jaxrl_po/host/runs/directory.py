@@ -14,6 +14,7 @@ from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
 from jaxrl_po.host.runs import checkpoint
 
+GIVEN = {"env", "network", "params"}  # what `run` may have been given as objects
 FORMAT = 2  # 1 had no digest, and of the conditions only jax and backend
 STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
 CURVE = "learning_curve.png"
@@ -32,7 +33,7 @@ class RunSettings(NamedTuple):
     num_episodes: int  # of an evaluation
     max_episode_steps: int
     keep_checkpoints: int
-    given: list[str]  # "env", "network": passed as objects, to be passed again on resume
+    given: list[str]  # "env", "network": objects, to be given again on resume; "params"
 
     def checked(self) -> "RunSettings":
         """The same settings.
@@ -43,8 +44,8 @@ class RunSettings(NamedTuple):
         arguments.seeds(self.seed, self.num_seeds)
         for name in self._fields[2:-1]:
             arguments.integer(name, getattr(self, name))
-        if not isinstance(self.given, list) or set(map(str, self.given)) - {"env", "network"}:
-            raise ValueError(f'given={self.given!r}: it may hold "env" and "network"')
+        if not isinstance(self.given, list) or set(map(str, self.given)) - GIVEN:
+            raise ValueError(f"given={self.given!r}: it may hold {', '.join(sorted(GIVEN))}")
         return self
 
 

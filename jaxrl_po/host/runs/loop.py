@@ -25,7 +25,7 @@ from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.host.runs.terminal import Parts, progress_bar
 from jaxrl_po.host.runs.training import Training
 from jaxrl_po.host.runs.watch import Seen
-from jaxrl_po.types import Network
+from jaxrl_po.types import Network, Params
 
 
 class Session(NamedTuple):
@@ -38,6 +38,7 @@ class Session(NamedTuple):
     loggers: Sequence[Logger]
     callbacks: Sequence[Callback]
     console: Console
+    params: Params | None = None  # [S, ...] to start from; None for random ones
 
     def warn(self, text: str) -> None:
         """Print what must not be overlooked."""
@@ -62,7 +63,12 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
         requests = stack.enter_context(stop_requests(directory is not None, notice))
         with session.console.status("compiling") as status:
             training = Training(
-                config, settings, session.env, session.network, restored, status.update
+                config,
+                settings,
+                session.env,
+                session.network,
+                restored or session.params,
+                status.update,
             )
         announce(session, training)
         steps = config.num_envs * config.num_steps
@@ -75,6 +81,9 @@ def train(session: Session, directory: Path | None, resumption: Resumption | Non
             records = open_records(session, directory, restored)
             stack.enter_context(closing(records))
             outputs += records.loggers
+            if session.params is not None:  # they are nowhere else
+                records.checkpoint(0, training.blocks)
+                records.wait()
         if directory and restored:
             logs.check_columns(directory, training.metric_names)
         for output in outputs:

@@ -28,8 +28,9 @@ from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
+from jaxrl_po.host.runs.warm_start import starting_params
 from jaxrl_po.loop.parts import as_config, make_parts
-from jaxrl_po.types import Network, TrainState
+from jaxrl_po.types import Network, Params, TrainState
 
 NUM_SEGMENTS = 20  # visits of the host during a run, unless the caller wants others
 
@@ -42,6 +43,7 @@ def run(
     *,
     env: Any = None,
     network: Network | None = None,
+    params: Params | None = None,
     segment_length: int | None = None,
     evaluate_every: int = 5,
     num_episodes: int = 128,
@@ -66,6 +68,8 @@ def run(
             nothing.
         env: as for `make_train`.
         network: as for `make_train`.
+        params: to start from in place of random ones, as `TrainState.params` of another run: one
+            for all seeds, or one for each [S, ...]. Optimiser and normaliser begin afresh.
         segment_length: iterations between two visits of the host; None makes 20 visits.
         evaluate_every: segments between two evaluations, greedy and sampled. There is always one
             at the end.
@@ -84,8 +88,10 @@ def run(
         OSError: when the directory cannot be written; what was saved before stays usable.
     """
     config = as_config(config)
-    make_parts(config, env, network)  # what does not fit leaves no directory behind
+    _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
     numbers = seeds(seed, num_seeds)
+    if params is not None:
+        params = starting_params(params, actor_critic, len(numbers))
     if segment_length is None:
         segment_length = -(-config.num_iterations // NUM_SEGMENTS)
     settings = RunSettings(
@@ -96,11 +102,12 @@ def run(
         num_episodes=integer("num_episodes", num_episodes),
         max_episode_steps=integer("max_episode_steps", max_episode_steps),
         keep_checkpoints=integer("keep_checkpoints", keep_checkpoints),
-        given=given_parts(env, network),
+        given=given_parts(env, network) + ["params"] * (params is not None),
     )
     until = until if until is None else integer("until", until)
     console = make_console(quiet)
-    session = Session(describe(config, settings), env, network, until, loggers, callbacks, console)
+    description = describe(config, settings)
+    session = Session(description, env, network, until, loggers, callbacks, console, params)
     if directory is None:
         return train(session, None, None)
     path = Path(directory)
@@ -179,6 +186,11 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
                 f"{path} has no checkpoint, though its logs tell of {reached} iterations: put "
                 f"{folder} back, or begin again in another directory"
             )
+        if "params" in settings.given:
+            raise ValueError(
+                f"{path} was stopped before the parameters that it was to start from were saved: "
+                "begin again in another directory"
+            )
         if reached:
             session.warn(
                 "the run was stopped before its first checkpoint: it begins again, and does anew "
@@ -249,10 +261,10 @@ def check_given(directory: Path, settings: RunSettings, env: Any, network: Netwo
     Raises:
         ValueError: naming what was given then and now.
     """
-    given = given_parts(env, network)
-    if given != settings.given:
+    given, then = given_parts(env, network), [n for n in settings.given if n != "params"]
+    if given != then:
         raise ValueError(
-            f"{directory} was run with {' and '.join(settings.given) or 'neither env nor network'} "
+            f"{directory} was run with {' and '.join(then) or 'neither env nor network'} "
             f"given as objects; given now: {' and '.join(given) or 'none'}"
         )
 

@@ -11,7 +11,7 @@ from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.loop.divergence import is_finite
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
 from jaxrl_po.loop.train import make_step
-from jaxrl_po.types import Array, Network, TrainState
+from jaxrl_po.types import Array, Network, Params, TrainState
 
 # Training's keys come from splits of the seed's key, which are folds of 0, 1, 2, …
 EVALUATION_STREAM = 0x6576616C
@@ -27,7 +27,8 @@ class Assessment(NamedTuple):
 class SegmentPrograms(NamedTuple):
     """Pure functions of one member."""
 
-    start: Callable[[Array], TrainState]  # seed -> state
+    # seed -> state; or (seed, params) -> state
+    start: Callable[..., TrainState]
     # state, number of iterations -> state, metrics [L], of which the first ones are filled
     advance: Callable[[TrainState, Array], tuple[TrainState, dict[str, Array]]]
     assess: Callable[[tuple[TrainState, Array], Array], Assessment]  # (state, seed), iteration
@@ -43,8 +44,8 @@ def make_programs(
     init, step = make_step(config, env, network)
     length = min(settings.segment_length, config.num_iterations)
 
-    def start(seed: Array) -> TrainState:
-        return init(jax.random.key(seed))
+    def start(seed: Array, params: Params | None = None) -> TrainState:
+        return init(jax.random.key(seed), params)
 
     def advance(state: TrainState, count: Array) -> tuple[TrainState, dict[str, Array]]:
         abstract = jax.eval_shape(step, state)[1]

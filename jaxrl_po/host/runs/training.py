@@ -17,7 +17,7 @@ from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, make_programs
 from jaxrl_po.host.runs.terminal import Parts, in_parts
 from jaxrl_po.host.runs.watch import Seen, Watch
-from jaxrl_po.types import Network, PyTree, TrainState
+from jaxrl_po.types import Network, Params, PyTree, TrainState
 
 
 class Training:
@@ -29,10 +29,14 @@ class Training:
         settings: RunSettings,
         env: Any,
         network: Network | None,
-        restored: Checkpoint | None,
+        begin: Checkpoint | Params | None,
         tell: Callable[[str], None],
     ) -> None:
-        """Compile, telling what, and stand at the start of the run or at a checkpoint."""
+        """Compile, telling what, and stand at a checkpoint, or else at the start of the run.
+
+        A start has the parameters given [S, ...], or else random ones.
+        """
+        restored = begin if isinstance(begin, Checkpoint) else None
         self.clock = Clock()
         self.seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
         self.begun = self.done = restored.iteration if restored else 0
@@ -45,8 +49,12 @@ class Training:
             self._programs = make_programs(config, env, network, settings)
             if restored:
                 self.blocks = self.restore(restored)
-            else:
+            elif begin is None:
                 self.blocks = compile_blocks(self._programs.start, self._numbers)(self._numbers)
+            else:
+                given = split_members((np.array(self.seeds, np.uint32), begin))
+                start_from = compile_blocks(lambda member: self._programs.start(*member), given)
+                self.blocks = start_from(given)
             start, members = np.int32(0), self._members(self.blocks)
             tell("compiling: the training loop")
             self._advance = compile_blocks(self._programs.advance, self.blocks, start, donate=True)
