@@ -84,9 +84,10 @@ def make_reward_model(
             if None. Where their scores do not differ, they are shifted alone.
 
     Returns:
-        train(key, sft_params) -> `RewardModel`, loss of each step. train(key, sft_params,
-        `Preferences`), jitted, takes the data as an argument of the program; without it they are
-        constants in it, which costs memory and time while it is compiled.
+        learn_reward(key, sft_params) -> `RewardModel`, loss of each step.
+        learn_reward(key, sft_params, `Preferences`), jitted, takes the data as an argument of the
+        program; without it they are constants in it, which costs memory and time while it is
+        compiled.
 
     Raises:
         ValueError: when the model cannot read the sequences, when pairs are no indices into
@@ -95,7 +96,7 @@ def make_reward_model(
     chosen, rejected = (x if is_traced(x) else np.asarray(x) for x in (chosen, rejected))
     data = Preferences(tokens, chosen, rejected, tokens if reference is None else reference)
 
-    def train(
+    def learn_reward(
         key: Array, sft_params: PyTree, data: Preferences = data
     ) -> tuple[RewardModel, Array]:
         check_preferences(config, model, data)
@@ -120,7 +121,7 @@ def make_reward_model(
         return RewardModel(params, scores.mean(), deviation(scores)), losses
 
     check_preferences(config, model, data)
-    return train
+    return learn_reward
 
 
 class Preferences(NamedTuple):

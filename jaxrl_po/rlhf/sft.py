@@ -104,9 +104,9 @@ def make_sft(
         tokens: rows [R, L]; padding on either side.
 
     Returns:
-        train(key, params) -> params, loss of each step [epochs · (R // batch_size)], in nats.
-        train(key, params, tokens), jitted, takes the rows as an argument of the program; without
-        them they are constants in it, which costs memory and time while it is compiled.
+        fine_tune(key, params) -> params, loss of each step [epochs · (R // batch_size)], in nats.
+        fine_tune(key, params, tokens), jitted, takes the rows as an argument of the program;
+        without them they are constants in it, which costs memory and time while it is compiled.
 
     Raises:
         ValueError: when the model cannot read the rows, or they are fewer than `batch_size`.
@@ -121,7 +121,7 @@ def make_sft(
                 f"batch_size={config.batch_size} is more than there are rows: {num_rows}"
             )
 
-    def train(key: Array, params: PyTree, tokens: Tokens = tokens) -> tuple[PyTree, Array]:
+    def fine_tune(key: Array, params: PyTree, tokens: Tokens = tokens) -> tuple[PyTree, Array]:
         check(tokens)
         data = jax.tree.map(jnp.asarray, tokens)
 
@@ -136,7 +136,7 @@ def make_sft(
         return fit(config, loss, params, (orders, keys))
 
     check(tokens)
-    return train
+    return fine_tune
 
 
 def exchange_tokens(key: Array, tokens: Tokens, probability: float | Array) -> Tokens:

@@ -48,7 +48,7 @@ INTERRUPTED = 75  # os.EX_TEMPFAIL, where there is one
 STOPPED = 130  # what a shell says of SIGINT
 
 
-def train(
+def train_command(
     base: Config,
     fields: Mapping[str, Any],
     seed: int = 0,
@@ -168,7 +168,7 @@ def export_command(directory: Path, out: Path | None = None) -> None:
         print(path)
 
 
-TRAINING: dict[str, Callable[..., Any]] = {"train": train, "sweep": sweep_command}
+TRAINING: dict[str, Callable[..., Any]] = {"train": train_command, "sweep": sweep_command}
 COMMANDS: dict[str, Callable[..., Any]] = {
     "resume": resume_command,
     "evaluate": evaluate_command,

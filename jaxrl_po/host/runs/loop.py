@@ -52,7 +52,9 @@ class Resumption(NamedTuple):
     notices: list[str]  # what may differ from an uninterrupted run, or had to be mended
 
 
-def train(session: Session, directory: Path | None, resumption: Resumption | None) -> RunResult:
+def run_session(
+    session: Session, directory: Path | None, resumption: Resumption | None
+) -> RunResult:
     """Run a session from its start or from a checkpoint, to its end or to `until`."""
     config, settings, *_ = session.description
     total = config.num_iterations

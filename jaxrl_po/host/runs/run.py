@@ -23,7 +23,7 @@ from jaxrl_po.host.runs.directory import (
     write_description,
 )
 from jaxrl_po.host.runs.logging import Logger
-from jaxrl_po.host.runs.loop import Resumption, Session, train
+from jaxrl_po.host.runs.loop import Resumption, Session, run_session
 from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
@@ -109,14 +109,14 @@ def run(
     description = describe(config, settings)
     session = Session(description, env, network, until, loggers, callbacks, console, params)
     if directory is None:
-        return train(session, None, None)
+        return run_session(session, None, None)
     path = Path(directory)
     refuse_occupied(path)  # before the lock leaves a file there
     with lock(path):
         refuse_occupied(path)
         console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
         write_description(path, session.description)
-        return train(session, path, None)
+        return run_session(session, path, None)
 
 
 def resume(
@@ -163,7 +163,7 @@ def resume(
         resumption = find_checkpoint(session, path)
         if config != saved:
             write_description(path, description)
-        return train(session, path, resumption)
+        return run_session(session, path, resumption)
 
 
 def find_checkpoint(session: Session, path: Path) -> Resumption | None:

@@ -57,7 +57,7 @@ def make_member_function(
     points = curve_points(example)
     stride = int(points[0])
 
-    def train(
+    def train_on(
         member_and_progress: tuple[Member, PyTree], first: Array, last: Array
     ) -> tuple[Record, PyTree]:
         member, progress = member_and_progress
@@ -80,7 +80,7 @@ def make_member_function(
         record, state = jax.lax.fori_loop(first, last, iterate, begin)
         return record, _keys_as_data(state) if keep_state else ()
 
-    return train
+    return train_on
 
 
 def blank_progress(example: Config, env: Any, network: Network | None) -> PyTree:

@@ -4,10 +4,11 @@ import contextlib
 import pathlib
 import reprlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import seeds
@@ -20,7 +21,8 @@ from jaxrl_po.host.policies.policy import save_policy
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.sweeps.groups import make_groups
 from jaxrl_po.host.sweeps.halving import Rung, halving_rungs, single_rung
-from jaxrl_po.host.sweeps.launch import Launch
+from jaxrl_po.host.sweeps.launch import Launcher
+from jaxrl_po.host.sweeps.member_files import MemberFiles
 from jaxrl_po.host.sweeps.ranges import Space, configure, settings_of
 from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
 from jaxrl_po.loop.parts import as_config
@@ -126,30 +128,43 @@ def sweep(
         _opened(directory, identity) as folder,
         stop_requests(directory is not None, notice) as requests,
     ):
-        launch = Launch(
-            groups, numbers, digest(identity), folder, chunk_size, devices, console, requests
-        )
-        alive = list(range(len(settings)))
-        for r, rung in enumerate(rungs):
-            if r:
-                order = np.argsort(
-                    -scores([launch.outcomes(i, r - 1) for i in alive]), kind="stable"
-                )
-                alive = sorted(alive[i] for i in order[: rung.num_settings])
-                console.print(f"halving: {rung.num_settings} settings train on")
-            launch.run(alive, r)
-        outcomes = [launch.outcomes(i) for i in range(len(settings))]
-        result = make_result(settings, configs, outcomes, launch.num_compilations)
+        files = MemberFiles(groups, numbers, digest(identity), folder)
+        launcher = Launcher(files, chunk_size, devices, console, requests)
+        ended = _climb(launcher, files, rungs, len(settings), console)
+        outcomes = [files.outcomes(i, ended[i]) for i in range(len(settings))]
+        result = make_result(settings, configs, outcomes, launcher.num_compilations)
         if directory is not None:
             result.write(directory)
         if keep_policies and result.best is not None:
-            for number, trained, state in launch.states(settings.index(result.best)):
+            best = settings.index(result.best)
+            for number, trained, state in files.states(best, ended[best]):
                 path = folder.parent / "policies" / f"seed{number}"
                 save_policy(path, trained, state, env=env, network=network)
         elif keep_policies:
             console.print("no policies are kept: no setting is the best")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     return result
+
+
+def _climb(
+    launcher: Launcher,
+    files: MemberFiles,
+    rungs: Sequence[Rung],
+    num_settings: int,
+    console: Console,
+) -> dict[int, int]:
+    """Run rung after rung with the settings that are still in; the last rung of each setting."""
+    alive = list(range(num_settings))
+    ended: dict[int, int] = {}
+    for number, rung in enumerate(rungs):
+        if number:
+            returns = scores([files.outcomes(i, number - 1) for i in alive])
+            order = np.argsort(-returns, kind="stable")
+            alive = sorted(alive[i] for i in order[: rung.num_settings])
+            console.print(f"halving: {rung.num_settings} settings train on")
+        launcher.run(alive, number)
+        ended |= dict.fromkeys(alive, number)
+    return ended
 
 
 @contextlib.contextmanager

@@ -489,7 +489,7 @@ def test_states_of_no_policy_are_not_written(tmp_path, jit):
             save_policy(tmp_path / "no", changed, given, env=ENVS["box"])
     with pytest.raises(ValueError, match=r"notes: \[1\] is no dict"):
         save_policy(tmp_path / "no", settings, state, env=ENVS["box"], notes=[1])
-    with pytest.raises(ValueError, match=r"notes: \{1\} cannot be kept as JSON"):
+    with pytest.raises(ValueError, match=r"notes: a: \{1\} cannot be kept as JSON"):
         save_policy(tmp_path / "no", settings, state, env=ENVS["box"], notes={"a": {1}})
     assert not (tmp_path / "no").exists()
 

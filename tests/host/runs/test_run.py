@@ -167,7 +167,7 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
     assert read_description(tmp_path / "grown")[0] == long
     with pytest.raises(ValueError, match="other values of total_timesteps:"):
         resume(tmp_path / "grown", short, env=ENV)
-    with pytest.raises(ValueError, match="other values of gamma, hidden_sizes:"):
+    with pytest.raises(ValueError, match="other values of hidden_sizes, gamma:"):
         resume(tmp_path / "grown", long.replace(gamma=0.5, hidden_sizes=(5,)), env=ENV)
     with pytest.raises(ValueError, match="other values of"):
         resume(tmp_path / "grown", config("trpo"), env=ENV)

@@ -20,7 +20,7 @@ from jaxrl_po import config_from_dict, make_train, sweep
 from jaxrl_po.host.machine import execution
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.signals import Interrupted
-from jaxrl_po.host.sweeps import launch as sweep_launch
+from jaxrl_po.host.sweeps import member_files
 from jaxrl_po.host.sweeps import members as sweep_members
 from jaxrl_po.host.sweeps.groups import make_groups
 from jaxrl_po.host.sweeps.members import MAX_POINTS
@@ -232,7 +232,7 @@ def test_a_killed_sweep_continues_to_the_same_table(prune, tmp_path):
 
 
 def test_signal_lets_members_finish_and_saves_them(tmp_path, monkeypatch):
-    save, saves = sweep_launch.save_member, []
+    save, saves = member_files.save_member, []
 
     def stop(path, *contents):
         save(path, *contents)
@@ -244,7 +244,7 @@ def test_signal_lets_members_finish_and_saves_them(tmp_path, monkeypatch):
     space = {"gamma": [0.9, 0.95, 0.99]}
     handler = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_launch, "save_member", stop)
+        patch.setattr(member_files, "save_member", stop)
         patch.setattr(execution, "num_cores", lambda: 1)
         with pytest.raises(Interrupted, match=f"stopped by SIGTERM.* directory {tmp_path}"):
             quietly(PPO, space, directory=tmp_path)
