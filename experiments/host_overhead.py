@@ -28,6 +28,7 @@ from jaxrl_po.host.runs.logging import Visit
 from jaxrl_po.host.runs.records import Records
 from jaxrl_po.host.runs.run import NUM_SEGMENTS
 from jaxrl_po.host.runs.segments import make_programs
+from jaxrl_po.loop.parts import Given
 from jaxrl_po.loop.train import make_step
 from jaxrl_po.types import Array, TrainState
 
@@ -38,7 +39,7 @@ def make_variants(config: Config, num_seeds: int) -> dict[str, Callable[[], None
     """The same training four ways, compiled."""
     length = -(-config.num_iterations // NUM_SEGMENTS)
     settings = RunSettings(0, num_seeds, length, 5, 128, 10_000, 3, [])
-    programs = make_programs(config, None, None, settings)
+    programs = make_programs(config, Given(), settings)
     _, step = make_step(config)
     seeds = split_members(np.arange(num_seeds, dtype=np.uint32))
     start = compile_blocks(programs.start, seeds)

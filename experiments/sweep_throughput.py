@@ -32,6 +32,7 @@ from jaxrl_po.host.sweeps.members import (
     save_member,
     stack_leaves,
 )
+from jaxrl_po.loop.parts import Given
 
 ROOT = pathlib.Path(__file__).parent.parent
 NUM_SEEDS = 16
@@ -52,7 +53,7 @@ def make_sweep(folder: pathlib.Path) -> Callable[[int], Any]:
         save_member(folder / f"{members[0]}.npz", Saved(record, seconds, []), identity="")
 
     first_seed = [0]
-    function = make_member_function(CONFIG, None, None, keep_state=False)
+    function = make_member_function(CONFIG, Given(), keep_state=False)
     example = jax.tree.map(lambda x: x[0], load(range(1)))
     plan = plan_members(function, example, (np.int32(0), np.int32(1)), NUM_SEEDS)
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import optax
 
 Array = jax.Array
 PyTree = Any
+# Any optax transformation; or what makes one of a learning rate, such as `optax.adamw`.
+Optimizer = optax.GradientTransformation | Callable[[Array | float], optax.GradientTransformation]
 
 
 class Distribution(Protocol):
@@ -149,3 +152,7 @@ class Algorithm(NamedTuple):
     # key, params, algorithm state, batch, factor on learning rates
     #   -> params, algorithm state, metrics (each [])
     update: Callable[[Array, Params, PyTree, Batch, Array], tuple[Params, PyTree, dict[str, Array]]]
+
+
+# config, network -> Algorithm; with `optimizer=` where one is to take its steps
+AlgorithmFactory = Callable[..., Algorithm]

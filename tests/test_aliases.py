@@ -7,8 +7,8 @@ import pytest
 
 from jaxrl_po import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
 from jaxrl_po.algorithms import ALGORITHMS
-from jaxrl_po.aliases import DIFFERENCES, THEIRS, alias
-from jaxrl_po.config import suggestion
+from jaxrl_po.config.aliases import DIFFERENCES, THEIRS, alias
+from jaxrl_po.config.messages import suggestion
 from jaxrl_po.host.cli import main as cli
 
 FIELDS = {
@@ -104,7 +104,7 @@ def test_a_method_is_not_sent_to_a_field_that_it_lacks(name):
 
 
 def test_ours_are_fields_or_flags_and_no_name_of_theirs_is_ours_alone():
-    flags = set(inspect.signature(cli.train).parameters)
+    flags = set(inspect.signature(cli.train_command).parameters)
     known = flags.union(*FIELDS.values())
     assert set(THEIRS) <= known
     theirs = {name for names in THEIRS.values() for name in names.split()}

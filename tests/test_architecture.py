@@ -12,7 +12,7 @@ from docs.draw_imports import PACKAGE, PAGE, ROOM, imports, modules_of, room_of
 # From the bottom up. A file may import from its own room and from those below; rooms of a row are
 # strangers.
 ROOMS = [
-    ["types", "aliases", "version", "schedules"],
+    ["types", "version", "schedules"],
     ["config", "fast"],
     ["ops", "distributions"],
     ["spaces"],

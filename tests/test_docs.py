@@ -53,7 +53,7 @@ def test_pages_name_what_is_there(page):
 
 def test_what_is_not_there_is_found():
     gone = "[x](../gone.py) `loop/gone.py` `gone/` `test_gone`"
-    there = "[x](draw_imports.py) `loop/train.py` `config.py` `ops/` `test_bits` `train(key)` `a.b`"
+    there = "[x](draw_imports.py) `loop/train.py` `types.py` `ops/` `test_bits` `train(key)` `a.b`"
     assert missing(PAGE, f"{gone} {there}") == ["../gone.py", "loop/gone.py", "gone/", "test_gone"]
 
 

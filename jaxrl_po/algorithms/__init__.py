@@ -1,19 +1,21 @@
 """The methods: each a config and an update, all in the one loop of `jaxrl_po.loop.train`."""
 
-import dataclasses
+import functools
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.metadata
+from collections.abc import Mapping
 from typing import Any
 
-import jax
-
+from jaxrl_po.algorithms.check import check_config_class, check_method
 from jaxrl_po.algorithms.ppo import PPOConfig, PPOPenaltyConfig, ppo, ppo_penalty
 from jaxrl_po.algorithms.trpo import NPGConfig, TRPOConfig, npg, trpo
 from jaxrl_po.algorithms.vpg import VPGConfig, vpg
-from jaxrl_po.config import Config, suggestion
-from jaxrl_po.types import Algorithm, Network
+from jaxrl_po.config import Config
+from jaxrl_po.config.messages import described, suggestion
+from jaxrl_po.types import Algorithm, AlgorithmFactory, Network, Optimizer
 
-ALGORITHMS: dict[str, tuple[type[Config], Callable[[Any, Network], Algorithm]]] = {
+ENTRY_POINTS = "jaxrl_po.algorithms"  # the group that packages name methods of theirs in
+ALGORITHMS: dict[str, tuple[type[Config], AlgorithmFactory]] = {
     "vpg": (VPGConfig, vpg),
     "npg": (NPGConfig, npg),
     "trpo": (TRPOConfig, trpo),
@@ -40,9 +42,10 @@ def config_class(name: Any) -> type[Config]:
     """
     if name in ALGORITHMS:
         return ALGORITHMS[name][0]
-    module, colon, path = str(name).partition(":")
+    installed = installed_methods()
+    module, colon, path = installed.get(name, str(name)).partition(":")
     if not colon:
-        known = suggestion(str(name), ALGORITHMS)
+        known = suggestion(str(name), [*ALGORITHMS, *installed])
         raise ValueError(f"algorithm={name!r}: {known}; or module:Class for a config of your own")
     try:
         found: Any = importlib.import_module(module)
@@ -50,54 +53,59 @@ def config_class(name: Any) -> type[Config]:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"algorithm={name!r} cannot be imported: {error}") from error
-    check_config_class(found)
+    check_class(found)
     own: type[Config] = found
     return own
 
 
-def check_config_class(cls: Any) -> None:
-    """Raise unless this is a config class that the loop can run.
+@functools.cache
+def installed_methods() -> dict[str, str]:
+    """The methods that installed packages bring: name -> "module:Class".
 
-    Raises:
-        ValueError: saying what it lacks.
+    A package names them in its own pyproject.toml, under the entry points of `ENTRY_POINTS`; a
+    name of the library's stays the library's.
     """
-    label = getattr(cls, "__qualname__", repr(cls))
-    if not (isinstance(cls, type) and issubclass(cls, Config)):
-        raise ValueError(f"algorithm: {label} is not a subclass of jaxrl_po.config.Config")
-    own = cls.__dict__.get("__dataclass_params__")
-    if own is None or not own.frozen or not dataclasses.is_dataclass(cls):
-        raise ValueError(
-            f"algorithm: decorate {label} with @dataclasses.dataclass(frozen=True, kw_only=True)"
-        )
-    if jax.tree_util.all_leaves([object.__new__(cls)]):
-        raise ValueError(f"algorithm: decorate {label} with @jaxrl_po.config.pytree")
-    if not (hasattr(cls, "make_algorithm") or _factory(cls)):
-        raise ValueError(
-            f"algorithm: {label} needs make_algorithm(self, network) -> jaxrl_po.types.Algorithm, "
-            "or a config of one of the library's methods as its base"
-        )
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return {point.name: point.value for point in points if point.name not in ALGORITHMS}
 
 
-def make_algorithm(config: Config, network: Network) -> Algorithm:
-    """The update that `config` describes, acting on `network`.
+def check_class(cls: Any) -> None:
+    """Raise unless this is a config class that the loop can run."""
+    check_config_class(cls, isinstance(cls, type) and _factory(cls) is not None)
 
-    That is `config.make_algorithm(network)` where its class has it, for methods of your own, and
-    the library's otherwise.
+
+def make_algorithm(
+    config: Config,
+    network: Network,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
+) -> Algorithm:
+    """The update of a method, acting on `network`.
+
+    Args:
+        config: its settings.
+        network: policy and value.
+        algorithm: (config, network) -> `Algorithm`. None for `config.make_algorithm(network)`
+            where the config's class has it, for methods of your own, and else the library's.
+        optimizer: what takes the steps of minibatch descent, see `make_descent`. The function that
+            makes the update is given it as `optimizer=`.
     """
-    if hasattr(config, "make_algorithm"):
-        algorithm = config.make_algorithm(network)
-        if not isinstance(algorithm, Algorithm):
-            raise ValueError(
-                f"{type(config).__name__}.make_algorithm must return a jaxrl_po.types.Algorithm"
-                f"(init, update), not {type(algorithm).__name__}"
-            )
-        return algorithm
-    factory = _factory(type(config))
-    assert factory is not None
-    return factory(config, network)
+    more = {} if optimizer is None else {"optimizer": optimizer}
+    name, factory = "algorithm", algorithm or _factory(type(config))
+    if algorithm is None and hasattr(config, "make_algorithm"):
+        name = f"{type(config).__name__}.make_algorithm"
+        made = config.make_algorithm(network, **more)
+    else:
+        assert factory is not None  # `check_class` has seen to it
+        made = factory(config, network, **more)
+    if not isinstance(made, Algorithm):
+        raise ValueError(
+            f"{name} must return a jaxrl_po.types.Algorithm(init, update), not {described(made)}"
+        )
+    return made
 
 
-def _factory(cls: type[Config]) -> Callable[[Any, Network], Algorithm] | None:
+def _factory(cls: type[Config]) -> AlgorithmFactory | None:
     """The library's update for a config class, or for the nearest of its bases that has one."""
     factories = dict(ALGORITHMS.values())
     return next((factories[base] for base in cls.__mro__ if base in factories), None)
@@ -110,8 +118,10 @@ __all__ = [
     "PPOPenaltyConfig",
     "TRPOConfig",
     "VPGConfig",
-    "check_config_class",
+    "check_class",
+    "check_method",
     "config_class",
     "config_from_dict",
+    "installed_methods",
     "make_algorithm",
 ]

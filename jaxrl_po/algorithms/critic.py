@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxrl_po.algorithms.minibatch import check_minibatches, make_descent
+from jaxrl_po.algorithms.minibatch import Descent, check_minibatches
 from jaxrl_po.config import COUNT, Config, setting
 from jaxrl_po.ops import value_loss
 from jaxrl_po.types import Array, Batch, Network, PyTree
@@ -28,14 +28,10 @@ class CriticConfig(Config):
             )
 
 
-def init_critic(config: CriticConfig, network: Network, params: PyTree) -> PyTree:
-    """The first state of the critic's optimiser."""
-    return make_descent(config, network).init(params.value)
-
-
 def fit_value(
     config: CriticConfig,
     network: Network,
+    descent: Descent,
     key: Array,
     params: PyTree,
     opt_state: PyTree,
@@ -55,7 +51,7 @@ def fit_value(
         error = value_loss(value, minibatch.target).mean(where=minibatch.mask)
         return error, {"value_loss": error}
 
-    value_params, opt_state, metrics = make_descent(config, network).run(
+    value_params, opt_state, metrics = descent.run(
         key,
         loss,
         params.value,

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl_po.config import Config
-from jaxrl_po.fast.optimizer import adam, to_vector
+from jaxrl_po.fast.optimizer import adam, clip_by_norm, to_vector
 from jaxrl_po.fast.packing import Packed, pack
-from jaxrl_po.types import Array, Batch, Network, PyTree
+from jaxrl_po.types import Array, Batch, Network, Optimizer, PyTree
 
 
 def check_minibatches(config: Config, field: str) -> None:
@@ -80,21 +80,25 @@ class Descent(NamedTuple):
     run: Callable[..., tuple[PyTree, PyTree, dict[str, Array]]]
 
 
-def make_descent(config: Config, network: Network) -> Descent:
-    """Minibatch descent with the config's optimiser: `config.make_optimizer`, or else Adam.
+def make_descent(config: Config, network: Network, optimizer: Optimizer | None = None) -> Descent:
+    """Minibatch descent with the optimiser given, or `config.make_optimizer`, or else Adam.
 
     Adam sees small networks as one vector, which changes no number; an optimiser of one's own sees
-    the parameters as they are, for it may treat them by name.
+    the parameters as they are, for it may treat them by name. One that is given stands behind the
+    bound `max_grad_norm`, as Adam does; `config.make_optimizer` makes all of it.
     """
 
-    def optimizer(learning_rate: Array | float) -> tuple[optax.GradientTransformation, bool]:
-        own = config.make_optimizer(learning_rate)
-        if own is not None:
-            return own, False
+    def at(learning_rate: Array | float) -> tuple[optax.GradientTransformation, bool]:
+        if optimizer is not None:
+            own = optimizer(learning_rate) if callable(optimizer) else optimizer
+            return optax.chain(clip_by_norm(config.max_grad_norm), own), False
+        made = config.make_optimizer(learning_rate)
+        if made is not None:
+            return made, False
         return adam(learning_rate, config.max_grad_norm), network.flat_params
 
     def init(params: PyTree) -> PyTree:
-        transformation, flat = optimizer(config.learning_rate)
+        transformation, flat = at(config.learning_rate)
         return transformation.init(to_vector(params, flat)[0])
 
     def run(
@@ -109,7 +113,7 @@ def make_descent(config: Config, network: Network) -> Descent:
         num_minibatches: int,
         stop: Callable[[dict[str, Array]], Array] | None = None,
     ) -> tuple[PyTree, PyTree, dict[str, Array]]:
-        transformation, flat = optimizer(learning_rate)
+        transformation, flat = at(learning_rate)
         return descend(
             key,
             loss,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms.minibatch import blank, check_minibatches, make_descent
+from jaxrl_po.algorithms.minibatch import Descent, blank, check_minibatches, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
 from jaxrl_po.ops import (
     clipped_surrogate_loss,
@@ -18,7 +18,7 @@ from jaxrl_po.ops import (
     surrogate_loss,
     value_loss,
 )
-from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
+from jaxrl_po.types import Algorithm, Array, Batch, Network, Optimizer, PyTree
 
 KL_COEF_BOUNDS = 1e-6, 1e6
 
@@ -109,8 +109,15 @@ PolicyLoss = Callable[[Array, Array, Array], tuple[Array, dict[str, Array]]]
 Penalty = Callable[[Any, Batch], Array]  # π(·|s) [b], minibatch -> a term of the loss [b]
 
 
-def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> Algorithm:
+def ppo(
+    config: PPOConfig,
+    network: Network,
+    optimizer: Optimizer | None = None,
+    *,
+    penalty: Penalty | None = None,
+) -> Algorithm:
     """PPO-clip as an update (eq. 7 and 9), with a `penalty` of one's own added to the loss."""
+    descent = make_descent(config, network, optimizer)
 
     def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict[str, Array]]:
         outside = jnp.abs(ratio - 1.0) > config.clip_eps
@@ -118,7 +125,7 @@ def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> 
         return loss, {"clip_fraction": outside.astype(ratio.dtype)}
 
     def init(params: PyTree) -> PPOState:
-        return PPOState(init_optimizer(config, network, params))
+        return PPOState(descent.init(params))
 
     def update(
         key: Array, params: PyTree, state: PPOState, batch: Batch, anneal: Array
@@ -127,6 +134,7 @@ def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> 
         params, opt_state, metrics = proximal_epochs(
             config,
             network,
+            descent,
             key,
             params,
             state.opt_state,
@@ -141,12 +149,15 @@ def ppo(config: PPOConfig, network: Network, penalty: Penalty | None = None) -> 
     return Algorithm(init, update)
 
 
-def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
+def ppo_penalty(
+    config: PPOPenaltyConfig, network: Network, optimizer: Optimizer | None = None
+) -> Algorithm:
     """PPO-penalty as an update: maximise E[r Â] - β KL(π_old ‖ π) (eq. 8), adapt β (sec. 4)."""
+    descent = make_descent(config, network, optimizer)
 
     def init(params: PyTree) -> PPOPenaltyState:
         kl_coef = jnp.asarray(config.kl_coef, jnp.zeros(()).dtype)
-        return PPOPenaltyState(init_optimizer(config, network, params), kl_coef)
+        return PPOPenaltyState(descent.init(params), kl_coef)
 
     def update(
         key: Array, params: PyTree, state: PPOPenaltyState, batch: Batch, anneal: Array
@@ -163,6 +174,7 @@ def ppo_penalty(config: PPOPenaltyConfig, network: Network) -> Algorithm:
         params, opt_state, metrics = proximal_epochs(
             config,
             network,
+            descent,
             key,
             params,
             state.opt_state,
@@ -189,14 +201,10 @@ def adapt_kl_coef(kl_coef: Array, kl: Array, target_kl: Array | float) -> Array:
     return jnp.clip(kl_coef * factor.astype(kl_coef.dtype), *KL_COEF_BOUNDS)
 
 
-def init_optimizer(config: ProximalConfig, network: Network, params: PyTree) -> PyTree:
-    """The optimiser's first state."""
-    return make_descent(config, network).init(params)
-
-
 def proximal_epochs(
     config: ProximalConfig,
     network: Network,
+    descent: Descent,
     key: Array,
     params: PyTree,
     opt_state: PyTree,
@@ -246,7 +254,7 @@ def proximal_epochs(
         metrics["ratio_first_minibatch"] = ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))]
         return total.mean(where=mask), metrics
 
-    params, opt_state, metrics = make_descent(config, network).run(
+    params, opt_state, metrics = descent.run(
         key,
         loss,
         params,

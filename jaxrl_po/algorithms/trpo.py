@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
-from jaxrl_po.algorithms.minibatch import blank
+from jaxrl_po.algorithms.critic import CriticConfig, fit_value
+from jaxrl_po.algorithms.minibatch import blank, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
 from jaxrl_po.ops import (
     backtracking_line_search,
@@ -20,7 +20,7 @@ from jaxrl_po.ops import (
     surrogate_loss,
     trust_region_scale,
 )
-from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
+from jaxrl_po.types import Algorithm, Array, Batch, Network, Optimizer, PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class PolicyStep(NamedTuple):
     improvement: Array  # [] of the surrogate
 
 
-def trpo(config: TRPOConfig, network: Network) -> Algorithm:
+def trpo(config: TRPOConfig, network: Network, optimizer: Optimizer | None = None) -> Algorithm:
     """TRPO as an update: maximise E[r Â] subject to E[KL(π_old ‖ π)] ≤ δ (eq. 14)."""
 
     def take_step(policy: PyTree, natural: Any, objective: Any, baseline: Array) -> PolicyStep:
@@ -117,10 +117,10 @@ def trpo(config: TRPOConfig, network: Network) -> Algorithm:
             search.improvement,
         )
 
-    return _natural_gradient_algorithm(config, network, take_step)
+    return _natural_gradient_algorithm(config, network, optimizer, take_step)
 
 
-def npg(config: NPGConfig, network: Network) -> Algorithm:
+def npg(config: NPGConfig, network: Network, optimizer: Optimizer | None = None) -> Algorithm:
     """NPG as an update: a step along F⁻¹g."""
 
     def take_step(policy: PyTree, natural: Any, objective: Any, baseline: Array) -> PolicyStep:
@@ -132,18 +132,20 @@ def npg(config: NPGConfig, network: Network) -> Algorithm:
         surrogate, _ = objective(params)
         return PolicyStep(params, scale > 0, scale, jnp.zeros((), jnp.int32), surrogate - baseline)
 
-    return _natural_gradient_algorithm(config, network, take_step)
+    return _natural_gradient_algorithm(config, network, optimizer, take_step)
 
 
 def _natural_gradient_algorithm(
     config: NaturalGradientConfig,
     network: Network,
+    optimizer: Optimizer | None,
     take_step: Callable[[PyTree, Any, Any, Array], PolicyStep],
 ) -> Algorithm:
     """The update that TRPO and NPG share: natural gradient, a step along it, critic."""
+    descent = make_descent(config, network, optimizer)
 
     def init(params: PyTree) -> NaturalGradientState:
-        return NaturalGradientState(init_critic(config, network, params))
+        return NaturalGradientState(descent.init(params.value))
 
     def update(
         key: Array, params: PyTree, state: NaturalGradientState, batch: Batch, anneal: Array
@@ -155,6 +157,7 @@ def _natural_gradient_algorithm(
         params, opt_state, value_error = fit_value(
             config,
             network,
+            descent,
             key,
             params._replace(policy=policy),
             state.value_opt_state,

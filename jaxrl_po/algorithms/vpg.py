@@ -5,11 +5,11 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
-from jaxrl_po.algorithms.critic import CriticConfig, fit_value, init_critic
+from jaxrl_po.algorithms.critic import CriticConfig, fit_value
 from jaxrl_po.algorithms.minibatch import blank, check_minibatches, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
 from jaxrl_po.ops import means, normalize_advantage, policy_gradient_loss
-from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
+from jaxrl_po.types import Algorithm, Array, Batch, Network, Optimizer, PyTree
 
 
 @pytree
@@ -45,12 +45,12 @@ class VPGState(NamedTuple):
     value_opt_state: PyTree
 
 
-def vpg(config: VPGConfig, network: Network) -> Algorithm:
+def vpg(config: VPGConfig, network: Network, optimizer: Optimizer | None = None) -> Algorithm:
     """VPG as an update: ascend E[log π(a|s) Â], then fit the critic to the λ-returns."""
-    descent = make_descent(config, network)
+    descent = make_descent(config, network, optimizer)
 
     def init(params: PyTree) -> VPGState:
-        return VPGState(descent.init(params.policy), init_critic(config, network, params))
+        return VPGState(descent.init(params.policy), descent.init(params.value))
 
     def update(
         key: Array, params: PyTree, state: VPGState, batch: Batch, anneal: Array
@@ -84,6 +84,7 @@ def vpg(config: VPGConfig, network: Network) -> Algorithm:
         params, value_opt_state, error = fit_value(
             config,
             network,
+            descent,
             value_key,
             params._replace(policy=policy_params),
             state.value_opt_state,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_po.config import suggestion
+from jaxrl_po.config.messages import suggestion
 from jaxrl_po.envs.environment import Environment, check_environment, example_action
 from jaxrl_po.spaces import Space, as_space
 from jaxrl_po.types import Array, PyTree

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl_po.algorithms import ALGORITHMS, PPOConfig, PPOPenaltyConfig, TRPOConfig
-from jaxrl_po.config import Config, suggestion
+from jaxrl_po.config import Config
+from jaxrl_po.config.messages import suggestion
 
 MEASURED = Path(__file__).with_suffix(".json")
 

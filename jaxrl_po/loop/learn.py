@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import make_algorithm
+from jaxrl_po.algorithms import check_method, make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
@@ -20,14 +20,27 @@ from jaxrl_po.ops import (
     scale_rewards,
     update_statistics,
 )
-from jaxrl_po.types import Array, Batch, Network, PyTree, TrainState, Transition
+from jaxrl_po.types import (
+    AlgorithmFactory,
+    Array,
+    Batch,
+    Network,
+    Optimizer,
+    PyTree,
+    TrainState,
+    Transition,
+)
 
 Metrics = dict[str, Array]
 SLICE = 2**24  # numbers of observations that a pass over a rollout takes at once
 
 
 def make_learn(
-    config: Config | Mapping[str, Any], env: Any = None, network: Network | None = None
+    config: Config | Mapping[str, Any],
+    env: Any = None,
+    network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
 ) -> Callable[[TrainState, Transition], tuple[TrainState, Metrics]]:
     """All of a training step that follows a rollout: learn(state, transitions) -> state, metrics.
 
@@ -39,19 +52,27 @@ def make_learn(
         config: as for `make_train`.
         env: as for `make_train`.
         network: as for `make_train`.
+        algorithm: as for `make_train`.
+        optimizer: as for `make_train`.
     """
     config = as_config(config)
-    return learner(config, make_parts(config, env, network)[1])
+    check_method(config, algorithm, optimizer)
+    _, network = make_parts(config, env, network)
+    make_algorithm(config.at(0.0), network, algorithm, optimizer)  # or say now why there is none
+    return learner(config, network, algorithm, optimizer)
 
 
 def learner(
-    config: Config, network: Network
+    config: Config,
+    network: Network,
+    own_algorithm: AlgorithmFactory | None,
+    optimizer: Optimizer | None,
 ) -> Callable[[TrainState, Transition], tuple[TrainState, Metrics]]:
     """`make_learn` for parts that are checked."""
 
     def learn(state: TrainState, transitions: Transition) -> tuple[TrainState, Metrics]:
         now = config.at(config.fraction_done(state.iteration))
-        algorithm = make_algorithm(now, network)
+        algorithm = make_algorithm(now, network, own_algorithm, optimizer)
         key, _, update_key = split(state.key, 3)
         batch, normalizer = make_batch(now, network, state, transitions)
         anneal = config.learning_rate_factor(state.iteration)
@@ -67,8 +88,9 @@ def learner(
             **metrics,
             "kl": mean_kl(batch.distribution, new_distribution),
             "explained_variance": explained_variance(batch.value, batch.target),
-            "learning_rate": now.learning_rate * anneal,
         }
+        if optimizer is None or callable(optimizer):  # one that is ready has a rate of its own
+            metrics["learning_rate"] = now.learning_rate * anneal
         state = state._replace(
             params=params,
             algorithm=algorithm_state,

@@ -1,21 +1,35 @@
 """What a loop is made of: config, environment and network, checked to fit each other."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import check_config_class, config_from_dict
+from jaxrl_po.algorithms import check_class, config_from_dict
 from jaxrl_po.algorithms.critic import CriticConfig
 from jaxrl_po.config import Config
+from jaxrl_po.config.messages import described
 from jaxrl_po.envs import Environment, check_environment, make_environment
 from jaxrl_po.envs.environment import forms
 from jaxrl_po.loop.masks import heed_mask, show_mask
 from jaxrl_po.loop.normalizer import init_normalizer, observe
 from jaxrl_po.networks import check_network, make_network
-from jaxrl_po.networks.check import described
-from jaxrl_po.types import Array, Network, PyTree, TrainState
+from jaxrl_po.types import AlgorithmFactory, Array, Network, Optimizer, PyTree, TrainState
+
+
+class Given(NamedTuple):
+    """Parts handed in as objects, each in place of what the config describes."""
+
+    env: Any = None
+    network: Network | None = None
+    algorithm: AlgorithmFactory | None = None
+    optimizer: Optimizer | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Of those that are given."""
+        return [name for name, part in self._asdict().items() if part is not None]
 
 
 def as_config(config: Config | Mapping[str, Any]) -> Config:
@@ -27,7 +41,7 @@ def as_config(config: Config | Mapping[str, Any]) -> Config:
         )
     if isinstance(config, Mapping):
         return config_from_dict(config)
-    check_config_class(type(config))
+    check_class(type(config))
     return config
 
 

@@ -6,18 +6,30 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import make_algorithm
+from jaxrl_po.algorithms import check_method, make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split
 from jaxrl_po.loop.collect import episode_means, make_collector
 from jaxrl_po.loop.learn import Metrics, learner
 from jaxrl_po.loop.normalizer import init_normalizer
 from jaxrl_po.loop.parts import as_config, check_fit, check_state, make_parts
-from jaxrl_po.types import Array, Network, Params, TrainResult, TrainState
+from jaxrl_po.types import (
+    AlgorithmFactory,
+    Array,
+    Network,
+    Optimizer,
+    Params,
+    TrainResult,
+    TrainState,
+)
 
 
 def make_train(
-    config: Config | Mapping[str, Any], env: Any = None, network: Network | None = None
+    config: Config | Mapping[str, Any],
+    env: Any = None,
+    network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
 ) -> Callable[[Array], TrainResult]:
     """A whole training run as one pure function of a key.
 
@@ -29,6 +41,10 @@ def make_train(
         config: a config, or a dict with "algorithm" and any of its fields.
         env: a gymnax-like object, or an `Environment`, in place of `config.env_id`.
         network: a `Network` in place of the one the config describes.
+        algorithm: (config, network) -> `Algorithm` in place of the config's own update.
+        optimizer: in place of Adam in every minibatch descent, behind `max_grad_norm`: an optax
+            transformation, or what makes one of a learning rate, such as `optax.adamw`. The first
+            has its own rate, so that `learning_rate` and `anneal_lr` are refused.
 
     Returns:
         train(key) -> TrainResult(state, metrics), with one value an iteration in each metric.
@@ -37,7 +53,7 @@ def make_train(
         ValueError: naming the field that is unknown, out of range, or does not fit the environment.
     """
     config = as_config(config)
-    init, step = make_step(config, env, network)
+    init, step = make_step(config, env, network, algorithm, optimizer)
 
     def train(key: Array) -> TrainResult:
         state, metrics = jax.lax.scan(
@@ -49,9 +65,13 @@ def make_train(
 
 
 def make_step(
-    config: Config | Mapping[str, Any], env: Any = None, network: Network | None = None
+    config: Config | Mapping[str, Any],
+    env: Any = None,
+    network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
 ) -> tuple[Callable[..., TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
-    """The two halves of `make_train`, for those who want to hold the loop themselves.
+    """The two halves of `make_train`, with its arguments, for those who hold the loop themselves.
 
     Returns:
         init(key) -> TrainState, or init(key, params) to start from parameters of one's own; and
@@ -60,8 +80,9 @@ def make_step(
     config = as_config(config)
     environment, network = make_parts(config, env, network)
     collector = make_collector(config, environment, network)
-    learn = learner(config, network)
-    algorithm = make_algorithm(config.at(0.0), network)
+    check_method(config, algorithm, optimizer)
+    learn = learner(config, network, algorithm, optimizer)
+    first_update = make_algorithm(config.at(0.0), network, algorithm, optimizer)
 
     def init(key: Array, params: Params | None = None) -> TrainState:
         params_key, env_key, run_key = split(key, 3)
@@ -71,7 +92,7 @@ def make_step(
             check_fit("params", params, jax.eval_shape(network.init, params_key))
         return TrainState(
             params=params,
-            algorithm=algorithm.init(params),
+            algorithm=first_update.init(params),
             rollout=collector.init(env_key),
             normalizer=init_normalizer(config, environment),
             key=run_key,

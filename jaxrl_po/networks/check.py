@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl_po.config.messages import described
 from jaxrl_po.envs import Environment
 from jaxrl_po.envs.environment import forms
 from jaxrl_po.types import Array, Distribution, Network, Params
@@ -64,13 +65,6 @@ def check_network(
             _check_value("policy_and_value", value, batch)
 
     jax.eval_shape(trace, jax.random.key(0))
-
-
-def described(thing: Any) -> str:
-    """What something is, in a few words."""
-    kind = thing if isinstance(thing, type) else type(thing)
-    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    return f"the class {name} (an instance is wanted)" if isinstance(thing, type) else f"a {name}"
 
 
 def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:

@@ -210,7 +210,7 @@ def make_rlhf_step(
 def make_update(config: RLHFConfig, network: Network, kl_coef: Array) -> Algorithm:
     """The update, with the price of the KL in its loss where the config puts it there."""
     if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
-        return ppo(config.update, network, kl_loss(config, kl_coef))
+        return ppo(config.update, network, penalty=kl_loss(config, kl_coef))
     return make_algorithm(config.update, network)
 
 

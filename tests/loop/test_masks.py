@@ -9,6 +9,7 @@ from jaxrl_po import PPOConfig, evaluate, make_step, make_train
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.envs import Box, Discrete, Environment, MultiDiscrete
 from jaxrl_po.host.runs.diagnosis import make_diagnosis
+from jaxrl_po.loop.parts import Given
 from jaxrl_po.networks import make_network
 from jaxrl_po.types import MaskedObservation
 
@@ -110,4 +111,4 @@ def test_what_is_allowed_follows_what_is_observed(jit):
     assert np.isfinite(metrics["policy_loss"])
     result = jit(lambda state: evaluate(config, state, KEY, 2, env=env))(state)
     np.testing.assert_array_equal(result.episode_return, 3.0)
-    assert make_diagnosis(config, env, None)(state) == []
+    assert make_diagnosis(config, Given(env))(state) == []

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from jaxrl_po.config import ANY, Config, Range, suggestion
+from jaxrl_po.config import ANY, Config, Range
+from jaxrl_po.config.messages import suggestion
 
 NEGATIVE = re.compile(r"-(\d|\.\d|inf)")  # a value; all flags begin with two dashes
 DESCRIBED = re.compile(r"^        (\w+): ((?:.+\n)(?: {9,}.+\n)*)", re.MULTILINE)  # in Args

@@ -9,21 +9,19 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.loop.divergence import all_finite
-from jaxrl_po.loop.parts import as_environment
+from jaxrl_po.loop.parts import Given, as_environment
 from jaxrl_po.loop.train import make_step
-from jaxrl_po.types import Array, Network, PyTree, TrainState
+from jaxrl_po.types import Array, PyTree, TrainState
 
 
-def make_diagnosis(
-    config: Config, env: Any, network: Network | None
-) -> Callable[[TrainState], list[str]]:
+def make_diagnosis(config: Config, given: Given) -> Callable[[TrainState], list[str]]:
     """A function of the state [] before the iteration that failed.
 
     It tells which of "reward" and "observation" the environment gave that was not finite. The
     training loop itself is not burdened: a state that diverged is frozen with its key, so that
     the same rollout can be had again.
     """
-    environment = as_environment(config, env)
+    environment = as_environment(config, given.env)
     found: list[str] = []
 
     def look(finite: dict[str, np.ndarray]) -> np.ndarray:
@@ -50,7 +48,7 @@ def make_diagnosis(
         return noted(observation, reward=reward), state, reward, *ends
 
     watched = environment._replace(reset=reset, step=step)
-    _, iterate = make_step(config.replace(env_params={}), watched, network)
+    _, iterate = make_step(config.replace(env_params={}), *given._replace(env=watched))
     rollout = jax.jit(lambda state: iterate(state)[0].rollout)
 
     def diagnose(state: TrainState) -> list[str]:

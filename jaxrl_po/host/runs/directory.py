@@ -13,8 +13,9 @@ from jaxrl_po.host.machine.conditions import conditions
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
 from jaxrl_po.host.runs import checkpoint
+from jaxrl_po.loop.parts import Given
 
-GIVEN = {"env", "network", "params"}  # what `run` may have been given as objects
+GIVEN = {*Given._fields, "params"}  # what `run` may have been given as objects
 FORMAT = 2  # 1 had no digest, and of the conditions only jax and backend
 STREAMS = ("metrics.jsonl", "metrics.csv", "events.jsonl")
 CURVE = "learning_curve.png"
@@ -33,7 +34,7 @@ class RunSettings(NamedTuple):
     num_episodes: int  # of an evaluation
     max_episode_steps: int
     keep_checkpoints: int
-    given: list[str]  # "env", "network": objects, to be given again on resume; "params"
+    given: list[str]  # of `GIVEN`: objects, all but "params" to be given again on resume
 
     def checked(self) -> "RunSettings":
         """The same settings.

@@ -15,7 +15,8 @@ from jaxrl_po.host.runs.result import over_seeds
 from jaxrl_po.host.runs.run import load_state
 from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
-from jaxrl_po.types import Array, Network, TrainState
+from jaxrl_po.loop.parts import Given
+from jaxrl_po.types import AlgorithmFactory, Array, Network, Optimizer, TrainState
 
 
 class RunEvaluation(NamedTuple):
@@ -48,6 +49,8 @@ def evaluate_run(
     best: bool = True,
     env: Any = None,
     network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
     max_episode_steps: int | None = None,
 ) -> RunEvaluation:
     """Evaluate the policies of all seeds of a run in its own environment, both ways.
@@ -62,6 +65,8 @@ def evaluate_run(
         best: the states of the best greedy evaluation (mean over seeds), not the newest.
         env: again, if `run` was given one.
         network: again, if `run` was given one.
+        algorithm: again, if `run` was given one.
+        optimizer: again, if `run` was given one.
         max_episode_steps: bound on an episode's steps; None for the run's.
 
     Raises:
@@ -73,7 +78,8 @@ def evaluate_run(
     if max_episode_steps is None:
         max_episode_steps = settings.max_episode_steps
     max_steps = integer("max_episode_steps", max_episode_steps)
-    config, states = load_state(directory, best=best, env=env, network=network)
+    given = Given(env, network, algorithm, optimizer)
+    config, states = load_state(directory, best=best, **given._asdict())
 
     def assess(member: tuple[TrainState, Array], key: Array) -> Assessment:
         state, number = member

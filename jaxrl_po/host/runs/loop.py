@@ -25,15 +25,15 @@ from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.host.runs.terminal import Parts, progress_bar
 from jaxrl_po.host.runs.training import Training
 from jaxrl_po.host.runs.watch import Seen
-from jaxrl_po.types import Network, Params
+from jaxrl_po.loop.parts import Given
+from jaxrl_po.types import Params
 
 
 class Session(NamedTuple):
     """What is to be run, and how."""
 
     description: Description
-    env: Any
-    network: Network | None
+    given: Given
     until: int | None
     loggers: Sequence[Logger]
     callbacks: Sequence[Callback]
@@ -67,8 +67,7 @@ def run_session(
             training = Training(
                 config,
                 settings,
-                session.env,
-                session.network,
+                session.given,
                 restored or session.params,
                 status.update,
             )
@@ -114,7 +113,7 @@ def run_session(
 def announce(session: Session, training: Training) -> None:
     """Print what is trained, once it is compiled."""
     config = session.description.config
-    name = config.env_id if session.env is None else type(session.env).__name__
+    name = config.env_id if session.given.env is None else type(session.given.env).__name__
     since = f" from {training.done} on" if training.done else ""
     session.console.print(
         f"{config.algorithm} on {name}: {counted(len(training.seeds), 'seed')} x "
@@ -201,7 +200,7 @@ def open_records(session: Session, directory: Path, restored: Checkpoint | None)
     return Records(
         directory,
         description.settings.keep_checkpoints,
-        describe_policy(description.config, session.env, session.network),
+        describe_policy(description.config, session.given.env, session.given.network),
         description.run_id,
         restored,
     )

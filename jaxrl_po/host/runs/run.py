@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrl_po.algorithms import check_method
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
@@ -29,8 +30,8 @@ from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
 from jaxrl_po.host.runs.warm_start import starting_params
-from jaxrl_po.loop.parts import as_config, make_parts
-from jaxrl_po.types import Network, Params, TrainState
+from jaxrl_po.loop.parts import Given, as_config, make_parts
+from jaxrl_po.types import AlgorithmFactory, Network, Optimizer, Params, TrainState
 
 NUM_SEGMENTS = 20  # visits of the host during a run, unless the caller wants others
 
@@ -43,6 +44,8 @@ def run(
     *,
     env: Any = None,
     network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
     params: Params | None = None,
     segment_length: int | None = None,
     evaluate_every: int = 5,
@@ -68,6 +71,8 @@ def run(
             nothing.
         env: as for `make_train`.
         network: as for `make_train`.
+        algorithm: as for `make_train`.
+        optimizer: as for `make_train`.
         params: to start from in place of random ones, as `TrainState.params` of another run: one
             for all seeds, or one for each [S, ...]. Optimiser and normaliser begin afresh.
         segment_length: iterations between two visits of the host; None makes 20 visits.
@@ -88,6 +93,8 @@ def run(
         OSError: when the directory cannot be written; what was saved before stays usable.
     """
     config = as_config(config)
+    given = Given(env, network, algorithm, optimizer)
+    check_method(config, algorithm, optimizer)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
     numbers = seeds(seed, num_seeds)
     if params is not None:
@@ -102,12 +109,12 @@ def run(
         num_episodes=integer("num_episodes", num_episodes),
         max_episode_steps=integer("max_episode_steps", max_episode_steps),
         keep_checkpoints=integer("keep_checkpoints", keep_checkpoints),
-        given=given_parts(env, network) + ["params"] * (params is not None),
+        given=given.names + ["params"] * (params is not None),
     )
     until = until if until is None else integer("until", until)
     console = make_console(quiet)
     description = describe(config, settings)
-    session = Session(description, env, network, until, loggers, callbacks, console, params)
+    session = Session(description, given, until, loggers, callbacks, console, params)
     if directory is None:
         return run_session(session, None, None)
     path = Path(directory)
@@ -125,6 +132,8 @@ def resume(
     *,
     env: Any = None,
     network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
     until: int | None = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
@@ -138,6 +147,8 @@ def resume(
             and without `anneal_lr`.
         env: again, if `run` was given one.
         network: again, if `run` was given one.
+        algorithm: again, if `run` was given one.
+        optimizer: again, if `run` was given one.
         until: as for `run`.
         loggers: as for `run`.
         callbacks: as for `run`.
@@ -154,11 +165,12 @@ def resume(
             f"{path} was run with other values of {', '.join(changed)}: a resumed run must keep "
             "its config (total_timesteps may grow where anneal_lr is False)"
         )
-    check_given(path, settings, env, network)
+    given = Given(env, network, algorithm, optimizer)
+    check_given(path, settings, given)
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
-    session = Session(description, env, network, until, loggers, callbacks, console)
+    session = Session(description, given, until, loggers, callbacks, console)
     with lock(path):
         resumption = find_checkpoint(session, path)
         if config != saved:
@@ -223,6 +235,8 @@ def load_state(
     best: bool = False,
     env: Any = None,
     network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
 ) -> tuple[Config, TrainState]:
     """The config and a saved state [S, ...] of a run directory, to look into.
 
@@ -231,14 +245,17 @@ def load_state(
         best: the state of the best greedy evaluation (mean over seeds), not the newest.
         env: again, if `run` was given one.
         network: again, if `run` was given one.
+        algorithm: again, if `run` was given one.
+        optimizer: again, if `run` was given one.
 
     Raises:
-        ValueError: when the directory holds no such state, or a damaged one; or when env or network
-            is not given as it was to `run`.
+        ValueError: when the directory holds no such state, or a damaged one; or when a part is
+            not given as it was to `run`.
     """
     folder = Path(directory) / "checkpoints"
     config, settings, began, run_id = read_description(Path(directory))
-    check_given(Path(directory), settings, env, network)
+    given = Given(env, network, algorithm, optimizer)
+    check_given(Path(directory), settings, given)
     check_state_flags(Path(directory), began)
     saved, _ = checkpoint.load_newest(folder)
     if saved is None:
@@ -251,24 +268,19 @@ def load_state(
             raise ValueError(f"no checkpoint in {folder} has been evaluated yet")
         saved = checkpoint.load(path)
         check_run(saved, run_id, folder)
-    programs = make_programs(config, env, network, settings)
+    programs = make_programs(config, given, settings)
     return config, restore(programs, settings.num_seeds, saved)
 
 
-def check_given(directory: Path, settings: RunSettings, env: Any, network: Network | None) -> None:
+def check_given(directory: Path, settings: RunSettings, given: Given) -> None:
     """Refuse to go on without an object that a run was given, or with one that it was not.
 
     Raises:
         ValueError: naming what was given then and now.
     """
-    given, then = given_parts(env, network), [n for n in settings.given if n != "params"]
-    if given != then:
+    then = [name for name in settings.given if name != "params"]
+    if given.names != then:
         raise ValueError(
-            f"{directory} was run with {' and '.join(then) or 'neither env nor network'} "
-            f"given as objects; given now: {' and '.join(given) or 'none'}"
+            f"{directory} was run with {' and '.join(then) or 'no part'} "
+            f"given as objects; given now: {' and '.join(given.names) or 'none'}"
         )
-
-
-def given_parts(env: Any, network: Network | None) -> list[str]:
-    """Names of the parts that were given as objects."""
-    return [name for name, part in (("env", env), ("network", network)) if part is not None]

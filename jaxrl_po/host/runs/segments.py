@@ -10,8 +10,9 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.loop.divergence import is_finite
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
+from jaxrl_po.loop.parts import Given
 from jaxrl_po.loop.train import make_step
-from jaxrl_po.types import Array, Network, Params, TrainState
+from jaxrl_po.types import Array, Params, TrainState
 
 # Training's keys come from splits of the seed's key, which are folds of 0, 1, 2, …
 EVALUATION_STREAM = 0x6576616C
@@ -36,12 +37,11 @@ class SegmentPrograms(NamedTuple):
 
 def make_programs(
     config: Config,
-    env: Any,
-    network: Network | None,
+    given: Given,
     settings: RunSettings,
 ) -> SegmentPrograms:
     """The programs of a run. One `advance` serves segments of all lengths up to the run's."""
-    init, step = make_step(config, env, network)
+    init, step = make_step(config, *given)
     length = min(settings.segment_length, config.num_iterations)
 
     def start(seed: Array, params: Params | None = None) -> TrainState:
@@ -81,8 +81,8 @@ def make_programs(
                     key,
                     settings.num_episodes,
                     deterministic,
-                    env=env,
-                    network=network,
+                    env=given.env,
+                    network=given.network,
                     max_steps=settings.max_episode_steps,
                 )
                 for key, deterministic in zip(keys, (True, False), strict=True)

@@ -17,7 +17,8 @@ from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, make_programs
 from jaxrl_po.host.runs.terminal import Parts, in_parts
 from jaxrl_po.host.runs.watch import Seen, Watch
-from jaxrl_po.types import Network, Params, PyTree, TrainState
+from jaxrl_po.loop.parts import Given
+from jaxrl_po.types import Params, PyTree, TrainState
 
 
 class Training:
@@ -27,8 +28,7 @@ class Training:
         self,
         config: Config,
         settings: RunSettings,
-        env: Any,
-        network: Network | None,
+        given: Given,
         begin: Checkpoint | Params | None,
         tell: Callable[[str], None],
     ) -> None:
@@ -46,21 +46,21 @@ class Training:
         self._numbers = split_members(np.array(self.seeds, np.uint32))
         with self.clock("compile"):
             tell("compiling: the initial state")
-            self._programs = make_programs(config, env, network, settings)
+            self._programs = make_programs(config, given, settings)
             if restored:
                 self.blocks = self.restore(restored)
             elif begin is None:
                 self.blocks = compile_blocks(self._programs.start, self._numbers)(self._numbers)
             else:
-                given = split_members((np.array(self.seeds, np.uint32), begin))
-                start_from = compile_blocks(lambda member: self._programs.start(*member), given)
-                self.blocks = start_from(given)
+                members = split_members((np.array(self.seeds, np.uint32), begin))
+                start_from = compile_blocks(lambda member: self._programs.start(*member), members)
+                self.blocks = start_from(members)
             start, members = np.int32(0), self._members(self.blocks)
             tell("compiling: the training loop")
             self._advance = compile_blocks(self._programs.advance, self.blocks, start, donate=True)
             tell("compiling: the evaluation")
             self._assess = compile_blocks(self._programs.assess, members, start)
-        self._watch = Watch(config, env, network, self.seeds)
+        self._watch = Watch(config, given, self.seeds)
         self._watch.resumed(self.blocks, self.done)
 
     @property

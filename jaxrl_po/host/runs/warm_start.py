@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl_po.config.messages import described
 from jaxrl_po.host.machine.arrays import path_name
-from jaxrl_po.networks.check import described
 from jaxrl_po.types import Network, Params
 
 

@@ -10,7 +10,8 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.runs import events
 from jaxrl_po.host.runs.diagnosis import make_diagnosis
 from jaxrl_po.loop.divergence import is_excessive
-from jaxrl_po.types import Network, PyTree, TrainState
+from jaxrl_po.loop.parts import Given
+from jaxrl_po.types import PyTree, TrainState
 
 
 class Seen(NamedTuple):
@@ -24,13 +25,13 @@ class Seen(NamedTuple):
 class Watch:
     """The seeds of a run that went wrong."""
 
-    def __init__(self, config: Config, env: Any, network: Network | None, seeds: list[int]) -> None:
+    def __init__(self, config: Config, given: Given, seeds: list[int]) -> None:
         """All seeds are well."""
         self.diverged: dict[int, int] = {}  # seed -> iteration, of those that are frozen
         self._excessive: dict[int, int] = {}  # seed -> iteration, of those that go on
         self._seeds = seeds
         # It is compiled for the first seed that diverges.
-        self._diagnosis = functools.cache(lambda: make_diagnosis(config, env, network))
+        self._diagnosis = functools.cache(lambda: make_diagnosis(config, given))
 
     def resumed(self, blocks: list[PyTree], done: int) -> None:
         """Seeds that stand before the iteration of their checkpoint had diverged."""

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.sweeps.members import blank_progress, curve_points, make_member_function
-from jaxrl_po.types import Network, PyTree
+from jaxrl_po.loop.parts import Given
+from jaxrl_po.types import PyTree
 
 
 class Group(NamedTuple):
@@ -34,8 +35,7 @@ class Group(NamedTuple):
 def make_groups(
     configs: Sequence[Config],
     fractions: Sequence[float],
-    env: Any,
-    network: Network | None,
+    given: Given,
     keep_state: bool = False,
 ) -> list[Group]:
     """As few groups as there are programs; each is traced once, so that what does not fit shows.
@@ -43,8 +43,7 @@ def make_groups(
     Args:
         configs: of each setting.
         fractions: of the horizon that are done at the end of each rung.
-        env: as for `make_train`.
-        network: as for `make_train`.
+        given: the parts that are no part of a config.
         keep_state: whether members' final states are wanted, not only those between rungs.
     """
     by_structure: dict[Any, dict[int, Config]] = {}
@@ -54,7 +53,7 @@ def make_groups(
     groups = []
     for members in by_structure.values():
         example = next(iter(members.values()))
-        blank = blank_progress(example, env, network)
+        blank = blank_progress(example, given)
         last = [int(example.num_iterations * fraction) for fraction in fractions]
         if not last[0]:
             raise ValueError(
@@ -64,7 +63,7 @@ def make_groups(
         groups.append(
             Group(
                 configs=members,
-                function=make_member_function(example, env, network, keep_state),
+                function=make_member_function(example, given, keep_state),
                 blank=blank if keep_state else (),
                 last=last,
                 points=curve_points(example),

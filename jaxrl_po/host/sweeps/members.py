@@ -14,8 +14,9 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.runs.curves import latest_mean
 from jaxrl_po.loop.divergence import has_diverged
+from jaxrl_po.loop.parts import Given
 from jaxrl_po.loop.train import make_step
-from jaxrl_po.types import Array, Network, PyTree, TrainState
+from jaxrl_po.types import Array, PyTree, TrainState
 
 MAX_POINTS = 100  # of a learning curve
 FINAL_FRACTION = 0.1  # of the curve that `final_return` is the mean of
@@ -46,7 +47,7 @@ def curve_points(config: Config) -> np.ndarray:
 
 
 def make_member_function(
-    example: Config, env: Any, network: Network | None, keep_state: bool
+    example: Config, given: Given, keep_state: bool
 ) -> Callable[[tuple[Member, PyTree], Array, Array], tuple[Record, PyTree]]:
     """Training of a member whose static side is `example`'s, as one pure function.
 
@@ -61,7 +62,7 @@ def make_member_function(
         member_and_progress: tuple[Member, PyTree], first: Array, last: Array
     ) -> tuple[Record, PyTree]:
         member, progress = member_and_progress
-        init, step = make_step(member.config, env, network)
+        init, step = make_step(member.config, *given)
 
         def fresh() -> tuple[Record, TrainState]:
             record = jax.tree.map(jnp.asarray, _blank_record(len(points)))
@@ -83,9 +84,9 @@ def make_member_function(
     return train_on
 
 
-def blank_progress(example: Config, env: Any, network: Network | None) -> PyTree:
+def blank_progress(example: Config, given: Given) -> PyTree:
     """Zeros in the shape of a member's progress: its record and state."""
-    init, _ = make_step(example, env, network)
+    init, _ = make_step(example, *given)
     state = jax.eval_shape(lambda: _keys_as_data(init(jax.random.key(0))))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
     return _blank_record(len(curve_points(example))), zeros

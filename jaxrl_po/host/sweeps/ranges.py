@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jaxrl_po.algorithms import ALGORITHMS, config_from_dict
-from jaxrl_po.config import ENV_PARAMS, Config, data_fields, suggestion, with_env_params
+from jaxrl_po.config import ENV_PARAMS, Config, data_fields, with_env_params
+from jaxrl_po.config.messages import suggestion
 from jaxrl_po.host.machine.arguments import integer
 
 SAMPLINGS = ("grid", "random", "sobol")

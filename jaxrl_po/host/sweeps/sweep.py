@@ -25,8 +25,8 @@ from jaxrl_po.host.sweeps.launch import Launcher
 from jaxrl_po.host.sweeps.member_files import MemberFiles
 from jaxrl_po.host.sweeps.ranges import Space, configure, settings_of
 from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
-from jaxrl_po.loop.parts import as_config
-from jaxrl_po.types import Network
+from jaxrl_po.loop.parts import Given, as_config
+from jaxrl_po.types import AlgorithmFactory, Network, Optimizer
 
 PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
     None: single_rung,
@@ -55,6 +55,8 @@ def sweep(
     devices: str | None = None,
     env: Any = None,
     network: Network | None = None,
+    algorithm: AlgorithmFactory | None = None,
+    optimizer: Optimizer | None = None,
     quiet: bool = False,
 ) -> SweepResult:
     """Train every setting of a space with the same seeds, and compare them.
@@ -83,12 +85,15 @@ def sweep(
         devices: "all" shards the members over all devices.
         env: as for `make_train`.
         network: as for `make_train`.
+        algorithm: as for `make_train`.
+        optimizer: as for `make_train`.
         quiet: print nothing.
 
     Raises:
         ValueError: naming the field that is unknown or out of range, before anything is compiled.
     """
     config = as_config(config)
+    given = Given(env, network, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
     if prune not in PRUNERS:
         raise ValueError(f'prune={prune!r}: it must be None or "halving"')
@@ -99,7 +104,7 @@ def sweep(
     configs = [configure(config, setting) for setting in settings]
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
     fractions = [rung.fraction for rung in rungs]
-    groups = make_groups(configs, fractions, env, network, keep_policies)
+    groups = make_groups(configs, fractions, given, keep_policies)
     console = make_console(quiet)
     if directory is not None:
         console.print(
@@ -111,6 +116,7 @@ def sweep(
         f"{counted(len(groups), 'compilation')}",
         highlight=False,
     )
+    own = {name: getattr(given, name) for name in ("algorithm", "optimizer")}
     identity = {
         "config": config.to_dict(),
         "settings": settings,
@@ -120,6 +126,7 @@ def sweep(
         "keep_policies": bool(keep_policies),
         "env": None if env is None else fingerprint(env, getattr(env, "default_params", None)),
         "network": None if network is None else fingerprint(network),
+        **{name: fingerprint(part) for name, part in own.items() if part is not None},
         "numerics": numerics(),
         "versions": versions(),
     }

@@ -12,6 +12,7 @@ from jaxrl_po.host.runs.diagnosis import make_diagnosis
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.loop.divergence import has_diverged, is_excessive, is_finite
+from jaxrl_po.loop.parts import Given
 from jaxrl_po.loop.train import make_step
 from tests.host.small import RUN, config, random_walk
 
@@ -60,7 +61,7 @@ def test_cause_of_a_divergence_is_named(what, bad, tmp_path, capsys):
 
 def test_diagnosis_of_a_healthy_iteration_finds_nothing(jit):
     init, _ = make_step(config(), ENV)
-    assert make_diagnosis(config(), ENV, None)(jit(init)(jax.random.key(0))) == []
+    assert make_diagnosis(config(), Given(ENV))(jit(init)(jax.random.key(0))) == []
 
 
 def test_nan_losses_are_a_divergence_where_parameters_stay_finite():
@@ -126,7 +127,7 @@ def test_run_goes_on_under_debug_nans(tmp_path):
 
 def test_memory_of_a_segment_is_bounded_by_the_run():
     settings = RunSettings(0, 1, 10**9, 1, 4, 8, 3, ["env"])
-    programs = make_programs(config(num_iterations=3), ENV, None, settings)
+    programs = make_programs(config(num_iterations=3), Given(ENV), settings)
     state = jax.eval_shape(programs.start, np.uint32(0))
     segment = jax.eval_shape(programs.advance, state, np.int32(0))
     assert segment[1]["kl"].shape == (3,)

@@ -18,6 +18,7 @@ from jaxrl_po.host.runs import checkpoint, training
 from jaxrl_po.host.runs.directory import RunSettings, describe, read_description, write_description
 from jaxrl_po.host.runs.logging import Logger
 from jaxrl_po.host.runs.segments import make_programs
+from jaxrl_po.loop.parts import Given
 from tests.host.small import RUN, config, random_walk, same
 
 ENV = random_walk()
@@ -115,7 +116,7 @@ def test_saved_policy_is_the_one_that_was_evaluated(finished):
 
 
 def test_evaluation_has_keys_of_its_own(jit):
-    programs = make_programs(config(), ENV, None, SMALL)
+    programs = make_programs(config(), Given(ENV), SMALL)
     state = jit(programs.start)(np.uint32(0))
     assess = jit(programs.assess)
     first, again, later = (assess((state, np.uint32(0)), i) for i in (1, 1, 2))
@@ -264,7 +265,7 @@ def first(state):
 
 
 def test_neighbours_of_a_diverged_member_keep_their_bits_under_vmap(jit):
-    programs = make_programs(config(), ENV, None, SMALL)
+    programs = make_programs(config(), Given(ENV), SMALL)
     start, advance = jax.vmap(programs.start), jax.vmap(programs.advance, (0, None))
     states = [jit(start)(np.array(seeds, np.uint32)) for seeds in ([0, 1], [0, 2])]
     poisoned = states[0]._replace(

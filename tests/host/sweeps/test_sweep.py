@@ -25,6 +25,7 @@ from jaxrl_po.host.sweeps import members as sweep_members
 from jaxrl_po.host.sweeps.groups import make_groups
 from jaxrl_po.host.sweeps.members import MAX_POINTS
 from jaxrl_po.host.sweeps.ranges import configure, linear, log, settings_of
+from jaxrl_po.loop.parts import Given
 
 TINY = {
     "env_id": "Pendulum-v1",
@@ -143,7 +144,7 @@ def test_a_grid_of_floats_is_one_compilation(name, compiled):
 def test_groups_are_as_few_as_structures():
     space = {"learning_rate": [1e-3, 1e-2], "num_envs": [1, 2], "hidden_sizes": [(4,), (3, 3)]}
     configs = [configure(PPO, setting) for setting in settings_of(PPO, space)]
-    groups = make_groups(configs, [1.0], None, None)
+    groups = make_groups(configs, [1.0], Given())
     assert sorted(len(group.configs) for group in groups) == [2, 2, 2, 2]
 
 
