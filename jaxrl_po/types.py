@@ -61,11 +61,24 @@ class Params(NamedTuple):
     value: PyTree = ()
 
 
+class Unroll(NamedTuple):
+    """A network with memory over stretches of L steps: the same as L of its steps, one by one.
+
+    Each takes params, observations [L, n, ...], the memory before the first of them [n, ...], and
+    where an episode begins [L, n], that is, where memory is that of `initial_memory`.
+    """
+
+    policy: Callable[[Params, PyTree, PyTree, Array], Any]  # -> π(·|s) [L, n]
+    value: Callable[[Params, PyTree, PyTree, Array], Array]  # -> V(s) [L, n]
+    policy_and_value: Callable[[Params, PyTree, PyTree, Array], tuple[Any, Array]]
+
+
 class Network(NamedTuple):
     """An actor-critic as pure functions. Observations are [..., *observation], of the dtypes that
     the environment gives them, or floats where they are normalised.
 
-    A policy's memory is not trained yet: outside a rollout of one's own it must hold no arrays.
+    Memory is a pytree of arrays [..., H], whatever policy and value remember of the episode before
+    the observation; () for a network that remembers nothing. The policy takes all of it on.
     """
 
     init: Callable[[Array], Params]  # key -> params
@@ -73,7 +86,8 @@ class Network(NamedTuple):
     policy: Callable[[Params, PyTree, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
     value: Callable[[Params, PyTree, PyTree], Array]  # -> V(s)
     policy_and_value: Callable[[Params, PyTree, PyTree], tuple[Any, Array]]  # one pass for both
-    initial_memory: Callable[[int], PyTree]  # number of environments -> memory
+    initial_memory: Callable[[int], PyTree]  # number of environments -> memory, always the same
+    unroll: Unroll | None = None  # of a network that remembers
     flat_params: bool = True  # optimise them as one vector; False where they are cut over devices
 
 
@@ -97,13 +111,21 @@ class Transition(NamedTuple):
     bootstrap: Array | None = None  # [T, N] V(o_{t+1}) where truncated, else 0
 
 
+class Stretch(NamedTuple):
+    """L steps of an environment, one after the other, as a network that remembers sees them."""
+
+    observation: PyTree  # [B, L, ...]
+    starts: Array  # [B, L] whether an episode begins at a step
+
+
 class Batch(NamedTuple):
     """What an update learns from: samples that minibatches take whole, each a stretch of L steps.
 
-    Of a feed-forward policy a sample is one step, without an axis for L: [B], B = T·N. Of a
-    language model it is a response, L = T, and its observation all tokens of the sequence but the
-    last. An update need not know: it takes samples by the first axis, asks the network for what
-    belongs to them, and means over all slots that count.
+    Of a feed-forward policy a sample is one step, without an axis for L: [B], B = T·N. Of one that
+    remembers it is a `Stretch` of L = `sequence_length` steps, B = T·N / L, with the memory before
+    the first. Of a language model it is a response, L = T, and its observation all tokens of the
+    sequence but the last. An update need not know: it takes samples by the first axis, asks the
+    network for what belongs to them, and means over all slots that count.
     """
 
     observation: PyTree  # [B, ...] o_t, normalised if the config says so

@@ -14,11 +14,26 @@ from jaxrl_po.fast.packing import Packed, pack
 from jaxrl_po.types import Array, Batch, Network, Optimizer, PyTree
 
 
-def check_minibatches(config: Config, field: str) -> None:
-    """Raise unless the named number of minibatches divides the rollout."""
+def check_minibatches(config: Config, field: str, remembers: bool | None = None) -> None:
+    """Raise unless the named number of minibatches divides the samples of a rollout.
+
+    Args:
+        config: the config.
+        field: the name.
+        remembers: whether the network does, and samples are stretches; None for what the config's
+            own network does.
+    """
     size, count = config.num_envs * config.num_steps, getattr(config, field)
     if size % count:
         raise ValueError(f"{field}={count} does not divide num_envs * num_steps = {size}")
+    if remembers is None:
+        remembers = config.memory_kind != ""
+    num_stretches = size // config.stretch_length
+    if remembers and num_stretches % count:
+        raise ValueError(
+            f"{field}={count} does not divide num_envs * num_steps / sequence_length = "
+            f"{num_stretches}: minibatches of a network with memory take whole stretches"
+        )
 
 
 def blank(batch: Batch) -> Batch:

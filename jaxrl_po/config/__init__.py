@@ -12,6 +12,7 @@ from jaxrl_po.config.fields import (
 )
 from jaxrl_po.config.records import (
     ENV_PARAMS,
+    MEMORY_KINDS,
     Config,
     EnvironmentConfig,
     NetworkConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "COUNT",
     "ENV_PARAMS",
     "FRACTION",
+    "MEMORY_KINDS",
     "NON_NEGATIVE",
     "POSITIVE",
     "Config",

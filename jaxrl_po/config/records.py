@@ -18,6 +18,8 @@ from jaxrl_po.config.fields import (
 )
 from jaxrl_po.config.settings import Settings, data_fields
 
+MEMORY_KINDS = "gru", "lstm", "mingru"
+NETWORKS = "mlp", "cnn", *MEMORY_KINDS, *(f"cnn+{memory}" for memory in MEMORY_KINDS)
 ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
 
 
@@ -43,8 +45,12 @@ class NetworkConfig(Settings):
     hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
     # nonlinearity of the hidden layers
     activation: str = setting("tanh", ("tanh", "relu", "swish", "elu", "gelu"))
-    # "cnn" puts a convolution on grid observations before the dense layers
-    network: str = setting("mlp", ("mlp", "cnn"))
+    # "cnn" puts a convolution on grids before the dense layers; the others a memory behind them
+    network: str = setting("mlp", NETWORKS)
+    # units of a memory's layer
+    memory_size: int = setting(128, COUNT)
+    # layers of memory
+    memory_layers: int = setting(1, COUNT)
     # initial log standard deviation of a Gaussian policy, in half-ranges of the action
     log_std_init: float = setting(0.0, ANY, only_at_start=True)
     # bound continuous actions by tanh instead of clipping them
@@ -53,8 +59,22 @@ class NetworkConfig(Settings):
     def validate(self) -> None:
         """Check that a nonlinearity has a layer to follow."""
         super().validate()
-        hidden = self.hidden_sizes or self.network != "mlp"
+        hidden = self.hidden_sizes or self.torso_kind != "mlp"
         self.check_effect("activation", hidden, "a hidden layer (hidden_sizes is empty)")
+        for name in ("memory_size", "memory_layers"):
+            self.check_effect(name, self.memory_kind, f"a network with memory, {MEMORY_KINDS}")
+
+    @property
+    def torso_kind(self) -> str:
+        """What sees an observation: of "cnn+gru" "cnn", of "gru" "mlp"."""
+        first = self.network.partition("+")[0]
+        return "mlp" if first in MEMORY_KINDS else first
+
+    @property
+    def memory_kind(self) -> str:
+        """What remembers: of "cnn+gru" and of "gru" "gru"; "" where nothing does."""
+        last = self.network.rpartition("+")[2]
+        return last if last in MEMORY_KINDS else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +87,8 @@ class Config(NetworkConfig, EnvironmentConfig):
     num_envs: int = setting(4, COUNT)
     # T, steps of each environment in a rollout
     num_steps: int = setting(128, COUNT)
+    # L, steps that a network with memory is trained through at a time; 0 for num_steps
+    sequence_length: int = setting(0, Range(0))
     # budget in environment steps over all environments; never exceeded
     total_timesteps: int = setting(500_000, Range(1, 2**32 - 1))
     # discount γ
@@ -116,6 +138,10 @@ class Config(NetworkConfig, EnvironmentConfig):
                 f"total_timesteps={self.total_timesteps} is less than one iteration of "
                 f"num_envs * num_steps = {per_iteration} steps"
             )
+        if self.num_steps % self.stretch_length:
+            raise ValueError(
+                f"sequence_length={self.sequence_length} does not divide num_steps={self.num_steps}"
+            )
         self.check_advantages("batch", per_iteration)
         for name in data_fields(type(self)):
             if name.endswith("learning_rate"):
@@ -128,6 +154,11 @@ class Config(NetworkConfig, EnvironmentConfig):
                 f"advantage_normalization={over!r} with one sample a {over} makes every advantage "
                 f"0, and the policy would never move: use 'none', or more samples a {over}"
             )
+
+    @property
+    def stretch_length(self) -> int:
+        """L of a network with memory."""
+        return self.sequence_length or self.num_steps
 
     @property
     def num_iterations(self) -> int:

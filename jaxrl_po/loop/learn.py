@@ -11,6 +11,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
 from jaxrl_po.loop.parts import as_config, make_parts
+from jaxrl_po.loop.stretches import in_samples, over_stretches
 from jaxrl_po.ops import (
     discounted_returns,
     explained_variance,
@@ -69,10 +70,11 @@ def learner(
     optimizer: Optimizer | None,
 ) -> Callable[[TrainState, Transition], tuple[TrainState, Metrics]]:
     """`make_learn` for parts that are checked."""
+    of_samples = network if network.unroll is None else over_stretches(network)
 
     def learn(state: TrainState, transitions: Transition) -> tuple[TrainState, Metrics]:
         now = config.at(config.fraction_done(state.iteration))
-        algorithm = make_algorithm(now, network, own_algorithm, optimizer)
+        algorithm = make_algorithm(now, of_samples, own_algorithm, optimizer)
         key, _, update_key = split(state.key, 3)
         batch, normalizer = make_batch(now, network, state, transitions)
         anneal = config.learning_rate_factor(state.iteration)
@@ -80,7 +82,7 @@ def learner(
             unrolled(update_key), state.params, state.algorithm, batch, anneal
         )
         new_distribution = in_slices(
-            lambda rows: network.policy(params, *rows)[0], (batch.observation, batch.memory)
+            lambda rows: of_samples.policy(params, *rows)[0], (batch.observation, batch.memory)
         )
         iteration = state.iteration + 1
         metrics = {
@@ -136,8 +138,8 @@ def make_batch(
         advantage=advantage,
         target=target,
     )
-    # A sample is one step of one environment.
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch), normalizer
+    length = None if network.unroll is None else config.stretch_length
+    return in_samples(batch, transitions.terminated | transitions.truncated, length), normalizer
 
 
 def advantages_and_targets(

@@ -1,9 +1,10 @@
 """Action masks: told by what an environment shows, carried with it, heeded by the policy."""
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxrl_po.envs import Environment
-from jaxrl_po.types import Array, MaskedObservation, Network, PyTree
+from jaxrl_po.types import Array, MaskedObservation, Network, PyTree, Unroll
 
 
 def show_mask(env: Environment) -> Environment:
@@ -29,21 +30,42 @@ def show_mask(env: Environment) -> Environment:
 
 def heed_mask(network: Network) -> Network:
     """The network on a `MaskedObservation`: its policy takes allowed actions only."""
+    unroll = network.unroll
 
     def policy(params: PyTree, seen: MaskedObservation, memory: PyTree) -> tuple[Any, PyTree]:
         distribution, memory = network.policy(params, seen.observation, memory)
         return distribution.masked(seen.mask), memory
 
-    def value(params: PyTree, seen: MaskedObservation, memory: PyTree) -> Array:
-        return network.value(params, seen.observation, memory)
+    return network._replace(
+        policy=policy,
+        value=_unseeing(network.value),
+        policy_and_value=_heeding(network.policy_and_value),
+        unroll=unroll
+        and Unroll(
+            policy=lambda params, seen, *more: unroll.policy(
+                params, seen.observation, *more
+            ).masked(seen.mask),
+            value=_unseeing(unroll.value),
+            policy_and_value=_heeding(unroll.policy_and_value),
+        ),
+    )
 
-    def policy_and_value(
-        params: PyTree, seen: MaskedObservation, memory: PyTree
-    ) -> tuple[Any, Array]:
-        distribution, value = network.policy_and_value(params, seen.observation, memory)
+
+def _unseeing(value: Callable[..., Array]) -> Callable[..., Array]:
+    """Values, which no mask changes."""
+    return lambda params, seen, *more: value(params, seen.observation, *more)
+
+
+def _heeding(
+    policy_and_value: Callable[..., tuple[Any, Array]],
+) -> Callable[..., tuple[Any, Array]]:
+    """Values, and distributions over allowed actions only."""
+
+    def heeding(params: PyTree, seen: MaskedObservation, *more: Any) -> tuple[Any, Array]:
+        distribution, value = policy_and_value(params, seen.observation, *more)
         return distribution.masked(seen.mask), value
 
-    return network._replace(policy=policy, value=value, policy_and_value=policy_and_value)
+    return heeding
 
 
 def unmasked(observation: PyTree) -> PyTree:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from jaxrl_po.algorithms import check_class, config_from_dict
 from jaxrl_po.algorithms.critic import CriticConfig
-from jaxrl_po.config import Config
+from jaxrl_po.algorithms.minibatch import check_minibatches
+from jaxrl_po.config import MEMORY_KINDS, Config
 from jaxrl_po.config.messages import described
 from jaxrl_po.envs import Environment, check_environment, make_environment
 from jaxrl_po.envs.environment import forms
@@ -58,6 +59,7 @@ def make_parts(
     else:
         is_separate = isinstance(config, CriticConfig)
         check_network(network, environment, _observation(config, environment), is_separate)
+    check_memory(config, network)
     if environment.action_mask is not None:
         network = heed_mask(network)
     return show_mask(environment), network
@@ -93,6 +95,16 @@ def as_environment(config: Config, env: Any = None) -> Environment:
                 f"log_std_init={config.log_std_init} needs continuous actions; these are discrete"
             )
     return environment
+
+
+def check_memory(config: Config, network: Network) -> None:
+    """Raise unless the config cuts rollouts into stretches for a network that remembers alone."""
+    if network.unroll is None:
+        config.check_effect("sequence_length", False, f"a network with memory, {MEMORY_KINDS}")
+        return
+    for field in ("num_minibatches", "critic_minibatches"):
+        if hasattr(config, field):
+            check_minibatches(config, field, remembers=True)
 
 
 def check_state(state: Any) -> None:

@@ -11,7 +11,9 @@ import numpy as np
 from jaxrl_po.config import Config
 from jaxrl_po.envs.environment import forms, is_shape, named_leaves
 from jaxrl_po.fast.convolution import convolution
-from jaxrl_po.fast.dense import dense_dot_general
+from jaxrl_po.networks.layers import dense, options
+from jaxrl_po.networks.memory import MEMORIES, stacked
+from jaxrl_po.networks.recurrent import remembering
 from jaxrl_po.spaces import Space
 from jaxrl_po.types import Array, Distribution, Network, Params, PyTree
 
@@ -36,7 +38,7 @@ class Torso(nn.Module):
         rows = [x.reshape(x.shape[0], -1) for x in leaves]
         x = rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=-1)
         for size in self.hidden_sizes:
-            x = self.activation(_dense(size, np.sqrt(2), x.dtype)(x))
+            x = self.activation(dense(size, np.sqrt(2), x.dtype)(x))
         return x
 
     def convolve(self, grid: Array) -> Array:
@@ -46,7 +48,7 @@ class Torso(nn.Module):
             KERNEL,
             padding="VALID",
             conv_general_dilated=convolution,
-            **_options(np.sqrt(2), grid.dtype),
+            **options(np.sqrt(2), grid.dtype),
         )
         return self.activation(conv(grid if grid.ndim == 4 else grid[..., None]))
 
@@ -62,7 +64,7 @@ class PolicyHead(nn.Module):
     def __call__(self, x: Array) -> Distribution:
         """The distribution over a batch of features [B, F]."""
         space, size = self.action_space, self.action_space.num_outputs
-        outputs = _dense(size, 0.01, x.dtype)(x)
+        outputs = dense(size, 0.01, x.dtype)(x)
         if not space.continuous:
             return space.distribution(outputs)
         log_std = self.param("log_std", lambda _: jnp.full(size, self.log_std_init, x.dtype))
@@ -75,11 +77,11 @@ class ValueHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Values [B] of features [B, F]."""
-        return _dense(1, 1.0, x.dtype)(x)[:, 0]
+        return dense(1, 1.0, x.dtype)(x)[:, 0]
 
 
 def make_network(config: Config, observation: Any, action_space: Space) -> Network:
-    """The feed-forward actor-critic that `config` describes.
+    """The actor-critic that `config` describes.
 
     Orthogonal weights (gain √2, policy head 0.01, value head 1), zero biases. Policy and value
     have networks of their own unless `config.shared_torso`. Numbers of any type are taken as
@@ -97,16 +99,27 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
     if is_shape(observation):
         observation = jax.ShapeDtypeStruct(tuple(observation), jnp.float32)
     shapes = [leaf.shape for leaf in named_leaves(observation).values()]
-    if config.network == "cnn" and not any(map(is_grid, shapes)):
+    if config.torso_kind == "cnn" and not any(map(is_grid, shapes)):
         raise ValueError(
-            f"network='cnn' needs observations of [height, width(, channels)], at least 3 x 3; "
-            f"this environment's are {forms(observation)}: use network='mlp'"
+            f"network={config.network!r} needs observations of [height, width(, channels)], at "
+            f"least 3 x 3; this environment's are {forms(observation)}: use network='mlp'"
         )
     activation = getattr(nn, config.activation)
-    torso = Torso(config.hidden_sizes, activation, config.network == "cnn")
+    torso = Torso(config.hidden_sizes, activation, config.torso_kind == "cnn")
     policy_head = PolicyHead(action_space, config.log_std_init, config.squash_actions)
     value_head = ValueHead()
     example = [jnp.zeros((1, *shape)) for shape in shapes]
+    if config.memory_kind:
+        layer = MEMORIES[config.memory_kind](config.memory_size, config.stretch_length)
+        return remembering(
+            torso,
+            stacked([layer] * config.memory_layers),
+            policy_head,
+            value_head,
+            shared=config.shared_torso,
+            fold=lambda observation: _flatten(observation, shapes),
+            example=example,
+        )
 
     def init(key: Array) -> Params:
         policy_key, value_key, torso_key, value_torso_key = jax.random.split(key, 4)
@@ -147,39 +160,6 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
         )
 
     return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())
-
-
-def _orthogonal(gain: float) -> Callable[..., Array]:
-    """Orthogonal weights; on a CPU one member at a time where seeds are vmapped.
-
-    On a CPU with few cores, batched QR factorisations that run at once wait for each other's
-    threads for ever (jaxlib 0.10). Elsewhere one by one costs more than the training: a GPU draws
-    2,048 networks in two seconds.
-    """
-    initialize = nn.initializers.orthogonal(gain)
-
-    def by_device(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        def draw(key: Array) -> Array:
-            return initialize(key, shape, dtype)
-
-        one_by_one = jax.custom_batching.sequential_vmap(draw)
-        weights: Array = jax.lax.platform_dependent(key, cpu=one_by_one, default=draw)
-        return weights
-
-    return by_device
-
-
-def _options(gain: float, dtype: Any) -> dict[str, Any]:
-    """What all layers share: orthogonal weights, and the precision of their input."""
-    return {
-        "kernel_init": _orthogonal(gain),
-        "dtype": dtype,
-        "param_dtype": dtype,
-    }
-
-
-def _dense(size: int, gain: float, dtype: Any) -> nn.Dense:
-    return nn.Dense(size, dot_general=dense_dot_general, **_options(gain, dtype))
 
 
 def is_grid(shape: tuple[int, ...]) -> bool:

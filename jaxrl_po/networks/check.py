@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxrl_po.config.messages import described
 from jaxrl_po.envs import Environment
 from jaxrl_po.envs.environment import forms
-from jaxrl_po.types import Array, Distribution, Network, Params
+from jaxrl_po.types import Array, Distribution, Network, Params, Unroll
 
 METHODS = sorted(name for name in vars(Distribution) if not name.startswith("_"))
 NUM_STEPS, NUM_ENVS = 3, 2  # any two numbers that differ
@@ -38,10 +38,12 @@ def check_network(
 
     def trace(key: Array) -> None:
         memory = _call("initial_memory", network.initial_memory, NUM_ENVS)
-        if jax.tree.leaves(memory):
+        _check_memory(memory)
+        if jax.tree.leaves(memory) and network.unroll is None:
             raise ValueError(
-                "network: policies with memory are not trained yet, for minibatches shuffle "
-                f"single steps: initial_memory must return an empty pytree such as (), not {memory}"
+                "network: it has a memory, and no `unroll` to train it through time: give "
+                "unroll=jaxrl_po.types.Unroll(policy, value, policy_and_value), of stretches; "
+                "`jaxrl_po.networks.unroll_by_steps(network)` makes one of a network's steps"
             )
         params = _call("init", network.init, key)
         if not isinstance(params, Params):
@@ -54,8 +56,12 @@ def check_network(
             rows = jax.tree.map(
                 lambda x, batch=batch: jnp.zeros((*batch, *x.shape), x.dtype), observation
             )
-            given = params, rows, memory
-            distribution, _ = _pair("policy", network.policy, "(distribution, memory)", *given)
+            remembered = jax.tree.map(
+                lambda m, batch=batch: jnp.zeros((*batch, *m.shape[1:]), m.dtype), memory
+            )
+            given = params, rows, remembered
+            distribution, after = _pair("policy", network.policy, "(distribution, memory)", *given)
+            _check_kept(remembered, after)
             _check_distribution("policy", distribution, environment, batch)
             _check_value("value", _call("value", network.value, *given), batch)
             distribution, value = _pair(
@@ -64,7 +70,49 @@ def check_network(
             _check_distribution("policy_and_value", distribution, environment, batch)
             _check_value("policy_and_value", value, batch)
 
+        if network.unroll is not None:
+            starts = jnp.zeros((NUM_STEPS, NUM_ENVS), bool)
+            _check_unroll(network.unroll, environment, (params, rows, memory, starts))
+
     jax.eval_shape(trace, jax.random.key(0))
+
+
+def _check_unroll(unroll: Any, environment: Environment, stretch: tuple[Any, ...]) -> None:
+    """What a stretch gives is what its steps give."""
+    if not isinstance(unroll, Unroll):
+        raise ValueError(
+            "network.unroll must be a jaxrl_po.types.Unroll(policy, value, policy_and_value), not "
+            f"{described(unroll)}"
+        )
+    batch, both = (NUM_STEPS, NUM_ENVS), "(distribution, value)"
+    distribution = _call("unroll.policy", unroll.policy, *stretch)
+    value = _call("unroll.value", unroll.value, *stretch)
+    _check_distribution("unroll.policy", distribution, environment, batch)
+    _check_value("unroll.value", value, batch)
+    distribution, value = _pair("unroll.policy_and_value", unroll.policy_and_value, both, *stretch)
+    _check_distribution("unroll.policy_and_value", distribution, environment, batch)
+    _check_value("unroll.policy_and_value", value, batch)
+
+
+def _check_memory(memory: Any) -> None:
+    """Arrays whose first axis is that of environments."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(memory)[0]:
+        shape = jnp.shape(leaf)
+        if not shape or shape[0] != NUM_ENVS:
+            raise ValueError(
+                f"network.initial_memory({NUM_ENVS}) must return arrays [{NUM_ENVS}, ...], not one "
+                f"of shape {list(shape)}{jax.tree_util.keystr(path)}"
+            )
+
+
+def _check_kept(memory: Any, after: Any) -> None:
+    """A step keeps the memory's structure, shapes and dtypes."""
+    old, new = (jax.tree.map(lambda x: (x.shape, x.dtype.name), tree) for tree in (memory, after))
+    if old != new:
+        raise ValueError(
+            f"network.policy must return a memory like the one that it was given: it turns {old} "
+            f"into {new}"
+        )
 
 
 def _call(name: str, function: Callable[..., Any], *given: Any) -> Any:

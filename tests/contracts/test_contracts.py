@@ -66,6 +66,11 @@ OTHER = {
     "early_stop_kl": {"early_stop_kl": False, "target_kl": 0.01},
     "adaptive_kl": {"adaptive_kl": False, "target_kl": 0.01},
     "step_rule": {"step_rule": "fixed", "max_kl": 0.01},
+    # of networks with memory, see tests/loop/test_memory.py
+    "network": {"network": "gru"},
+    "memory_size": {"network": "gru", "memory_size": 4},
+    "memory_layers": {"network": "gru", "memory_layers": 2},
+    "sequence_length": {"network": "gru", "sequence_length": 4},
 }
 KEYS = jax.random.split(jax.random.key(0), 3)
 

@@ -19,8 +19,8 @@ from jaxrl_po import (
 )
 from jaxrl_po.distributions import Categorical, Gaussian
 from jaxrl_po.envs import Box, Discrete
-from jaxrl_po.networks import make_network
-from jaxrl_po.types import Network
+from jaxrl_po.networks import make_network, unroll_by_steps
+from jaxrl_po.types import Network, Unroll
 
 CONFIG = PPOConfig(num_envs=2, num_steps=4, total_timesteps=8, hidden_sizes=(4,))
 GIVEN = make_network(CONFIG, (4,), Discrete(2))
@@ -104,11 +104,33 @@ BAD = {
     ),
     "memory": (
         GIVEN._replace(initial_memory=lambda num_envs: jnp.zeros((num_envs, 3))),
-        r"network: policies with memory are not trained yet",
+        r"network: it has a memory, and no `unroll` to train it through time",
     ),
-    "constant memory": (
-        GIVEN._replace(initial_memory=lambda num_envs: {"m": jnp.ones(num_envs)}),
-        r"network: policies with memory are not trained yet",
+    "memory of no environment": (
+        unroll_by_steps(GIVEN._replace(initial_memory=lambda num_envs: jnp.zeros(3))),
+        r"network.initial_memory\(2\) must return arrays \[2, ...\], not one of shape \[3\]",
+    ),
+    "memory that grows": (
+        unroll_by_steps(
+            of_policy(lambda p, o, m, old: (old[0], m[..., :2]))._replace(
+                initial_memory=lambda num_envs: jnp.zeros((num_envs, 3))
+            )
+        ),
+        r"network.policy must return a memory like .* \(\(2, 3\), 'float32'\) into \(\(2, 2\)",
+    ),
+    "no record of stretches": (
+        GIVEN._replace(unroll=GIVEN.policy),
+        r"network.unroll must be a jaxrl_po.types.Unroll\(.*not a function",
+    ),
+    "stretches without time": (
+        GIVEN._replace(
+            unroll=Unroll(
+                policy=lambda p, o, m, s: GIVEN.policy(p, o[0], m)[0],
+                value=lambda p, o, m, s: GIVEN.value(p, o, m),
+                policy_and_value=lambda p, o, m, s: GIVEN.policy_and_value(p, o, m),
+            )
+        ),
+        r"network.unroll.policy gives logits \[2, 2\] for \[3, 2\] observations",
     ),
 }
 
@@ -147,7 +169,7 @@ def test_every_door_refuses_memory(tmp_path):
         lambda: run(CONFIG, directory=tmp_path / "run", network=network, quiet=True),
         lambda: sweep(CONFIG, {"gamma": [0.9, 0.99]}, network=network, num_seeds=1),
     ):
-        with pytest.raises(ValueError, match="memory are not trained yet"):
+        with pytest.raises(ValueError, match="has a memory, and no `unroll`"):
             enter()
     assert not (tmp_path / "run").exists()
 
