@@ -14,7 +14,7 @@ from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.observation import observations
-from jaxrl_po.host.policies.policy import read_policy
+from jaxrl_po.host.policies.policy import Leaves, read_policy
 from jaxrl_po.types import Array, Network, PyTree
 
 PLATFORMS = ("cpu", "cuda")
@@ -34,7 +34,11 @@ def export_policy(
         actions = greedy.call(observations)    # [batch, ...] -> [batch, ...], of one or more
         # policy_sampled.jax: sampled.call(observations, jax.numpy.uint32(seed))
 
-    Observations of several arrays are nested dicts of them.
+    Observations of several arrays are nested dicts of them. A policy that remembers takes and
+    returns its memory, a dict of arrays [batch, ...], zeros where episodes begin:
+
+        actions, memory = greedy.call(observations, memory)
+        actions, memory = sampled.call(observations, seed, memory)
 
     Beside them goes `numpy_policy.py`, which reads the policy folder with NumPy alone.
 
@@ -51,21 +55,29 @@ def export_policy(
         ValueError: naming what cannot be read.
     """
     import_extra("flatbuffers", "export")  # what jax.export writes with
-    description, act = read_policy(directory, network, env)
+    description, act, start = read_policy(directory, network, env)
     (batch,) = export.symbolic_shape("batch")
     example = observations(description, (batch,))
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
 
-    def greedy(observations: PyTree) -> Array:
-        return act(named_leaves(observations), None)[0]
+    memory = [
+        {name: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype) for name, x in start.items()}
+    ] * bool(start)
 
-    def sampled(observations: PyTree, seed: Array) -> Array:
-        return act(named_leaves(observations), jax.random.key(seed))[0]
+    def outcome(observations: PyTree, key: Array | None, memory: tuple[Leaves, ...]) -> PyTree:
+        action, after, _ = act(named_leaves(observations), key, *(memory or ({},)))
+        return (action, after) if memory else action
+
+    def greedy(observations: PyTree, *memory: Leaves) -> PyTree:
+        return outcome(observations, None, memory)
+
+    def sampled(observations: PyTree, seed: Array, *memory: Leaves) -> PyTree:
+        return outcome(observations, jax.random.key(seed), memory)
 
     folder = Path(directory) / "export" if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for function, arguments in ((greedy, (example,)), (sampled, (example, seed))):
+    for function, arguments in ((greedy, (example, *memory)), (sampled, (example, seed, *memory))):
         program = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
         paths.append(folder / f"policy_{function.__name__}.jax")
         write_whole(paths[-1], bytes(program.serialize()))

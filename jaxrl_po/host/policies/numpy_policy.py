@@ -3,6 +3,8 @@
 policy = load("runs/cartpole/policy")
 action = policy(observation)                                  # greedy
 action = policy(observation, np.random.default_rng(0))        # sampled
+action, memory = policy(observation, key, memory)             # of a policy that remembers
+player = policy.player()                                      # or one that keeps its memory itself
 """
 
 import hashlib
@@ -63,17 +65,34 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+Rows = dict[str, np.ndarray]
+
+
 class Policy(NamedTuple):
     """A policy to be called: `policy(observation)` is greedy, `policy(observation, key)` samples.
 
     Observations are [*batch, *observation_shape] with any number of batch axes, none included; or
     dicts of such arrays, nested as they were in training, or records with attributes of the names.
     Actions come back as NumPy arrays in the environment's own units, within its bounds.
+
+    A policy that remembers is called with its memory, None where episodes begin, and returns the
+    next one beside the action: `action, memory = policy(observation, key, memory)`.
     """
 
     description: dict[str, Any]  # policy.json
-    # observations by name {name: [B, ...]}, key -> actions [B, ...]
-    act: Callable[[dict[str, np.ndarray], Any], np.ndarray]
+    # observations by name {name: [B, ...]}, key, memory by name {name: [B, ...]}
+    #   -> actions [B, ...], next memory
+    act: Callable[[Rows, Any, Rows], tuple[np.ndarray, Rows]]
+    start: Rows  # the memory [1, ...] at the start of an episode; {} for a policy without
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the action depends on what came before in the episode."""
+        return bool(self.start)
+
+    def player(self) -> "Player":
+        """The same policy, keeping its memory itself; for those without a memory too."""
+        return Player(self)
 
     @property
     def observation_shape(self) -> Any:
@@ -89,12 +108,13 @@ class Policy(NamedTuple):
             f"observation {shape if isinstance(shape, dict) else list(shape)}, action {action})"
         )
 
-    def __call__(self, observation: Any, key: Any = None) -> Any:
-        """The action for one observation or a batch of them.
+    def __call__(self, observation: Any, key: Any = None, memory: Rows | None = None) -> Any:
+        """The action for one observation or a batch of them, and the memory of what remembers.
 
         Raises:
             ValueError: when the observation has another shape or type than the policy takes, or is
-                not finite (of NaN logits the largest is the first).
+                not finite (of NaN logits the largest is the first); when the memory is not one
+                that the policy returned for as many observations.
         """
         leaves = leaves_of(self.description)
         _check_names("observation", observation, "", set(leaves))
@@ -110,8 +130,67 @@ class Policy(NamedTuple):
             else np.zeros((1, *leaf["shape"]), x.dtype)
             for (name, x), leaf in zip(arrays.items(), leaves.values(), strict=True)
         }
-        action = self.act(rows, key)[:count]
-        return action.reshape((*batch, *action.shape[1:]))[()]
+        remembered = self._remembered(memory, batch)
+        action, after = self.act(rows, key, remembered)
+        action = action[:count].reshape((*batch, *action.shape[1:]))[()]
+        if not self.remembers:
+            return action
+        return action, {
+            name: x[:count].reshape((*batch, *x.shape[1:])) for name, x in after.items()
+        }
+
+    def _remembered(self, memory: Rows | None, batch: tuple[int, ...]) -> Rows:
+        """A memory [*batch, ...] in rows."""
+        count = max(1, math.prod(batch))
+        if memory is None:
+            return {name: np.repeat(x, count, axis=0) for name, x in self.start.items()}
+        if not self.remembers:
+            raise ValueError("memory: this policy remembers nothing")
+        wanted = {name: (*batch, *x.shape[1:]) for name, x in self.start.items()}
+        found = {name: np.shape(x) for name, x in memory.items()}
+        if found != wanted:
+            raise ValueError(f"memory holds {found}; for these observations it must be {wanted}")
+        if not math.prod(batch):
+            return self._remembered(None, batch)
+        return {
+            name: np.asarray(memory[name]).reshape(count, *x.shape[1:])
+            for name, x in self.start.items()
+        }
+
+
+class Player:
+    """A policy that keeps its memory from call to call: `player(observation)`."""
+
+    def __init__(self, policy: Policy) -> None:
+        """At the start of an episode."""
+        self.policy = policy
+        self._memory: Rows | None = None
+
+    def reset(self) -> None:
+        """Episodes begin."""
+        self._memory = None
+
+    def __call__(self, observation: Any, key: Any = None, starts: Any = None) -> Any:
+        """The action for an observation, or for a batch of them, always as large.
+
+        Args:
+            observation: as the policy takes it.
+            key: as the policy takes it.
+            starts: where in the batch an episode begins with this observation [*batch].
+        """
+        if not self.policy.remembers:
+            return self.policy(observation, key)
+        if starts is not None and self._memory is not None:
+            self._memory = {
+                name: np.where(
+                    np.reshape(starts, (*np.shape(starts), *[1] * (first.ndim - 1))),
+                    first[0],
+                    self._memory[name],
+                )
+                for name, first in self.policy.start.items()
+            }
+        action, self._memory = self.policy(observation, key, self._memory)
+        return action
 
 
 def leaves_of(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -178,10 +257,11 @@ def _part(record: Any, name: str) -> Any:
 
 
 def load(directory: str | os.PathLike[str]) -> Policy:
-    """Load a policy folder; the network must be one of the library's multi-layer perceptrons.
+    """Load a policy folder; the network must be a perceptron of the library's, or one with memory.
 
     Raises:
-        ValueError: naming what is missing, damaged, from a newer version, masked, or not an MLP.
+        ValueError: naming what is missing, damaged, from a newer version, masked, or of another
+            network.
     """
     description, arrays = read_folder(directory)
     config = description["config"]
@@ -190,9 +270,30 @@ def load(directory: str | os.PathLike[str]) -> Policy:
             f"{directory}: NumPy alone runs no policies with an action_mask; JAX does: "
             "jaxrl_po.load_policy(directory, env=...)"
         )
-    if description["network"] != "config" or config["network"] != "mlp":
-        raise ValueError(f"{directory}: NumPy alone runs network='mlp' policies, not this one")
-    return Policy(description, _mlp(description, arrays))
+    if not _is_known(description):
+        known = ", ".join(["mlp", *CELLS])
+        raise ValueError(
+            f"{directory}: NumPy alone runs policies whose network is one of {known}, not this one"
+        )
+    dtype = arrays[_layers(description)[-1][0] + "/kernel"].dtype
+    start = {
+        f"{layer}/{part}": np.zeros((1, config["memory_size"]), dtype)
+        for layer in range(_num_memories(description))
+        for part in CELLS[config["network"]].parts
+    }
+    return Policy(description, _network(description, arrays), start)
+
+
+def _is_known(description: dict[str, Any]) -> bool:
+    """Whether the network is one that NumPy alone runs."""
+    kinds = "mlp", *CELLS
+    return description["network"] == "config" and description["config"]["network"] in kinds
+
+
+def _num_memories(description: dict[str, Any]) -> int:
+    """Layers of memory."""
+    config = description["config"]
+    return config["memory_layers"] if config["network"] in CELLS else 0
 
 
 def read_folder(
@@ -257,7 +358,9 @@ def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     for name, leaf in normalized_leaves(description).items():
         for moment in ("mean", "variance"):
             shapes[statistic(moment, name)] = tuple(leaf["shape"])
-    if description["network"] == "config" and description["config"]["network"] == "mlp":
+    if _is_known(description):
+        for layer, rows, columns in _memory_layers(description):
+            shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
         for layer, rows, columns in _layers(description):
             shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
         if description["action"]["kind"] == "box":
@@ -302,9 +405,48 @@ def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | Non
     return shaped
 
 
-def _mlp(
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    positive: np.ndarray = (1 + np.tanh(x / 2)) / 2
+    return positive
+
+
+def _gru(x: np.ndarray, z: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
+    (x_r, x_z, x_n), (u_r, u_z, u_n) = (np.split(a, 3, axis=-1) for a in (x, z))
+    reset, keep = _sigmoid(x_r + u_r), _sigmoid(x_z + u_z)
+    return [(1 - keep) * np.tanh(x_n + reset * u_n) + keep * state[0]]
+
+
+def _lstm(x: np.ndarray, z: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
+    i, f, g, o = np.split(x + z, 4, axis=-1)
+    c = _sigmoid(f) * state[0] + _sigmoid(i) * np.tanh(g)
+    return [c, _sigmoid(o) * np.tanh(c)]
+
+
+def _mingru(x: np.ndarray, z: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
+    write, new = np.split(x, 2, axis=-1)
+    return [(1 - _sigmoid(write)) * state[0] + _sigmoid(write) * new]
+
+
+class Cell(NamedTuple):
+    """A step of memory: `jaxrl_po.networks.memory` says what it computes."""
+
+    parts: tuple[str, ...]  # of its state, h the last
+    gates: int
+    recurrent: bool  # whether the gates see h
+    # what input and h bring to each gate [B, gates · H], state -> next state
+    step: Callable[[np.ndarray, np.ndarray, list[np.ndarray]], list[np.ndarray]]
+
+
+CELLS = {
+    "gru": Cell(("h",), 3, True, _gru),
+    "lstm": Cell(("c", "h"), 4, True, _lstm),
+    "mingru": Cell(("h",), 2, False, _mingru),
+}
+
+
+def _network(
     description: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> Callable[[dict[str, np.ndarray], Any], np.ndarray]:
+) -> Callable[[Rows, Any, Rows], tuple[np.ndarray, Rows]]:
     config, action = description["config"], description["action"]
     activation, box = ACTIVATIONS[config["activation"]], action["kind"] == "box"
     *hidden, last = [name for name, _, _ in _layers(description)]
@@ -325,35 +467,76 @@ def _mlp(
             x = np.clip(x, -normalizer["clip"], normalizer["clip"])
         return x.reshape(len(x), -1)
 
-    def act(observation: dict[str, np.ndarray], key: np.random.Generator | None) -> np.ndarray:
+    def act(observation: Rows, key: Any, memory: Rows) -> tuple[np.ndarray, Rows]:
         x = np.concatenate([seen(name, x) for name, x in observation.items()], axis=1)
         for name in hidden:
             x = activation(dense(x, name))
+        after: Rows = {}
+        for i in range(_num_memories(description)):
+            cell, place = CELLS[config["network"]], f"{_memory_place(description)}/{i}"
+            state = [memory[f"{i}/{part}"] for part in cell.parts]
+            recurrent = dense(state[-1], f"{place}/recurrent") if cell.recurrent else state[-1]
+            state = cell.step(dense(x, f"{place}/input"), recurrent, state)
+            after |= {f"{i}/{part}": s for part, s in zip(cell.parts, state, strict=True)}
+            x = state[-1]
         outputs = dense(x, last)
-        return sampled(action, (outputs, arrays[log_std]) if box else outputs, key)
+        return sampled(action, (outputs, arrays[log_std]) if box else outputs, key), after
 
     return act
 
 
 def _places(description: dict[str, Any]) -> tuple[str, str]:
-    """Where a perceptron's torso and head are among the arrays."""
-    if description["config"]["shared_torso"]:
-        return "params/torso/params", "params/policy/params"
-    return "params/policy/torso/params", "params/policy/head/params"
+    """Where the torso and the head are among the arrays."""
+    shared, remembers = description["config"]["shared_torso"], _num_memories(description) > 0
+    if not shared:
+        return "params/policy/torso/params", "params/policy/head/params"
+    torso = "params/torso/torso/params" if remembers else "params/torso/params"
+    return torso, "params/policy/params"
+
+
+def _memory_place(description: dict[str, Any]) -> str:
+    """Where the layers of memory are among the arrays."""
+    return f"params/{'torso' if description['config']['shared_torso'] else 'policy'}/memory"
+
+
+def _memory_layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """The products of memories: name, rows, columns."""
+    config, found = description["config"], []
+    *_, (_, _, inputs) = [("", 0, _num_inputs(description)), *_torso_layers(description)]
+    for i in range(_num_memories(description)):
+        cell, place = CELLS[config["network"]], f"{_memory_place(description)}/{i}"
+        columns = cell.gates * config["memory_size"]
+        found.append((f"{place}/input", inputs, columns))
+        if cell.recurrent:
+            found.append((f"{place}/recurrent", config["memory_size"], columns))
+        inputs = config["memory_size"]
+    return found
+
+
+def _num_inputs(description: dict[str, Any]) -> int:
+    return sum(math.prod(leaf["shape"]) for leaf in leaves_of(description).values())
+
+
+def _torso_layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """The dense layers before the memories or the head: name, rows, columns."""
+    torso, hidden = _places(description)[0], description["config"]["hidden_sizes"]
+    sizes = [_num_inputs(description), *hidden]
+    names = [f"{torso}/Dense_{i}" for i in range(len(hidden))]
+    return list(zip(names, sizes[:-1], sizes[1:], strict=True))
 
 
 def _layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """The dense layers of a perceptron, first to last: name, rows, columns."""
-    torso, head = _places(description)
-    action, hidden = description["action"], description["config"]["hidden_sizes"]
+    """The dense layers, first to last: name, rows, columns."""
+    action, config = description["action"], description["config"]
     if action["kind"] == "discrete":
         outputs = action["n"]
     else:
         outputs = len(action["low"]) if action["kind"] == "box" else sum(action["nvec"])
-    inputs = sum(math.prod(leaf["shape"]) for leaf in leaves_of(description).values())
-    sizes = [inputs, *hidden, outputs]
-    names = [*(f"{torso}/Dense_{i}" for i in range(len(hidden))), f"{head}/Dense_0"]
-    return list(zip(names, sizes[:-1], sizes[1:], strict=True))
+    layers = _torso_layers(description)
+    features = layers[-1][2] if layers else _num_inputs(description)
+    if _num_memories(description):
+        features = config["memory_size"]
+    return [*layers, (f"{_places(description)[1]}/Dense_0", features, outputs)]
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -409,8 +592,7 @@ def _check_fields(description: dict[str, Any]) -> None:
             raise ValueError(f"action.n={action['n']} must be >= 1")
     elif min(action["nvec"], default=0) < 1:
         raise ValueError(f"action.nvec={action['nvec']} must be of numbers >= 1")
-    if (activation := description["config"]["activation"]) not in ACTIVATIONS:
-        raise ValueError(f"config.activation={activation!r} is none of {', '.join(ACTIVATIONS)}")
+    _check_network(description["config"])
     if description["network"] not in ("config", "given"):
         raise ValueError(f"network={description['network']!r} is neither config nor given")
     _check_observation(description["observation"])
@@ -422,6 +604,14 @@ def _check_fields(description: dict[str, Any]) -> None:
             f"weights.file={description['weights']['file']!r} must be the plain name of a "
             ".safetensors file in the folder"
         )
+
+
+def _check_network(config: dict[str, Any]) -> None:
+    if config["activation"] not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"config.activation={config['activation']!r} is none of {known}")
+    if config["network"] in CELLS:
+        _check_form("config", config, {"memory_size": int, "memory_layers": int})
 
 
 def _check_observation(observation: dict[str, Any]) -> None:

@@ -60,7 +60,10 @@ def check_reads_dicts(network: Network, example: PyTree) -> None:
     """Raise unless a network takes nested dicts, where it was made for another form of them."""
     rows = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), example)
     try:
-        jax.eval_shape(lambda key: network.policy(network.init(key), rows, ()), jax.random.key(0))
+        memory = network.initial_memory(1)
+        jax.eval_shape(
+            lambda key: network.policy(network.init(key), rows, memory), jax.random.key(0)
+        )
     except (AttributeError, TypeError, LookupError) as error:
         raise ValueError(
             "network: it cannot read an observation's arrays as nested dicts "

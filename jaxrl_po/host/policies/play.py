@@ -124,13 +124,13 @@ def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
             stack.callback(env.close)
         episode_return, episode_length = np.zeros(len(envs)), np.zeros(len(envs), int)
         observation = [env.reset(seed=wishes.seed + e)[0] for e, env in enumerate(envs)]
-        running, film, t = set(range(len(envs))), Film(), 0
+        running, film, player, t = set(range(len(envs))), Film(), policy.player(), 0
         while running and t < wishes.max_steps:
             if wishes.gif and 0 in running:
                 film.add(draw)
             step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
             rows = jax.tree.map(lambda *each: np.stack(each), *observation)
-            action = policy(rows, step_key) + action_start
+            action = player(rows, step_key) + action_start
             for e in sorted(running):
                 taken = action[e].reshape(envs[e].action_space.shape)[()]
                 observation[e], reward, terminated, truncated, _ = envs[e].step(taken)
@@ -206,11 +206,12 @@ def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
     episode_return = np.zeros(wishes.num_episodes)
     episode_length = np.zeros(wishes.num_episodes, int)
     running, states, t = np.ones(wishes.num_episodes, bool), [], 0
+    player = policy.player()
     while running.any() and t < wishes.max_steps:
         if wishes.gif and running[0]:
             states.append(jax.tree.map(lambda x: x[0], state))
         step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
-        action = from_units(policy(observation, step_key))
+        action = from_units(player(observation, step_key))
         t += 1
         keys_t = jax.vmap(lambda k, t=t: jax.random.fold_in(k, t))(keys)
         observation, state, reward, terminated, truncated = step(keys_t, state, action, env.params)

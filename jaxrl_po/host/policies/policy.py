@@ -22,7 +22,7 @@ from jaxrl_po.host.machine.arrays import from_host, path_name, to_host
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.strict_json import revived, to_json
 from jaxrl_po.host.policies import numpy_policy
-from jaxrl_po.host.policies.numpy_policy import Policy, normalized_leaves, statistic
+from jaxrl_po.host.policies.numpy_policy import Policy, Rows, normalized_leaves, statistic
 from jaxrl_po.host.policies.observation import (
     check_reads_dicts,
     describe_observation,
@@ -38,8 +38,9 @@ from jaxrl_po.spaces import same_actions, space_from_json
 from jaxrl_po.types import Array, MaskedObservation, Network, PyTree, TrainState
 
 WEIGHTS = re.compile(r"weights-[0-9a-f]{12}\.safetensors")  # what has another name is not ours
-# observations by name {name: [B, ...]}, key -> actions [B, ...], and whether all allow one
-Act = Callable[[dict[str, Array], Array | None], tuple[Array, Array]]
+Leaves = dict[str, Array]  # arrays [B, ...] by name
+# observations, key, memory -> actions [B, ...], next memory, and whether all observations allow one
+Act = Callable[[Leaves, Array | None, Leaves], tuple[Array, Leaves, Array]]
 
 
 def save_policy(
@@ -195,12 +196,15 @@ def load_policy(
         policy = load_policy("runs/cartpole")
         action = policy(observation)                           # greedy
         action = policy(observation, jax.random.key(0))        # sampled
+        action, memory = policy(observation, key, memory)      # of a policy that remembers
+        player = policy.player()                               # or one that keeps its memory
 
     Args:
         directory: the folder.
         network: the network, where it was not the one that the config describes.
         env: the environment, where it has an `action_mask`: a file cannot hold that function.
-        backend: "jax"; or "numpy" for MLP policies, whose keys are NumPy generators.
+        backend: "jax"; or "numpy", for perceptrons with or without a memory, whose keys are NumPy
+            generators.
 
     Raises:
         ValueError: naming what is missing, damaged, or from a newer version; or what is given and
@@ -213,38 +217,38 @@ def load_policy(
         return numpy_policy.load(directory)
     if backend != "jax":
         raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
-    description, pure = read_policy(directory, network, env)
+    description, pure, start = read_policy(directory, network, env)
     compiled = jax.jit(pure)
 
-    def act(observation: dict[str, np.ndarray], key: Any) -> np.ndarray:
+    def act(observation: Rows, key: Any, memory: Rows) -> tuple[np.ndarray, Rows]:
         if not isinstance(key, jax.Array | None):
             raise ValueError(f"key must be a key of jax.random, not {key!r}")
-        action, is_possible = compiled(observation, key)
+        action, after, is_possible = compiled(observation, key, memory)
         if not is_possible:
             raise ValueError("observation: the action_mask allows no action there")
-        return np.asarray(action)
+        return np.asarray(action), {name: np.asarray(x) for name, x in after.items()}
 
-    return Policy(description, act)
+    return Policy(description, act, {name: np.asarray(x) for name, x in start.items()})
 
 
 def read_policy(
     directory: str | os.PathLike[str], network: Network | None, env: Any
-) -> tuple[dict[str, Any], Act]:
-    """The description in a folder, and its policy as a pure function.
+) -> tuple[dict[str, Any], Act, Leaves]:
+    """The description in a folder, its policy as a pure function, and its memory [1, ...] at first.
 
     Raises:
         ValueError: as `load_policy` does.
     """
     description, arrays = numpy_policy.read_folder(directory)
     try:
-        return description, _make_act(description, arrays, network, env)
+        return description, *_make_act(description, arrays, network, env)
     except ValueError as error:
         raise ValueError(f"the policy in {directory} cannot be used: {error}") from error
 
 
 def _make_act(
     description: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None, env: Any
-) -> Act:
+) -> tuple[Act, Leaves]:
     if network is None and description["network"] == "given":
         raise ValueError("this policy's network was given as an object: pass it as network=")
     config = config_from_dict(revived(description["config"]))
@@ -253,28 +257,35 @@ def _make_act(
     example = observations(description) if env is None else as_environment(config, env).observation
     if network is None:
         network = make_network(config, example, space)
-    if jax.tree.leaves(network.initial_memory(1)):
-        raise ValueError("a policy with memory cannot be called without it")
     if "leaves" in description["observation"] and env is None:
         check_reads_dicts(network, example)
     params = _params(network, arrays)
     policy = network.policy if action_mask is None else heed_mask(network).policy
     normalizer = Normalizer(_statistics(description, arrays, example), ())
 
-    def act(leaves: dict[str, Array], key: Array | None) -> tuple[Array, Array]:
+    start = network.initial_memory(1)
+
+    def act(leaves: Leaves, key: Array | None, memory: Leaves) -> tuple[Array, Leaves, Array]:
         observation = in_form_of(example, leaves)
         seen = observe(normalizer, observation)
         if action_mask is not None:
             seen = MaskedObservation(seen, jax.vmap(action_mask)(observation))
-        distribution, _ = policy(params, seen, ())
+        remembered = jax.tree.map_with_path(lambda path, _: memory[path_name(path)], start)
+        distribution, after = policy(params, seen, remembered)
         sample = (
             distribution.mode() if key is None else distribution.sample(distribution.noise(key))
         )
         # Nothing to choose from has no entropy, not even 0.
         is_possible = action_mask is None or ~jnp.isnan(distribution.entropy()).any()
-        return space.to_units(distribution.to_env(sample)), jnp.asarray(is_possible)
+        taken = space.to_units(distribution.to_env(sample))
+        return taken, _named(after), jnp.asarray(is_possible)
 
-    return act
+    return act, _named(start)
+
+
+def _named(memory: PyTree) -> Leaves:
+    """A memory's arrays by name, in their order."""
+    return {path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(memory)}
 
 
 def _action_mask(
