@@ -174,6 +174,7 @@ class Algorithm(NamedTuple):
     # key, params, algorithm state, batch, factor on learning rates
     #   -> params, algorithm state, metrics (each [])
     update: Callable[[Array, Params, PyTree, Batch, Array], tuple[Params, PyTree, dict[str, Array]]]
+    passes: int = 1  # updates on a rollout, each on values and advantages estimated anew
 
 
 # config, network -> Algorithm; with `optimizer=` where one is to take its steps

@@ -136,7 +136,7 @@ BAD = [
     ("hidden_sizes", (64, 2.5), "integer"),
     ("activation", "tahn", "tanh"),
     ("activation", None, "string"),
-    ("network", "transformer", "cnn, mlp"),
+    ("network", "transformer", "cnn, cnn+gru"),
     ("anneal_lr", 1, "True or False"),
     ("env_id", 3, "string"),
     ("env_params", [1], "map"),

@@ -38,7 +38,7 @@ def fit_value(
     batch: Batch,
     learning_rate: Array | float,
 ) -> tuple[PyTree, PyTree, Array]:
-    """Regress V on the λ-returns, leaving the policy alone: minimise ½ E[(V(s) - target)²].
+    """Regress V on the λ-returns, leaving the policy alone: minimise E[ℓ(V(s) - target)].
 
     Returns:
         Params with a new "value", its optimiser state, and the mean loss over the last epoch.
@@ -48,7 +48,7 @@ def fit_value(
         value = network.value(
             params._replace(value=value_params), minibatch.observation, minibatch.memory
         )
-        error = value_loss(value, minibatch.target).mean(where=minibatch.mask)
+        error = value_loss(value, minibatch.target, config.value_loss).mean(where=minibatch.mask)
         return error, {"value_loss": error}
 
     value_params, opt_state, metrics = descent.run(

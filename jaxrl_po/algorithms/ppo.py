@@ -59,14 +59,18 @@ class PPOConfig(ProximalConfig):
 
     # ε
     clip_eps: float = setting(0.2, POSITIVE)
+    # value the rollout anew, and estimate advantages, before each epoch
+    recompute_advantages: bool = False
     # leave a rollout alone once a minibatch's KL(old‖new) exceeds 1.5 target_kl
     early_stop_kl: bool = False
     # nats of mean KL(old‖new)
     target_kl: float = setting(0.01, POSITIVE)
 
     def validate(self) -> None:
-        """Check that the target is used."""
+        """Check that the target is used, and that there is an epoch to recompute before."""
         super().validate()
+        several = self.update_epochs > 1
+        self.check_effect("recompute_advantages", several, "update_epochs > 1")
         self.check_effect("target_kl", self.early_stop_kl, "early_stop_kl=True")
 
 
@@ -141,12 +145,13 @@ def ppo(
             batch,
             anneal,
             policy_loss=policy_loss,
+            num_epochs=1 if config.recompute_advantages else config.update_epochs,
             max_kl=max_kl,
             penalty=penalty,
         )
         return params, PPOState(opt_state), metrics
 
-    return Algorithm(init, update)
+    return Algorithm(init, update, config.update_epochs if config.recompute_advantages else 1)
 
 
 def ppo_penalty(
@@ -181,6 +186,7 @@ def ppo_penalty(
             batch,
             anneal,
             policy_loss=policy_loss,
+            num_epochs=config.update_epochs,
         )
         beta = used
         if config.adaptive_kl:
@@ -212,6 +218,7 @@ def proximal_epochs(
     anneal: Array,
     *,
     policy_loss: PolicyLoss,
+    num_epochs: int,
     max_kl: Array | float | None = None,
     penalty: Penalty | None = None,
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
@@ -219,6 +226,7 @@ def proximal_epochs(
 
     Args:
         policy_loss: the loss of the policy alone.
+        num_epochs: passes over the batch.
         max_kl: once a minibatch's KL exceeds it, no further step is taken on this rollout.
         penalty: a further term of the loss.
 
@@ -239,10 +247,10 @@ def proximal_epochs(
         policy_error, terms = policy_loss(ratio, advantage, kl)
         if config.clip_value:
             value_error = clipped_value_loss(
-                value, minibatch.value, minibatch.target, config.value_clip_eps
+                value, minibatch.value, minibatch.target, config.value_clip_eps, config.value_loss
             )
         else:
-            value_error = value_loss(value, minibatch.target)
+            value_error = value_loss(value, minibatch.target, config.value_loss)
         entropy = distribution.entropy()
         total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
         if penalty is not None:
@@ -261,7 +269,7 @@ def proximal_epochs(
         opt_state,
         blank(batch),
         config.learning_rate * anneal,
-        num_epochs=config.update_epochs,
+        num_epochs=num_epochs,
         num_minibatches=config.num_minibatches,
         stop=None if max_kl is None else lambda metrics: metrics["minibatch_kl"] > max_kl,
     )

@@ -51,6 +51,8 @@ class NetworkConfig(Settings):
     memory_size: int = setting(128, COUNT)
     # layers of memory
     memory_layers: int = setting(1, COUNT)
+    # L, steps that a network with memory is trained through at a time; 0 for num_steps
+    sequence_length: int = setting(0, Range(0))
     # initial log standard deviation of a Gaussian policy, in half-ranges of the action
     log_std_init: float = setting(0.0, ANY, only_at_start=True)
     # bound continuous actions by tanh instead of clipping them
@@ -87,8 +89,6 @@ class Config(NetworkConfig, EnvironmentConfig):
     num_envs: int = setting(4, COUNT)
     # T, steps of each environment in a rollout
     num_steps: int = setting(128, COUNT)
-    # L, steps that a network with memory is trained through at a time; 0 for num_steps
-    sequence_length: int = setting(0, Range(0))
     # budget in environment steps over all environments; never exceeded
     total_timesteps: int = setting(500_000, Range(1, 2**32 - 1))
     # discount γ
@@ -103,6 +103,8 @@ class Config(NetworkConfig, EnvironmentConfig):
     max_grad_norm: float = setting(0.5, Range(0.0, open_low=True, infinite=True))
     # one network with a policy head and a value head
     shared_torso: bool = False
+    # the critic's error: "huber" grows linearly beyond 1, in units of value
+    value_loss: str = setting("mse", ("mse", "huber"))
     # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
 

@@ -2,6 +2,7 @@
 
 from jaxrl_po.envs.environment import Environment, check_environment
 from jaxrl_po.envs.gymnax import make_environment
+from jaxrl_po.envs.wrappers import transform_observation
 from jaxrl_po.spaces import Box, Discrete, MultiDiscrete, to_bounds
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "check_environment",
     "make_environment",
     "to_bounds",
+    "transform_observation",
 ]

@@ -22,11 +22,13 @@ from jaxrl_po.ops import (
     update_statistics,
 )
 from jaxrl_po.types import (
+    Algorithm,
     AlgorithmFactory,
     Array,
     Batch,
     Network,
     Optimizer,
+    Params,
     PyTree,
     TrainState,
     Transition,
@@ -78,9 +80,20 @@ def learner(
         key, _, update_key = split(state.key, 3)
         batch, normalizer = make_batch(now, network, state, transitions)
         anneal = config.learning_rate_factor(state.iteration)
-        params, algorithm_state, metrics = algorithm.update(
-            unrolled(update_key), state.params, state.algorithm, batch, anneal
-        )
+        if algorithm.passes == 1:
+            params, algorithm_state, metrics = algorithm.update(
+                unrolled(update_key), state.params, state.algorithm, batch, anneal
+            )
+        else:
+            params, algorithm_state, metrics = pass_by_pass(
+                algorithm,
+                lambda params: make_batch(now, network, state._replace(params=params), transitions)[
+                    0
+                ],
+                update_key,
+                state,
+                anneal,
+            )
         new_distribution = in_slices(
             lambda rows: of_samples.policy(params, *rows)[0], (batch.observation, batch.memory)
         )
@@ -103,6 +116,32 @@ def learner(
         return state, metrics
 
     return learn
+
+
+def pass_by_pass(
+    algorithm: Algorithm,
+    batch_of: Callable[[Params], Batch],
+    key: Array,
+    state: TrainState,
+    anneal: Array,
+) -> tuple[Params, PyTree, Metrics]:
+    """Several updates on a rollout, each on a batch made anew (arXiv:2006.05990, sec. 3.5).
+
+    Old log-probabilities stay those that the rollout was collected with.
+    """
+
+    def one(carry: tuple[Params, PyTree], key: Array) -> tuple[tuple[Params, PyTree], Metrics]:
+        params, algorithm_state = carry
+        *after, metrics = algorithm.update(
+            unrolled(key), params, algorithm_state, batch_of(params), anneal
+        )
+        return (after[0], after[1]), metrics
+
+    (params, algorithm_state), metrics = jax.lax.scan(
+        one, (state.params, state.algorithm), split(key, algorithm.passes)
+    )
+    first = {n: m[0] for n, m in metrics.items() if n == "ratio_first_minibatch"}
+    return params, algorithm_state, {n: m.mean(axis=0) for n, m in metrics.items()} | first
 
 
 def make_batch(

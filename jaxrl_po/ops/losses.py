@@ -64,22 +64,30 @@ def clipped_surrogate_loss(ratio: Array, advantage: Array, clip_eps: float | Arr
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 
-def value_loss(value: Array, target: Array) -> Array:
-    """Half the squared error ½ (V(s) - target)²."""
+def value_loss(value: Array, target: Array, kind: str = "mse") -> Array:
+    """ℓ(V(s) - target), "mse": ℓ(e) = ½ e²; "huber" (Huber 1964): |e| - ½ where |e| > 1."""
     check_one_shape(value=value, target=target)
-    return 0.5 * jnp.square(value - target)
+    return _error(value - target, kind)
 
 
 def clipped_value_loss(
-    value: Array, old_value: Array, target: Array, clip_eps: float | Array
+    value: Array, old_value: Array, target: Array, clip_eps: float | Array, kind: str = "mse"
 ) -> Array:
     """The larger of the errors of V and of V held within ε of V_old (as in OpenAI Baselines PPO).
 
-    ½ max((V - target)², (V_old + clip(V - V_old, -ε, ε) - target)²)
+    max(ℓ(V - target), ℓ(V_old + clip(V - V_old, -ε, ε) - target)), ℓ as in `value_loss`
     """
     check_one_shape(value=value, old_value=old_value, target=target)
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
-    return 0.5 * jnp.maximum(jnp.square(value - target), jnp.square(clipped - target))
+    return jnp.maximum(_error(value - target, kind), _error(clipped - target, kind))
+
+
+def _error(e: Array, kind: str) -> Array:
+    squared = 0.5 * jnp.square(e)
+    if kind == "mse":
+        return squared
+    size = jnp.abs(e)
+    return jnp.where(size <= 1, squared, size - 0.5)
 
 
 def explained_variance(value: Array, target: Array) -> Array:

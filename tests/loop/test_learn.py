@@ -1,10 +1,13 @@
 """Collect, then learn: the two halves of a training step, each a pure function of its own."""
 
 import jax
+import numpy as np
 import pytest
 
-from jaxrl_po import config_from_dict, make_learn, make_step
+from jaxrl_po import PPOConfig, config_from_dict, make_learn, make_step
+from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.loop.collect import make_collector
+from jaxrl_po.loop.learn import make_batch
 from jaxrl_po.loop.parts import make_parts
 from tests.host.small import SETTINGS, random_walk, same
 
@@ -46,3 +49,34 @@ def test_learning_alone_is_a_program_that_leaves_the_environments(halves, jit):
     again, _ = compiled(state, other)
     assert not same(again.params, learned.params)
     assert compiled._cache_size() == 1
+
+
+def test_recomputed_advantages_are_those_of_the_new_critic(jit):
+    """Two epochs by hand: an update of one, a new batch, an update of one."""
+    fields = {**SETTINGS, "total_timesteps": 64, "num_minibatches": 2, "learning_rate": 0.1}
+    config = PPOConfig(**fields, update_epochs=2, recompute_advantages=True)
+    environment, network = make_parts(config, ENV)
+    collector = make_collector(config, environment, network)
+    state = make_step(config, ENV)[0](jax.random.key(0))
+    _, transitions, _ = jit(collector.collect)(state, jax.random.key(1))
+    single = config.replace(update_epochs=1, recompute_advantages=False)
+
+    def by_hand(state, transitions):
+        params, algorithm_state = state.params, state.algorithm
+        update = make_algorithm(single, network).update
+        for key in jax.random.split(jax.random.split(state.key, 3)[2]):
+            now = state._replace(params=params)
+            batch, _ = make_batch(single, network, now, transitions)
+            params, algorithm_state, _ = update(key, params, algorithm_state, batch, 1.0)
+        return params
+
+    learned, metrics = jit(make_learn(config, ENV))(state, transitions)
+    for a, b in zip(
+        jax.tree.leaves(learned.params),
+        jax.tree.leaves(jit(by_hand)(state, transitions)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(metrics["ratio_first_minibatch"], 1.0, atol=1e-5)
+    kept, _ = jit(make_learn(config.replace(recompute_advantages=False), ENV))(state, transitions)
+    assert not same(kept.params, learned.params)

@@ -96,6 +96,8 @@ OPTIONS = [
     {"advantage_normalization": "batch"},
     {"advantage_normalization": "none"},
     {"activation": "relu"},
+    {"value_loss": "huber"},
+    {"recompute_advantages": True},
     {"update_epochs": 3},
     {"num_minibatches": 8},
     {"anneal_lr": True},

@@ -36,9 +36,15 @@ LOSSES = {
         2,
     ),
     "value": (mean(ops.value_loss), reference.value, 2),
+    "huber_value": (mean(ops.value_loss, kind="huber"), reference.huber_value, 2),
     "clipped_value": (
         mean(ops.clipped_value_loss, clip_eps=EPS),
         functools.partial(reference.clipped_value, eps=EPS),
+        3,
+    ),
+    "clipped_huber_value": (
+        mean(ops.clipped_value_loss, clip_eps=EPS, kind="huber"),
+        functools.partial(reference.clipped_huber_value, eps=EPS),
         3,
     ),
     "explained_variance": (ops.explained_variance, reference.explained_variance, 2),

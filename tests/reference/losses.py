@@ -31,5 +31,21 @@ def clipped_value(value, old_value, target, eps):
     return total / len(value)
 
 
+def huber(error):
+    return error**2 / 2 if abs(error) <= 1 else abs(error) - 1 / 2
+
+
+def huber_value(value, target):
+    return np.mean([huber(v - g) for v, g in zip(value, target, strict=True)])
+
+
+def clipped_huber_value(value, old_value, target, eps):
+    total = 0.0
+    for v, old, g in zip(value, old_value, target, strict=True):
+        held = old + min(max(v - old, -eps), eps)
+        total += max(huber(v - g), huber(held - g))
+    return total / len(value)
+
+
 def explained_variance(value, target):
     return 1 - np.var(target - value) / np.var(target)

@@ -160,3 +160,16 @@ def test_settings_that_were_given_stay():
 def test_an_endless_horizon_and_an_unbounded_gradient_are_meant():
     assert tiny_config(kl_horizon_sequences=float("inf")).kl_horizon_sequences == float("inf")
     assert SFTConfig(max_grad_norm=float("inf")).max_grad_norm == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recompute_advantages": True}, "recompute_advantages=True: responses are valued once"),
+        ({"sequence_length": 2}, "sequence_length=2 has no meaning on token sequences"),
+        ({"network": "gru"}, "network='gru' has no meaning on token sequences"),
+    ],
+)
+def test_what_responses_have_no_room_for_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        RLHFConfig(update=PPOConfig(**{**SIZE, "num_steps": 4, "num_minibatches": 1, **change}))
