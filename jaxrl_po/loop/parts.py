@@ -88,8 +88,9 @@ def as_environment(config: Config, env: Any = None) -> Environment:
             f"values as they are, and observations are {forms(environment.observation)}"
         )
     if not environment.action_space.continuous:
-        if config.squash_actions:
-            raise ValueError("squash_actions=True needs continuous actions; these are discrete")
+        for name in ("squash_actions", "state_dependent_std"):
+            if getattr(config, name):
+                raise ValueError(f"{name}=True needs continuous actions; these are discrete")
         if not isinstance(config.log_std_init, jax.core.Tracer) and config.log_std_init != 0:
             raise ValueError(
                 f"log_std_init={config.log_std_init} needs continuous actions; these are discrete"

@@ -58,15 +58,20 @@ class PolicyHead(nn.Module):
 
     action_space: Space
     log_std_init: Any
+    state_dependent_std: bool
     squash: bool
 
     @nn.compact
     def __call__(self, x: Array) -> Distribution:
         """The distribution over a batch of features [B, F]."""
         space, size = self.action_space, self.action_space.num_outputs
-        outputs = dense(size, 0.01, x.dtype)(x)
+        outputs = dense(size * (1 + self.state_dependent_std), 0.01, x.dtype)(x)
         if not space.continuous:
             return space.distribution(outputs)
+        if self.state_dependent_std:
+            mean, offset = jnp.split(outputs, 2, axis=-1)
+            log_std = offset + jnp.asarray(self.log_std_init, x.dtype)
+            return space.distribution(mean, log_std, self.squash)
         log_std = self.param("log_std", lambda _: jnp.full(size, self.log_std_init, x.dtype))
         return space.distribution(outputs, jnp.broadcast_to(log_std, outputs.shape), self.squash)
 
@@ -106,7 +111,9 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
         )
     activation = getattr(nn, config.activation)
     torso = Torso(config.hidden_sizes, activation, config.torso_kind == "cnn")
-    policy_head = PolicyHead(action_space, config.log_std_init, config.squash_actions)
+    policy_head = PolicyHead(
+        action_space, config.log_std_init, config.state_dependent_std, config.squash_actions
+    )
     value_head = ValueHead()
     example = [jnp.zeros((1, *shape)) for shape in shapes]
     if config.memory_kind:

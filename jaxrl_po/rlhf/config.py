@@ -120,9 +120,7 @@ class RLHFConfig(Settings):
                         "leave it at its default"
                     )
         if getattr(self.update, "recompute_advantages", False):
-            raise ValueError(
-                "update.recompute_advantages=True: responses are valued once"
-            )
+            raise ValueError("update.recompute_advantages=True: responses are valued once")
         size = self.update.num_envs
         for name in MINIBATCH_FIELDS:
             count = getattr(self.update, name, 1)

@@ -90,6 +90,7 @@ OPTIONS = [
     {"clip_value": True, "value_clip_eps": 1e-4},
     {"early_stop_kl": True, "target_kl": 1e-6},
     {"squash_actions": True},
+    {"state_dependent_std": True, "log_std_init": -0.5},
     {"shared_torso": True},
     {"normalize_observations": True},
     {"normalize_rewards": True},

@@ -363,7 +363,7 @@ def _shapes(description: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
         for layer, rows, columns in _layers(description):
             shapes |= {f"{layer}/kernel": (rows, columns), f"{layer}/bias": (columns,)}
-        if description["action"]["kind"] == "box":
+        if description["action"]["kind"] == "box" and not _has_state_dependent_std(description):
             shapes[f"{_places(description)[1]}/log_std"] = (len(description["action"]["low"]),)
     return shapes
 
@@ -450,7 +450,7 @@ def _network(
     config, action = description["config"], description["action"]
     activation, box = ACTIVATIONS[config["activation"]], action["kind"] == "box"
     *hidden, last = [name for name, _, _ in _layers(description)]
-    log_std = f"{_places(description)[1]}/log_std"
+    log_std, depends = f"{_places(description)[1]}/log_std", _has_state_dependent_std(description)
     dtype = arrays[f"{last}/kernel"].dtype
 
     def dense(x: np.ndarray, name: str) -> np.ndarray:
@@ -480,7 +480,12 @@ def _network(
             after |= {f"{i}/{part}": s for part, s in zip(cell.parts, state, strict=True)}
             x = state[-1]
         outputs = dense(x, last)
-        return sampled(action, (outputs, arrays[log_std]) if box else outputs, key), after
+        if not box:
+            return sampled(action, outputs, key), after
+        if not depends:
+            return sampled(action, (outputs, arrays[log_std]), key), after
+        mean, offset = np.split(outputs, 2, axis=-1)
+        return sampled(action, (mean, offset + dtype.type(config["log_std_init"])), key), after
 
     return act
 
@@ -492,6 +497,10 @@ def _places(description: dict[str, Any]) -> tuple[str, str]:
         return "params/policy/torso/params", "params/policy/head/params"
     torso = "params/torso/torso/params" if remembers else "params/torso/params"
     return torso, "params/policy/params"
+
+
+def _has_state_dependent_std(description: dict[str, Any]) -> bool:
+    return bool(description["config"].get("state_dependent_std", False))
 
 
 def _memory_place(description: dict[str, Any]) -> str:
@@ -532,6 +541,7 @@ def _layers(description: dict[str, Any]) -> list[tuple[str, int, int]]:
         outputs = action["n"]
     else:
         outputs = len(action["low"]) if action["kind"] == "box" else sum(action["nvec"])
+        outputs *= 1 + _has_state_dependent_std(description)
     layers = _torso_layers(description)
     features = layers[-1][2] if layers else _num_inputs(description)
     if _num_memories(description):
@@ -610,6 +620,8 @@ def _check_network(config: dict[str, Any]) -> None:
     if config["activation"] not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise ValueError(f"config.activation={config['activation']!r} is none of {known}")
+    if "state_dependent_std" in config:
+        _check_form("config", config, {"state_dependent_std": bool, "log_std_init": float})
     if config["network"] in CELLS:
         _check_form("config", config, {"memory_size": int, "memory_layers": int})
 

@@ -122,6 +122,7 @@ def expected(settings, state, env, observation):
         ("box", {}),
         ("box", {"squash_actions": True, "activation": "gelu", "hidden_sizes": (4, 3)}),
         ("box", {"shared_torso": True, "activation": "swish", "normalize_observations": False}),
+        ("box", {"state_dependent_std": True, "log_std_init": -1.0}),
         ("discrete", {"activation": "elu"}),
         ("discrete", {"activation": "relu", "shared_torso": True}),
         ("multidiscrete", {}),
@@ -269,8 +270,13 @@ def test_policies_of_the_format_before_masks_load(backend, copy):
     np.testing.assert_array_equal(load_policy(copy, backend=backend)(observations()), actions)
 
 
-def test_samples_follow_the_policy(tmp_path, jit):
-    settings, state = trained(ENVS["box"], jit, squash_actions=True)
+@pytest.mark.parametrize(
+    "option",
+    [{"squash_actions": True}, {"state_dependent_std": True, "log_std_init": -1.0}],
+    ids=str,
+)
+def test_samples_follow_the_policy(option, tmp_path, jit):
+    settings, state = trained(ENVS["box"], jit, **option)
     save_policy(tmp_path, settings, state, env=ENVS["box"])
     batch = np.repeat(observations(1), 20_000, axis=0)
     left = load_policy(tmp_path)(batch, jax.random.key(0))
