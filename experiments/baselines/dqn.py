@@ -77,7 +77,7 @@ class QNetwork(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Q(s, ·)."""
-        return nn.Dense(self.num_actions)(Torso(self.hidden_sizes, nn.relu, False)([x]))
+        return nn.Dense(self.num_actions)(Torso(self.hidden_sizes, nn.relu, "mlp")([x]))
 
 
 def action_values(network: QNetwork, params: PyTree, observation: Array) -> Array:

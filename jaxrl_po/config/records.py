@@ -19,7 +19,11 @@ from jaxrl_po.config.fields import (
 from jaxrl_po.config.settings import Settings, data_fields
 
 MEMORY_KINDS = "gru", "lstm", "mingru"
-NETWORKS = "mlp", "cnn", *MEMORY_KINDS, *(f"cnn+{memory}" for memory in MEMORY_KINDS)
+VISION_KINDS = "cnn", "nature", "impala"
+NETWORKS = (
+    *("mlp", *VISION_KINDS, *MEMORY_KINDS),
+    *(f"{vision}+{memory}" for vision in VISION_KINDS for memory in MEMORY_KINDS),
+)
 ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
 
 
@@ -45,7 +49,8 @@ class NetworkConfig(Settings):
     hidden_sizes: tuple[int, ...] = setting((64, 64), COUNT)
     # nonlinearity of the hidden layers
     activation: str = setting("tanh", ("tanh", "relu", "swish", "elu", "gelu"))
-    # "cnn" puts a convolution on grids before the dense layers; the others a memory behind them
+    # "cnn", "nature", "impala" put convolutions on grids before the dense layers; "gru", "lstm",
+    # "mingru" a memory behind them
     network: str = setting("mlp", NETWORKS)
     # units of a memory's layer
     memory_size: int = setting(128, COUNT)

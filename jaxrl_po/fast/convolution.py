@@ -1,5 +1,6 @@
-"""A convolution and its derivative, in the form that a CPU is fastest at."""
+"""Convolution and pooling, and their derivatives, in the forms that a CPU is fastest at."""
 
+import functools
 from typing import Any
 
 import jax
@@ -14,29 +15,58 @@ def convolution(
 ) -> Array:
     """x [B, H, W, in] * kernel [h, w, in, out], as the `conv_general_dilated` of a `nn.Conv`.
 
-    On a CPU a convolution without strides and padding is one product of all patches
-    [B · H' · W', h · w · in] with the kernel as a matrix: XLA's own gradient of a kernel takes
-    tens of times as long. Any other convolution, or device, keeps `jax.lax.conv_general_dilated`.
+    On a CPU it is one product of all patches [B · H' · W', h · w · in] with the kernel as a matrix:
+    XLA's own gradient of a kernel takes tens of times as long. A convolution that is dilated or in
+    groups, or any on another device, is `jax.lax.conv_general_dilated`.
     """
 
     def general(x: Array, kernel: Array) -> Array:
         return jax.lax.conv_general_dilated(x, kernel, window_strides, padding, **options)
 
     dilated = any(d != 1 for d in (*options["lhs_dilation"], *options["rhs_dilation"]))
-    plain = tuple(window_strides) == (1, 1) and padding == "VALID" and not dilated
-    if not plain or options["feature_group_count"] != 1 or options["precision"] is not None:
+    if dilated or options["feature_group_count"] != 1 or options["precision"] is not None:
         return general(x, kernel)
+
+    def patches_times_matrix(x: Array, kernel: Array) -> Array:
+        height, width, num_in, num_out = kernel.shape
+        shifted = _windows(x, (height, width), tuple(window_strides), padding, 0.0)
+        patches = jnp.concatenate(shifted, axis=-1)
+        rows = patches.reshape(-1, height * width * num_in)
+        matrix = kernel.reshape(-1, num_out)
+        product = dense_dot_general(rows, matrix, (((1,), (0,)), ((), ())))
+        return product.reshape(*patches.shape[:3], num_out)
+
     channels: Array = jax.lax.platform_dependent(
-        x, kernel, cpu=_patches_times_matrix, default=general
+        x, kernel, cpu=patches_times_matrix, default=general
     )
     return channels
 
 
-def _patches_times_matrix(x: Array, kernel: Array) -> Array:
-    height, width, num_in, num_out = kernel.shape
-    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
-    shifted = [x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
-    patches = jnp.concatenate(shifted, axis=-1).reshape(-1, height * width * num_in)
-    matrix = kernel.reshape(-1, num_out)
-    product = dense_dot_general(patches, matrix, (((1,), (0,)), ((), ())))
-    return product.reshape(-1, rows, columns, num_out)
+def max_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding: str) -> Array:
+    """The largest number of each window of x [B, H, W, C]; equal ones share the gradient.
+
+    A maximum over shifted copies: `jax.lax.reduce_window` has no fast gradient on a CPU.
+    """
+    lowest = float(jnp.finfo(x.dtype).min)
+    return functools.reduce(jnp.maximum, _windows(x, size, strides, padding, lowest))
+
+
+def _windows(
+    x: Array, size: tuple[int, int], strides: tuple[int, int], padding: Any, fill: float
+) -> list[Array]:
+    """For each place in a window, row by row, what all windows have there [B, H', W', C]."""
+    pads = padding
+    if isinstance(padding, str):
+        pads = jax.lax.padtype_to_pads(x.shape[1:3], size, strides, padding)
+    if any(any(pad) for pad in pads):
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
+    rows, columns = (
+        (length - window) // stride + 1
+        for length, window, stride in zip(x.shape[1:3], size, strides, strict=True)
+    )
+    (down, across), (height, width) = strides, size
+    return [
+        x[:, i : i + down * (rows - 1) + 1 : down, j : j + across * (columns - 1) + 1 : across]
+        for i in range(height)
+        for j in range(width)
+    ]

@@ -10,47 +10,39 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.envs.environment import forms, is_shape, named_leaves
-from jaxrl_po.fast.convolution import convolution
-from jaxrl_po.networks.layers import dense, options
+from jaxrl_po.networks.layers import dense
 from jaxrl_po.networks.memory import MEMORIES, stacked
-from jaxrl_po.networks.recurrent import remembering
+from jaxrl_po.networks.recurrent import Fold, remembering
+from jaxrl_po.networks.vision import BYTES_ARE_FRACTIONS, SMALLEST, VISION
 from jaxrl_po.spaces import Space
 from jaxrl_po.types import Array, Distribution, Network, Params, PyTree
-
-CHANNELS, KERNEL = 16, (3, 3)  # the convolution of MinAtar's own baselines (Young & Tian 2019)
 
 
 class Torso(nn.Module):
     """Observation [B, ...] to features: convolutions on grids (optional), then dense layers.
 
-    The leaves of an observation stand side by side for the dense layers, in the order of names.
+    The leaves of an observation stand side by side for the dense layers, in the order of names;
+    each grid goes through convolutions of its own first.
     """
 
     hidden_sizes: tuple[int, ...]
     activation: Callable[[Array], Array]
-    convolution: bool
+    kind: str  # "mlp", or one of `VISION`
 
     @nn.compact
     def __call__(self, leaves: list[Array]) -> Array:
         """Features [B, hidden_sizes[-1]]."""
-        if self.convolution:
-            leaves = [self.convolve(x) if is_grid(x.shape[1:]) else x for x in leaves]
+        if self.kind in VISION:
+            leaves = [self.see(x) if is_grid(x.shape[1:], self.kind) else x for x in leaves]
         rows = [x.reshape(x.shape[0], -1) for x in leaves]
         x = rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=-1)
         for size in self.hidden_sizes:
             x = self.activation(dense(size, np.sqrt(2), x.dtype)(x))
         return x
 
-    def convolve(self, grid: Array) -> Array:
+    def see(self, grid: Array) -> Array:
         """Channels [B, H', W', C] of a grid [B, H, W(, C)]."""
-        conv = nn.Conv(
-            CHANNELS,
-            KERNEL,
-            padding="VALID",
-            conv_general_dilated=convolution,
-            **options(np.sqrt(2), grid.dtype),
-        )
-        return self.activation(conv(grid if grid.ndim == 4 else grid[..., None]))
+        return VISION[self.kind](grid if grid.ndim == 4 else grid[..., None], self.activation)
 
 
 class PolicyHead(nn.Module):
@@ -90,7 +82,7 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
 
     Orthogonal weights (gain √2, policy head 0.01, value head 1), zero biases. Policy and value
     have networks of their own unless `config.shared_torso`. Numbers of any type are taken as
-    floats, as they are.
+    floats, as they are, but for bytes that "nature" and "impala" take as parts of 255.
 
     Args:
         config: the config.
@@ -99,34 +91,55 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
         action_space: what the policy acts in.
 
     Raises:
-        ValueError: when no part of the observation is a grid and `network="cnn"`.
+        ValueError: when the network has convolutions and no part of the observation is a grid.
     """
     if is_shape(observation):
         observation = jax.ShapeDtypeStruct(tuple(observation), jnp.float32)
-    shapes = [leaf.shape for leaf in named_leaves(observation).values()]
-    if config.torso_kind == "cnn" and not any(map(is_grid, shapes)):
+    seen = list(named_leaves(observation).values())
+    shapes, kind = [leaf.shape for leaf in seen], config.torso_kind
+    if kind in VISION and not any(is_grid(shape, kind) for shape in shapes):
         raise ValueError(
             f"network={config.network!r} needs observations of [height, width(, channels)], at "
-            f"least 3 x 3; this environment's are {forms(observation)}: use network='mlp'"
+            f"least {SMALLEST[kind]} x {SMALLEST[kind]}; this environment's are "
+            f"{forms(observation)}: use network='mlp'"
         )
-    activation = getattr(nn, config.activation)
-    torso = Torso(config.hidden_sizes, activation, config.torso_kind == "cnn")
+    units = [_unit(leaf, kind) for leaf in seen]
+    torso = Torso(config.hidden_sizes, getattr(nn, config.activation), kind)
     policy_head = PolicyHead(
         action_space, config.log_std_init, config.state_dependent_std, config.squash_actions
     )
-    value_head = ValueHead()
-    example = [jnp.zeros((1, *shape)) for shape in shapes]
-    if config.memory_kind:
-        layer = MEMORIES[config.memory_kind](config.memory_size, config.stretch_length)
-        return remembering(
-            torso,
-            stacked([layer] * config.memory_layers),
-            policy_head,
-            value_head,
-            shared=config.shared_torso,
-            fold=lambda observation: _flatten(observation, shapes),
-            example=example,
-        )
+    parts: dict[str, Any] = {
+        "policy_head": policy_head,
+        "value_head": ValueHead(),
+        "shared": config.shared_torso,
+        "fold": lambda observation: _flatten(observation, shapes, units),
+        "example": [jnp.zeros((1, *shape)) for shape in shapes],
+    }
+    if not config.memory_kind:
+        return feed_forward(torso, **parts)
+    layer = MEMORIES[config.memory_kind](config.memory_size, config.stretch_length)
+    return remembering(torso, stacked([layer] * config.memory_layers), **parts)
+
+
+def feed_forward(
+    torso: nn.Module,
+    policy_head: nn.Module,
+    value_head: nn.Module,
+    *,
+    shared: bool,
+    fold: Fold,
+    example: list[Array],
+) -> Network:
+    """A network of one torso, or of one each, and two heads.
+
+    Args:
+        torso: an observation's arrays [B, ...] -> features [B, F].
+        policy_head: features -> distribution.
+        value_head: features -> values [B].
+        shared: one torso for both.
+        fold: puts an observation's batch axes into one.
+        example: one observation's arrays [1, ...].
+    """
 
     def init(key: Array) -> Params:
         policy_key, value_key, torso_key, value_torso_key = jax.random.split(key, 4)
@@ -134,7 +147,7 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
         features = torso.apply(torso_params, example)
         policy = policy_head.init(policy_key, features)
         value = value_head.init(value_key, features)
-        if config.shared_torso:
+        if shared:
             return Params(policy, torso_params, value)
         value_torso = torso.init(value_torso_key, example)
         return Params(
@@ -143,41 +156,46 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
         )
 
     def run(head: nn.Module, own: PyTree, params: Params, x: list[Array]) -> Any:
-        if config.shared_torso:
+        if shared:
             return head.apply(own, torso.apply(params.torso, x))
         return head.apply(own["head"], torso.apply(own["torso"], x))
 
     def policy(params: Params, observation: PyTree, memory: PyTree) -> tuple[Any, PyTree]:
-        flat, unflatten = _flatten(observation, shapes)
-        return unflatten(run(policy_head, params.policy, params, flat)), memory
+        flat, unfold = fold(observation)
+        return unfold(run(policy_head, params.policy, params, flat)), memory
 
     def value(params: Params, observation: PyTree, memory: PyTree) -> Array:
-        flat, unflatten = _flatten(observation, shapes)
-        values: Array = unflatten(run(value_head, params.value, params, flat))
+        flat, unfold = fold(observation)
+        values: Array = unfold(run(value_head, params.value, params, flat))
         return values
 
     def policy_and_value(params: Params, observation: PyTree, memory: PyTree) -> tuple[Any, Array]:
-        if not config.shared_torso:
+        if not shared:
             return policy(params, observation, memory)[0], value(params, observation, memory)
-        flat, unflatten = _flatten(observation, shapes)
+        flat, unfold = fold(observation)
         features = torso.apply(params.torso, flat)
         return (
-            unflatten(policy_head.apply(params.policy, features)),
-            unflatten(value_head.apply(params.value, features)),
+            unfold(policy_head.apply(params.policy, features)),
+            unfold(value_head.apply(params.value, features)),
         )
 
     return Network(init, policy, value, policy_and_value, initial_memory=lambda num_envs: ())
 
 
-def is_grid(shape: tuple[int, ...]) -> bool:
-    """Whether a 3 x 3 convolution can go over an array: [height, width(, channels)]."""
-    return len(shape) in (2, 3) and min(shape[:2]) >= 3
+def is_grid(shape: tuple[int, ...], kind: str) -> bool:
+    """Whether convolutions of a kind can go over an array: [height, width(, channels)]."""
+    return len(shape) in (2, 3) and min(shape[:2]) >= SMALLEST[kind]
+
+
+def _unit(leaf: Any, kind: str) -> float:
+    """What an array's numbers are counted in."""
+    return 255.0 if kind in BYTES_ARE_FRACTIONS and leaf.dtype == jnp.uint8 else 1.0
 
 
 def _flatten(
-    observation: PyTree, shapes: list[tuple[int, ...]]
+    observation: PyTree, shapes: list[tuple[int, ...]], units: list[float]
 ) -> tuple[list[Array], Callable[[PyTree], PyTree]]:
-    """Floats with all batch axes folded into one, and the function that unfolds them again."""
+    """Floats, of their units, with all batch axes folded into one, and what unfolds them again."""
     leaves = list(named_leaves(observation).values())
     batch = leaves[0].shape[: leaves[0].ndim - len(shapes[0])]
 
@@ -188,4 +206,4 @@ def _flatten(
         leaf.astype(jnp.result_type(float)).reshape(-1, *shape)
         for leaf, shape in zip(leaves, shapes, strict=True)
     ]
-    return floats, unflatten
+    return [x if unit == 1 else x / unit for x, unit in zip(floats, units, strict=True)], unflatten
