@@ -11,6 +11,7 @@ import pytest
 from baselines import textbook
 
 from jaxrl_po import PPOConfig, make_train
+from tests.conftest import AS_SHIPPED
 
 NUM_STEPS, NUM_EPOCHS, NUM_MINIBATCHES = 16, 3, 2  # trip counts that tell the loops apart
 FREE = {"parameter", "tuple", "get-tuple-element", "constant", "bitcast"}  # no work when run
@@ -33,7 +34,7 @@ SETTING = {
 
 
 def compiled_text(train):
-    options = {"xla_cpu_multi_thread_eigen": False}
+    options = {"xla_cpu_multi_thread_eigen": False, **AS_SHIPPED}
     return jax.jit(train).lower(jax.random.key(0)).compile(compiler_options=options).as_text()
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 
 from jaxrl_po import resume, run
-from jaxrl_po.host.machine import execution
 from tests.host.small import RUN, config, random_walk
 
 ITERATIONS, SEGMENT = 20_000, 20
@@ -15,7 +14,6 @@ def go_on(directory: str, cache: str, until: int | None = None) -> None:
     """Start the run in the directory, or go on with it."""
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    execution.CPU_OPTIONS = execution.CPU_OPTIONS | {"xla_backend_optimization_level": 0}
     env = random_walk()
     if (Path(directory) / "config.json").exists():
         resume(directory, env=env, until=until, quiet=True)

@@ -324,7 +324,6 @@ def test_it_runs_without_a_home_and_on_an_ascii_terminal(tmp_path):
         **{k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XDG_", "MPL"))},
         "HOME": "/proc/nobody",  # where nothing can be made
         "PYTHONIOENCODING": "ascii",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
     flags = ["--total-timesteps", "32", "--num-seeds", "2", "--directory", "größer"]
     command = [sys.executable, "-m", "jaxrl_po", "train", "vpg", *TINY, *flags]

@@ -44,10 +44,10 @@ def test_the_processor_is_noted(name, value, finished, capsys, monkeypatch):
 
 
 def test_xla_flags_are_told_of(finished, capsys, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_max_isa=AVX")
+    before, now = os.environ["XLA_FLAGS"], "--xla_cpu_max_isa=AVX"
+    monkeypatch.setenv("XLA_FLAGS", now)
     resume(finished, env=ENV)
-    flags = os.environ["XLA_FLAGS"]
-    assert f"(XLA_FLAGS unset → {flags})" in capsys.readouterr().out
+    assert f"(XLA_FLAGS {before} → {now})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

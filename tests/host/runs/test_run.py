@@ -19,6 +19,7 @@ from jaxrl_po.host.runs.directory import RunSettings, describe, read_description
 from jaxrl_po.host.runs.logging import Logger
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.loop.parts import Given
+from tests.conftest import AS_SHIPPED
 from tests.host.small import RUN, config, random_walk, same
 
 ENV = random_walk()
@@ -45,8 +46,7 @@ def events(directory, kind):
 
 
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(algorithm, tmp_path, monkeypatch):
-    optimised = {"xla_backend_optimization_level": 3}
-    monkeypatch.setattr(execution, "CPU_OPTIONS", execution.CPU_OPTIONS | optimised)
+    monkeypatch.setattr(execution, "CPU_OPTIONS", execution.CPU_OPTIONS | AS_SHIPPED)
     settings = {"num_seeds": 2, "segment_length": 2, "env": ENV, **RUN}
     schedule = config(algorithm, num_iterations=8, anneal_lr=True)
     whole = run(schedule, directory=tmp_path / "whole", **settings)

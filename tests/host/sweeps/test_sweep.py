@@ -40,12 +40,6 @@ PPO = config_from_dict({"algorithm": "ppo", **TINY})
 TRPO = config_from_dict({"algorithm": "trpo", **TINY})
 
 
-@pytest.fixture(autouse=True)
-def _quick_compilation(monkeypatch):
-    options = {**execution.CPU_OPTIONS, "xla_backend_optimization_level": 0}
-    monkeypatch.setattr(execution, "CPU_OPTIONS", options)
-
-
 @pytest.fixture
 def vmapped(monkeypatch):
     """Execute members as on an accelerator: vmapped, three at a time."""
@@ -198,8 +192,7 @@ def test_a_diverged_member_is_never_the_best():
 SCRIPT = """
 import json, sys
 from jaxrl_po import config_from_dict, sweep
-from jaxrl_po.host.machine import execution
-config, directory, prune, execution.CPU_OPTIONS = json.loads(sys.argv[1])
+config, directory, prune = json.loads(sys.argv[1])
 space = {"learning_rate": [1e-4, 1e-3, 1e-2, 3e-2]}
 sweep(config_from_dict(config), space, 3, directory=directory, prune=prune, quiet=True)
 """
@@ -208,10 +201,9 @@ sweep(config_from_dict(config), space, 3, directory=directory, prune=prune, quie
 @pytest.mark.parametrize("prune", [None, "halving"])
 def test_a_killed_sweep_continues_to_the_same_table(prune, tmp_path):
     settings = {**TINY, "algorithm": "ppo", "total_timesteps": 4_000, "hidden_sizes": [4]}
-    directory, options = tmp_path / "sweep", execution.CPU_OPTIONS
+    directory = tmp_path / "sweep"
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, json.dumps([settings, str(directory), prune, options])],
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir},
+        [sys.executable, "-c", SCRIPT, json.dumps([settings, str(directory), prune])]
     )
     files = lambda: list((directory / "members").glob("*.npz"))  # noqa: E731
     wanted = random.randint(1, 11)
@@ -437,9 +429,8 @@ print(json.dumps(result.returns.tolist()))
 def test_members_shard_over_all_devices():
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
         "NPROC": "16",  # jax 0.10 deadlocks with fewer
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
     }
     settings = {**TINY, "algorithm": "ppo"}
     output = subprocess.run(
