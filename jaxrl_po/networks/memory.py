@@ -36,8 +36,8 @@ def gru(size: int, time_scale: int) -> Memory:
         time_scale: steps that its slowest units remember at first, see `_time_scales`.
     """
 
-    def cell(x: Array, z: Array, h: Array) -> Array:
-        (x_r, x_z, x_n), (u_r, u_z, u_n) = (jnp.split(a, 3, axis=-1) for a in (x, z))
+    def cell(x: list[Array], z: list[Array], h: Array) -> Array:
+        (x_r, x_z, x_n), (u_r, u_z, u_n) = x, z
         reset, keep = jax.nn.sigmoid(x_r + u_r), jax.nn.sigmoid(x_z + u_z)
         new: Array = (1 - keep) * jnp.tanh(x_n + reset * u_n) + keep * h
         return new
@@ -60,8 +60,8 @@ def lstm(size: int, time_scale: int) -> Memory:
         time_scale: steps that its slowest units remember at first, see `_time_scales`.
     """
 
-    def cell(x: Array, z: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, f, g, o = jnp.split(x + z, 4, axis=-1)
+    def cell(x: list[Array], z: list[Array], state: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, f, g, o = (a + b for a, b in zip(x, z, strict=True))
         c = jax.nn.sigmoid(f) * state[0] + jax.nn.sigmoid(i) * jnp.tanh(g)
         return c, jax.nn.sigmoid(o) * jnp.tanh(c)
 
@@ -160,8 +160,9 @@ def _recurrent(
         }
 
     def step(params: PyTree, x: Array, state: PyTree) -> tuple[Array, PyTree]:
-        recurrent = _affine(params["recurrent"], hidden(state))
-        state = cell(_affine(params["input"], x), recurrent, state)
+        x, recurrent = _affine(params["input"], x), _affine(params["recurrent"], hidden(state))
+        gates = [jnp.split(a, num_gates, axis=-1) for a in (x, recurrent)]
+        state = cell(gates[0], gates[1], state)
         return hidden(state), state
 
     def unroll(params: PyTree, x: Array, state: PyTree, starts: Array) -> Array:
