@@ -45,7 +45,7 @@ def _make(env_id: str) -> Any:
         return gymnax.make(env_id)[0]
 
 
-def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
+def gymnax_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     """The environment that a gymnax name stands for, or that a gymnax-like object is.
 
     `step_env` returns (observation, state, reward, terminated, info). Its `terminated` is the end

@@ -25,7 +25,11 @@ _held: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
 
 
 def new_directory(name: str) -> Path:
-    """A folder under runs/ that is not there yet: the name, or the name and a number."""
+    """A folder under runs/ that is not there yet: the name, or the name and a number.
+
+    What separates a suite, an environment and its variant is "_" there.
+    """
+    name = re.sub("[:/]", "_", name)
     names = (name if n == 1 else f"{name}_{n}" for n in itertools.count(1))
     return next(path for path in map(Path("runs").joinpath, names) if not path.exists())
 

@@ -34,6 +34,8 @@ def check_drawing(suite: str, name: str, gif: str) -> None:
         raise ValueError(f"gif={gif!r}: its name must end with .gif")
     if not Path(gif).parent.is_dir():
         raise ValueError(f"gif={gif!r}: there is no folder {str(Path(gif).parent)!r}")
+    if suite not in ("gymnasium", "gymnax"):
+        raise ValueError(f"gif={gif!r}: environments of {suite} are not drawn yet")
     if suite == "gymnax" and name not in RENDERED:
         raise ValueError(f"gymnax has no renderer for {name!r}; it has for {', '.join(RENDERED)}")
     import_extra("PIL.Image", "play")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl_po.envs import make_environment
+from jaxrl_po.envs import SUITES, make_environment, suite_and_name
 from jaxrl_po.envs.environment import named_leaves
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.imports import import_extra
@@ -54,7 +54,8 @@ def play(
 
     Args:
         policy: as `load_policy` gives it.
-        env: "gymnasium:NAME" or "gymnax:NAME"; None for the policy's own, see `own_environment`.
+        env: "gymnasium:NAME", or "gymnax:NAME" or another suite's; None for the policy's own, see
+            `own_environment`.
         num_episodes: E.
         seed: of the episodes: the e-th starts from seed + e.
         sampled: sample actions instead of taking the most likely ones.
@@ -67,8 +68,9 @@ def play(
     """
     env = own_environment(policy) if env is None else env
     suite, _, name = env.partition(":")
-    if suite not in _SUITES or not name:
-        raise ValueError(f"env={env!r}: it must be gymnasium:NAME or gymnax:NAME")
+    if suite not in ("gymnasium", *SUITES) or not name:
+        known = ", ".join(f"{suite}:NAME" for suite in ("gymnasium", *SUITES))
+        raise ValueError(f"env={env!r}: it must be one of {known}")
     num_episodes, seed = integer("num_episodes", num_episodes), integer("seed", seed, 0)
     for variable, value in UNSEEN.items():
         os.environ.setdefault(variable, value)
@@ -77,7 +79,9 @@ def play(
         check_drawing(suite, name, gif)
     key = jax.random.key(seed) if sampled else None
     wishes = Wishes(num_episodes, seed, key, gif, integer("max_steps", max_steps))
-    return _SUITES[suite](policy, name, wishes)
+    if suite == "gymnasium":
+        return _play_gymnasium(policy, name, wishes)
+    return _play_jax(policy, env, wishes)
 
 
 def own_environment(policy: Policy) -> str:
@@ -95,8 +99,10 @@ def own_environment(policy: Policy) -> str:
             "env=None: this policy was trained in an environment given as an object, which has no "
             "name: say env=gymnasium:NAME or gymnax:NAME"
         )
-    suite = "gymnasium" if config["env_id"] in CLASSIC and not config["env_params"] else "gymnax"
-    return f"{suite}:{config['env_id']}"
+    suite, name = suite_and_name(config["env_id"])
+    if name in CLASSIC and suite == "gymnax" and not config["env_params"]:
+        suite = "gymnasium"
+    return f"{suite}:{name}"
 
 
 def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
@@ -187,15 +193,16 @@ def _check_spaces(
         raise ValueError(f"{name} acts in {acts}; this policy in {own}")
 
 
-def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
+def _play_jax(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     config = policy.description["config"]
-    env_params = config["env_params"] if name == config["env_id"] else {}
-    env = make_environment(name, env_params)
+    (_, name), own = suite_and_name(env_id), suite_and_name(config["env_id"])
+    env_params = config["env_params"] if suite_and_name(env_id) == own else {}
+    env = make_environment(env_id, env_params)
     observed, space = env.observation, env.action_space
     shapes = {key: leaf.shape for key, leaf in named_leaves(observed).items()}
     _check_spaces(
         policy,
-        f"gymnax:{name}",
+        env_id,
         (shapes, list(shapes[""]) if "" in shapes else shapes),
         (space, space),
     )
@@ -221,6 +228,3 @@ def _play_gymnax(policy: Policy, name: str, wishes: Wishes) -> Played:
     if wishes.gif:
         draw_gymnax(name, env_params, states, wishes.gif)
     return Played(episode_return, episode_length)
-
-
-_SUITES = {"gymnasium": _play_gymnasium, "gymnax": _play_gymnax}

@@ -1,0 +1,56 @@
+"""Suites of environments in JAX: whose a name or an object is, and the adapter that knows it."""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrl_po.config.messages import suggestion
+from jaxrl_po.envs.environment import Environment
+
+# suite -> adapter's module and function; the suite's package and extra have its name
+SUITES = {
+    "brax": ("jaxrl_po.envs.brax", "brax_environment"),
+    "gymnax": ("jaxrl_po.envs.gymnax", "gymnax_environment"),
+    "xminigrid": ("jaxrl_po.envs.xminigrid", "xminigrid_environment"),
+}
+
+
+def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
+    """The environment that a name stands for, or that an object of a suite is.
+
+    Args:
+        env: "suite:name"; a plain name is gymnax's; or an object, as the suite makes it. What is
+            no suite's is taken as an object with gymnax's interface.
+        env_params: overrides of its parameters, by name.
+
+    Raises:
+        ValueError: naming the suite, the environment or the parameter that is not there.
+    """
+    suite, name = (suite_and_name(env)) if isinstance(env, str) else (_owner(env), env)
+    if importlib.util.find_spec(suite) is None:
+        raise ValueError(
+            f"env_id={env!r} needs the package {suite}: pip install 'jaxrl-po[{suite}]'"
+        )
+    module, function = SUITES[suite]
+    made: Environment = getattr(importlib.import_module(module), function)(name, env_params)
+    return made
+
+
+def suite_and_name(env_id: str) -> tuple[str, str]:
+    """The suite of an environment, and its name there."""
+    suite, colon, name = env_id.partition(":")
+    if not colon:
+        return "gymnax", env_id
+    if suite not in SUITES or not name:
+        raise ValueError(
+            f"env_id={env_id!r}: a suite's name is before the colon; {suggestion(suite, SUITES)}"
+        )
+    return suite, name
+
+
+def _owner(env: Any) -> str:
+    """The suite whose class an object's is, or whose class it inherits from; else gymnax."""
+    first = env[0] if isinstance(env, tuple) and env else env
+    packages = [kind.__module__.split(".")[0] for kind in type(first).__mro__]
+    return next((package for package in packages if package in SUITES), "gymnax")

@@ -1,0 +1,139 @@
+"""Suites of environments: names, owners, and adapters against the suite's own steps."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po import PPOConfig, make_train
+from jaxrl_po.envs import check_environment, make_environment
+from jaxrl_po.envs.adapter import limited
+from jaxrl_po.host.machine.files import new_directory
+from jaxrl_po.spaces import Box, Discrete
+
+KEY = jax.random.key(0)
+
+
+def counter(writes=False):
+    """An environment of Python numbers that ends by itself at 6; a step may write to its state."""
+
+    def reset(key):
+        return jnp.zeros(2), {"time": 0, "sum": 0.0}
+
+    def step(key, state, action):
+        if writes:
+            state["time"] = state["time"] + 1
+            after = state
+        else:
+            after = {**state, "time": state["time"] + 1}
+        after["sum"] = after["sum"] + action[0]
+        return jnp.full(2, after["time"], jnp.float32), after, action[0], after["time"] >= 6
+
+    return reset, step
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_limit_cuts_off_and_an_end_ends(writes):
+    """The last observation is that of the episode itself, and time goes on until a reset."""
+    env = limited(*counter(writes), Box(np.array([-2.0]), np.array([4.0])), 4, {})
+    check_environment(env)
+    step = jax.jit(env.step)
+    observation, state = env.reset(KEY, env.params)
+    seen = []
+    for _ in range(6):
+        observation, state, reward, terminated, truncated = step(
+            KEY, state, jnp.array([0.5]), env.params
+        )
+        seen.append((float(observation[0]), float(reward), bool(terminated), bool(truncated)))
+    # half-ranges: 0.5 of [-2, 4] is 2.5
+    assert seen == [(t, 2.5, t >= 6, t >= 4) for t in range(1, 7)]
+
+
+def test_the_limit_is_data():
+    env = limited(*counter(), Discrete(2), 4, {"max_steps_in_episode": 2})
+    assert env.params == {"max_steps_in_episode": 2}
+    for wrong, message in (
+        ({"gravity": 1.0}, "env_params: no parameter 'gravity': known: max_steps_in_episode"),
+        ({"max_steps_in_episode": 0}, "max_steps_in_episode=0 must be >= 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            limited(*counter(), Discrete(2), 4, wrong)
+
+
+def test_gymnax_is_known_with_and_without_its_name():
+    plain, full = (make_environment(name, {}) for name in ("Catch-bsuite", "gymnax:Catch-bsuite"))
+    assert plain.observation == full.observation
+    assert plain.action_space == full.action_space
+
+
+def test_what_no_suite_has_is_named(monkeypatch):
+    for env_id, message in (
+        ("brx:ant", r"env_id='brx:ant': .*did you mean 'brax'\?"),
+        ("brax:", "before the colon"),
+        ("gymnax:CartPole-v2", r"did you mean 'CartPole-v1'\?"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_train(PPOConfig(env_id=env_id))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the package brax: pip install 'jaxrl-po\[brax\]'"):
+        make_train(PPOConfig(env_id="brax:ant"))
+
+
+def test_a_directory_has_no_part_of_a_path_in_its_name():
+    assert new_directory("brax:hopper/spring_ppo_seed0").name == "brax_hopper_spring_ppo_seed0"
+
+
+def flags(env, steps, action):
+    """Observations [steps, ...], rewards and flags of an episode of an adapted environment."""
+    step = jax.jit(env.step)
+    _, state = jax.jit(env.reset)(KEY, env.params)
+    rows = []
+    for t in range(steps):
+        outcome = step(jax.random.fold_in(KEY, t), state, action, env.params)
+        state = outcome[1]
+        rows.append((outcome[0], *outcome[2:]))
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def test_brax_is_its_own_steps():
+    """A pendulum that falls: the end is Brax's `done`, and the limit is ours."""
+    envs = pytest.importorskip("brax.envs")
+    name, steps = "inverted_pendulum", 12
+    env = make_environment(f"brax:{name}/spring", {"max_steps_in_episode": 10})
+    check_environment(env)
+    observed, reward, terminated, truncated = flags(env, steps, jnp.ones(1))
+    own = envs.get_environment(name, backend="spring")
+    state, step = jax.jit(own.reset)(KEY), jax.jit(own.step)
+    for t in range(steps):
+        state = step(state, jnp.ones(1))
+        np.testing.assert_allclose(observed[t], state.obs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(reward[t], state.reward, rtol=1e-5, atol=1e-6)
+        assert terminated[t] == bool(state.done)
+        assert truncated[t] == (t + 1 >= 10)
+    assert terminated.any()
+    by_object = make_environment(own, {})
+    assert by_object.params == {"max_steps_in_episode": 1000}
+    for wrong in ("brax:pendulum", "brax:ant/fast"):
+        with pytest.raises(ValueError, match="known: "):
+            make_environment(wrong, {})
+
+
+def test_xminigrid_tells_the_goal_from_the_limit():
+    """Straight ahead, right, straight ahead: the goal of an empty room."""
+    xminigrid = pytest.importorskip("xminigrid")
+    made = xminigrid.make("MiniGrid-Empty-5x5")
+    for given in ("xminigrid:MiniGrid-Empty-5x5", made):
+        env = make_environment(given, {"max_steps_in_episode": 7})
+        check_environment(env)
+    step = jax.jit(env.step)
+    forward, right = 0, 1
+    _, state = jax.jit(env.reset)(KEY, env.params)
+    ends = []
+    for action in (forward, forward, right, forward, forward, right, right):
+        _, state, reward, terminated, truncated = step(KEY, state, jnp.array(action), env.params)
+        ends.append((float(reward) > 0, bool(terminated), bool(truncated)))
+    reached = [goal for goal, _, _ in ends].index(True)
+    assert ends[reached] == (True, True, False)
+    assert ends[-1][2]
