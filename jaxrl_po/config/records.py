@@ -31,7 +31,7 @@ ENV_PARAMS = "env_params."  # prefix of the name of an environment's parameter
 class EnvironmentConfig(Settings):
     """What an environment needs. The values of `env_params` are data, like the floats."""
 
-    # name of a gymnax environment
+    # "suite:name" of an environment; a plain name is gymnax's
     env_id: str = "CartPole-v1"
     # overrides of the environment's parameters, by name (data)
     env_params: Mapping[str, float] = dataclasses.field(default_factory=dict)
