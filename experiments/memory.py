@@ -58,10 +58,18 @@ def pendulum() -> Environment:
     return transform_observation(make_environment("Pendulum-v1", {}), lambda o: o[:2])
 
 
-CHAIN = {"num_envs": 32, "num_steps": 128, "memory_size": 64}
-PPO_CHAIN = {**CHAIN, "learning_rate": 1e-3, "anneal_lr": True, "max_grad_norm": 0.5}
-TRPO_CHAIN = {**CHAIN, "critic_epochs": 4}
-POLE = {"num_envs": 16, "num_steps": 128, "memory_size": 64, "total_timesteps": 500_000}
+CHAIN = {"num_envs": 16, "num_steps": 128, "memory_size": 64}
+PPO_CHAIN = {**CHAIN, "learning_rate": 5e-4, "anneal_lr": True, "shared_torso": True}
+TRPO_CHAIN = {**CHAIN, "critic_epochs": 4, "max_kl": 0.003}
+POLE = {
+    "num_envs": 8,
+    "num_steps": 128,
+    "memory_size": 64,
+    "total_timesteps": 500_000,
+    "sequence_length": 32,
+    "normalize_observations": True,
+    "normalize_rewards": True,
+}
 SWING = {
     "num_envs": 16,
     "num_steps": 200,
@@ -96,7 +104,7 @@ TASKS = {
             "cartpole",
             cartpole,
             480.0,
-            {"ppo": POLE | {"learning_rate": 1e-3, "anneal_lr": True}, "trpo": POLE},
+            {"ppo": POLE | {"learning_rate": 5e-4, "anneal_lr": True}, "trpo": POLE},
         ),
         Task(
             "pendulum",
@@ -122,7 +130,7 @@ def trial(name: str, seeds: range) -> dict[str, Any]:
     task, algorithm, network = name.split("-")
     fields = {**TASKS[task].settings[algorithm], "network": network}
     if network == "mlp":
-        del fields["memory_size"]
+        fields = {k: v for k, v in fields.items() if k not in ("memory_size", "sequence_length")}
     config = config_from_dict({"algorithm": algorithm, **fields})
     return measure(config, seeds, TASKS[task].make())
 

@@ -17,7 +17,7 @@ def limited(
     reset: Callable[[Array], tuple[PyTree, PyTree]],
     step: Callable[[Array, PyTree, Array], tuple[PyTree, PyTree, Array, Array]],
     action_space: Space,
-    limit: int,
+    limit: int | None,
     env_params: Mapping[str, Any],
     action_mask: Callable[[PyTree], Array] | None = None,
 ) -> Environment:
@@ -32,7 +32,7 @@ def limited(
         step: key, state, action in the environment's units -> observation, state, reward, whether
             the process itself has ended.
         action_space: of the environment.
-        limit: steps of an episode, unless `env_params` says otherwise.
+        limit: steps of an episode, unless `env_params` says otherwise; None for no limit.
         env_params: overrides of parameters, by name.
         action_mask: as `Environment.action_mask`.
 
@@ -45,7 +45,8 @@ def limited(
                 f"env_params: no parameter {name!r}: {suggestion(name, ['max_steps_in_episode'])}"
             )
     limit = env_params.get("max_steps_in_episode", limit)
-    if not isinstance(limit, jax.core.Tracer) and not (np.ndim(limit) == 0 and limit >= 1):
+    known = limit is not None and not isinstance(limit, jax.core.Tracer)
+    if known and not (np.ndim(limit) == 0 and limit >= 1):
         raise ValueError(f"env_params: max_steps_in_episode={limit!r} must be >= 1")
     float_dtype = jnp.zeros(()).dtype
 
@@ -64,13 +65,13 @@ def limited(
             (after, time),
             jnp.asarray(reward, float_dtype),
             jnp.asarray(terminated, bool),
-            time >= params["max_steps_in_episode"],
+            jnp.zeros((), bool) if limit is None else time >= params["max_steps_in_episode"],
         )
 
     return Environment(
         reset=begin,
         step=one_step,
-        params={"max_steps_in_episode": limit},
+        params={} if limit is None else {"max_steps_in_episode": limit},
         observation_shape=None,
         action_space=action_space,
         max_steps=limit,

@@ -12,6 +12,8 @@ from jaxrl_po.envs.environment import Environment
 SUITES = {
     "brax": ("jaxrl_po.envs.brax", "brax_environment"),
     "gymnax": ("jaxrl_po.envs.gymnax", "gymnax_environment"),
+    "jumanji": ("jaxrl_po.envs.jumanji", "jumanji_environment"),
+    "pgx": ("jaxrl_po.envs.pgx", "pgx_environment"),
     "xminigrid": ("jaxrl_po.envs.xminigrid", "xminigrid_environment"),
 }
 

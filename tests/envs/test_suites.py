@@ -143,3 +143,64 @@ def test_xminigrid_tells_the_goal_from_the_limit():
     reached = [goal for goal, _, _ in ends].index(True)
     assert ends[reached] == (True, True, False)
     assert ends[-1][2]
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own code
+def test_pgx_is_its_own_steps():
+    """MinAtar as it is; elsewhere with the legal moves, which the mask reads."""
+    pgx = pytest.importorskip("pgx")
+    made = pgx.make("2048")
+    env = make_environment("pgx:2048", {"max_steps_in_episode": 5})
+    check_environment(env)
+    observed, state = env.reset(KEY, env.params)
+    own = made.init(KEY)
+    step, own_step = jax.jit(env.step), jax.jit(made.step)
+    for t in range(6):
+        np.testing.assert_array_equal(observed["board"], own.observation)
+        np.testing.assert_array_equal(env.action_mask(observed), own.legal_action_mask)
+        action, key = jnp.argmax(own.legal_action_mask), jax.random.fold_in(KEY, t)
+        own = own_step(own, action, key)
+        observed, state, reward, terminated, truncated = step(key, state, action, env.params)
+        assert (float(reward), bool(terminated)) == (float(own.rewards[0]), bool(own.terminated))
+        assert bool(truncated) == (t + 1 >= 5)
+    plain = make_environment(pgx.make("minatar-breakout"), {})
+    check_environment(plain)
+    assert (plain.action_mask, plain.max_steps, plain.observation.dtype) == (None, None, bool)
+    for name, message in (("tic_tac_toe", "2 players; one can be trained"), ("go", "known: ")):
+        with pytest.raises(ValueError, match=message):
+            make_environment(f"pgx:{name}", {})
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own code
+def test_jumanji_is_its_own_steps_and_its_limit_ours():
+    jumanji = pytest.importorskip("jumanji")
+    env = make_environment("jumanji:Snake-v1", {"max_steps_in_episode": 3})
+    check_environment(env)
+    made = jumanji.make("Snake-v1")
+    assert make_environment(made, {}).max_steps == made.unwrapped.time_limit
+    (own, timestep), (observed, state) = made.reset(KEY), env.reset(KEY, env.params)
+    for t in range(4):
+        mask = env.action_mask(observed)
+        np.testing.assert_array_equal(mask, timestep.observation.action_mask)
+        action = jnp.argmax(mask)
+        own, timestep = made.step(own, action)
+        observed, state, reward, terminated, truncated = env.step(KEY, state, action, env.params)
+        for a, b in zip(*map(jax.tree.leaves, (observed, timestep.observation)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert (float(reward), bool(terminated)) == (float(timestep.reward), bool(timestep.last()))
+        assert bool(truncated) == (t + 1 >= 3)
+    short = jumanji.make("Snake-v1", time_limit=2)
+    env = make_environment(short, {})
+    _, state = env.reset(KEY, env.params)
+    for _ in range(2):
+        observed, state, _, terminated, truncated = env.step(
+            KEY, state, jnp.argmax(env.action_mask(observed)), env.params
+        )
+    assert (bool(terminated), bool(truncated)) == (False, True)
+    for name, message in (
+        ("Connector-v3", "several agents|choices at once"),
+        ("RubiksCube-v0", "choices at once"),
+        ("Snake-v9", r"did you mean 'Snake-v1'\?"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_environment(f"jumanji:{name}", {})

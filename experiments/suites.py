@@ -1,0 +1,144 @@
+"""Environments of other suites, trained to a return that random actions do not reach.
+
+pip install 'jaxrl-po[brax,jumanji,pgx,xminigrid]'        # or one of them: the others' rows wait
+python experiments/suites.py                              # rows that are there are kept
+python experiments/suites.py brax:hopper/spring --again   # one, anew
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scores import measure
+
+from jaxrl_po import PPOConfig
+from jaxrl_po.envs import make_environment, suite_and_name
+
+RESULTS = pathlib.Path(__file__).with_name("results") / "suites"
+PAGE = """\
+# Suites: `python experiments/suites.py`
+
+{measured}
+
+PPO. Final return: mean ± standard deviation over seeds, 128 sampled episodes each, of the last
+policy. Random: as many episodes of random allowed actions. Curve: mean return of the episodes that
+ended in each fifth of training. Settings: [suites.py](../suites.py).
+
+| environment | steps | seeds | final return | worst seed | random | asked | curve | compiling s | CPU s |
+|---|---|---|---|---|---|---|---|---|---|
+{rows}
+"""
+WIDE = {"num_envs": 64, "num_steps": 32, "num_minibatches": 8, "learning_rate": 1e-3}
+ANNEALED = WIDE | {"anneal_lr": True}
+BODY = ANNEALED | {"normalize_observations": True, "normalize_rewards": True}
+GRID = ANNEALED | {"ent_coef": 0.01}
+
+
+class Row(NamedTuple):
+    """What is trained, and the return that it is held to; None where random is the measure."""
+
+    settings: dict[str, Any]
+    gate: float | None = None
+
+
+ROWS = {
+    "brax:inverted_pendulum/spring": Row(
+        ANNEALED | {"normalize_observations": True, "total_timesteps": 1_000_000}, 950.0
+    ),
+    "brax:hopper/spring": Row(
+        BODY | {"num_minibatches": 16, "gamma": 0.997, "total_timesteps": 4_000_000}, 1500.0
+    ),
+    "xminigrid:MiniGrid-Empty-8x8": Row(GRID | {"total_timesteps": 500_000}, 0.9),
+    "xminigrid:MiniGrid-DoorKey-5x5": Row(GRID | {"total_timesteps": 1_000_000}),
+    "pgx:minatar-breakout": Row(GRID | {"total_timesteps": 2_000_000}),
+    "pgx:2048": Row(GRID | {"total_timesteps": 1_000_000}),
+    "jumanji:Game2048-v1": Row(GRID | {"total_timesteps": 1_000_000}),
+    "jumanji:Snake-v1": Row(GRID | {"network": "cnn", "total_timesteps": 1_000_000}),
+}
+
+
+def random_return(env_id: str, num_episodes: int = 128, max_steps: int = 1000) -> float:
+    """Mean return of random allowed actions."""
+    env = make_environment(env_id, {})
+    space = env.action_space
+
+    def episode(key: jax.Array) -> jax.Array:
+        observation, state = env.reset(key, env.params)
+
+        def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+            observation, state, total, over = carry
+            outputs = jnp.zeros(space.num_outputs)
+            spread = jnp.zeros(space.num_outputs) if space.continuous else None
+            policy: Any = space.distribution(outputs, spread)
+            if env.action_mask is not None:
+                policy = policy.masked(env.action_mask(observation))
+            action = policy.to_env(policy.sample(policy.noise(key)))
+            observation, state, reward, *ends = env.step(key, state, action, env.params)
+            total = total + jnp.where(over, 0.0, reward)
+            return (observation, state, total, over | ends[0] | ends[1]), None
+
+        start = observation, state, jnp.zeros(()), jnp.zeros((), bool)
+        (_, _, total, _), _ = jax.lax.scan(step, start, jax.random.split(key, max_steps))
+        return total
+
+    keys = jax.random.split(jax.random.key(0), num_episodes)
+    return float(jax.jit(jax.vmap(episode))(keys).mean())
+
+
+def trial(env_id: str, seeds: range) -> dict[str, Any]:
+    """Train and evaluate one row, beside random actions."""
+    record = measure(PPOConfig(env_id=env_id, **ROWS[env_id].settings), seeds)
+    suite, _ = suite_and_name(env_id)
+    record["measured"] += f", {suite} {importlib.metadata.version(suite)}"
+    return record | {"random": random_return(env_id)}
+
+
+def line(env_id: str, record: dict[str, Any]) -> str:
+    """A line of the table."""
+    final, first, gate = np.array(record["final"]), record["first_seed"], ROWS[env_id].gate
+    asked = "above random" if gate is None else f"≥ {gate:g}"
+    missed = " MISSED" if final.mean() < (record["random"] if gate is None else gate) else ""
+    fifths = [f"{x:.3g}" if x is not None else "—" for x in record["curve"][3::4]]
+    _, compiling, cpu = record["seconds"]
+    return (
+        f"| {env_id} | {record['timesteps']:,} | {first}–{first + len(final) - 1} | "
+        f"**{final.mean():.4g}** ± {final.std():.2g} | {final.min():.4g} | "
+        f"{record['random']:.3g} | {asked}{missed} | {' '.join(fifths)} | {compiling:.0f} | {cpu:.0f} |"
+    )
+
+
+def main() -> None:
+    """Measure what is missing or asked for and installed, and rewrite the table after each row."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(ROWS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--again", action="store_true", help="measure rows that are there, too")
+    parser.add_argument("--output", type=pathlib.Path, default=RESULTS)
+    arguments = parser.parse_args()
+    numbers, page = map(arguments.output.with_suffix, (".json", ".md"))
+    numbers.parent.mkdir(parents=True, exist_ok=True)
+    records = json.loads(numbers.read_text()) if numbers.exists() else {}
+    for name in arguments.names or ROWS:
+        suite, _ = suite_and_name(name)
+        if importlib.util.find_spec(suite) is None:
+            print(f"{name}: {suite} is not installed: its row waits", flush=True)
+            continue
+        if name in records and not arguments.again:
+            continue
+        records[name] = trial(name, range(arguments.seeds))
+        print(line(name, records[name]), flush=True)
+        entries = [f'"{key}": {json.dumps(record)}' for key, record in records.items()]
+        numbers.write_text("{\n" + ",\n".join(entries) + "\n}\n")
+        rows = [line(key, records[key]) for key in ROWS if key in records]
+        machines = sorted({record["measured"] for record in records.values()})
+        page.write_text(PAGE.format(measured="\n".join(machines), rows="\n".join(rows)))
+
+
+if __name__ == "__main__":
+    main()
