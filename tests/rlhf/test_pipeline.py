@@ -33,8 +33,9 @@ def test_the_docstrings_example_runs_and_learns_with_one_executable_a_stage():
     with np.errstate(all="raise"), compilations() as compiled:
         exec(textwrap.dedent(marker + example), namespace)
     scores = namespace["result"].metrics["objective/scores"]
-    assert scores[-5:].mean() > scores[0] + 1.0
-    assert compiled.count("jit(train)") + compiled.count("train") == 3, compiled
+    assert scores[-5:].mean() > scores[0] + 0.7  # standard deviations of what was rated
+    stages = "fine_tune", "learn_reward", "train"
+    assert [compiled.count(f"jit({stage})") for stage in stages] == [1, 1, 1], compiled
     model, policy, prompts = (namespace[name] for name in ("model", "policy", "ids"))
     before, after = (sevens(model, params, prompts) for params in (namespace["sft_params"], policy))
     assert after > 2 * before
