@@ -8,6 +8,7 @@ from jaxrl_po import resume, run
 from tests.host.small import RUN, config, random_walk
 
 ITERATIONS, SEGMENT = 20_000, 20
+MEMORY = {"network": "gru", "memory_size": 4, "sequence_length": 4}
 
 
 def go_on(directory: str, cache: str, until: int | None = None) -> None:
@@ -19,7 +20,7 @@ def go_on(directory: str, cache: str, until: int | None = None) -> None:
         resume(directory, env=env, until=until, quiet=True)
     else:
         run(
-            config(num_iterations=ITERATIONS),
+            config(num_iterations=ITERATIONS, **MEMORY),
             num_seeds=2,
             directory=directory,
             env=env,
