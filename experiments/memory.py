@@ -5,14 +5,13 @@ python experiments/memory.py chain30-ppo-gru --seeds 5 --again # one, anew
 """
 
 import argparse
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from scores import machine, measure
+from scores import keep, kept, measure
 
 from jaxrl_po import config_from_dict
 from jaxrl_po.envs import Environment, make_environment, transform_observation
@@ -157,20 +156,14 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure rows that are there, too")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS)
     arguments = parser.parse_args()
-    numbers, page = map(arguments.output.with_suffix, (".json", ".md"))
-    numbers.parent.mkdir(parents=True, exist_ok=True)
-    records = json.loads(numbers.read_text()) if numbers.exists() else {}
+    records = kept(arguments.output)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     for name in arguments.names or NAMES:
         if name in records and not arguments.again:
             continue
         records[name] = trial(name, seeds)
         print(row(name, records[name]), flush=True)
-        lines = [f'"{key}": {json.dumps(record)}' for key, record in records.items()]
-        numbers.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        rows = [row(key, records[key]) for key in NAMES if key in records]
-        machines = sorted({record["measured"] for record in records.values()} or {machine()})
-        page.write_text(PAGE.format(measured="\n".join(machines), rows="\n".join(rows)))
+        keep(arguments.output, records, NAMES, row, PAGE)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -110,6 +111,29 @@ def measured(records: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def keep(
+    output: pathlib.Path,
+    records: dict[str, Any],
+    names: Iterable[str],
+    row: Callable[[str, dict[str, Any]], str],
+    page: str,
+) -> None:
+    """Write a study's records as JSON, and their rows, in the order of names, as a page."""
+    lines = [f'"{name}": {json.dumps(record)}' for name, record in records.items()]
+    output.with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    rows = [row(name, records[name]) for name in names if name in records]
+    machines = sorted({record["measured"] for record in records.values()})
+    text = page.format(measured="\n".join(machines), rows="\n".join(rows))
+    output.with_suffix(".md").write_text(text)
+
+
+def kept(output: pathlib.Path) -> dict[str, Any]:
+    """The records of a study that are there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    numbers = output.with_suffix(".json")
+    return dict(json.loads(numbers.read_text())) if numbers.exists() else {}
+
+
 def main() -> None:
     """Measure what was asked for, add it to the records, rewrite the table."""
     parser = argparse.ArgumentParser()
@@ -117,18 +141,12 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS)
     arguments = parser.parse_args()
-    numbers, page = map(arguments.output.with_suffix, (".json", ".md"))
-    numbers.parent.mkdir(parents=True, exist_ok=True)
-    records = json.loads(numbers.read_text()) if numbers.exists() else {}
+    records = kept(arguments.output)
     for name in arguments.names or SCORES:
         seeds = range(arguments.first_seed, arguments.first_seed + SCORES[name].num_seeds)
         records[name] = measure(SCORES[name].config, seeds)
         print(row(name, records[name]), flush=True)
-        lines = [f'"{name}": {json.dumps(record)}' for name, record in records.items()]
-        numbers.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-        rows = [row(name, records[name]) for name in SCORES if name in records]
-        machines = sorted({record["measured"] for record in records.values()})
-        page.write_text(PAGE.format(measured="\n".join(machines), rows="\n".join(rows)))
+        keep(arguments.output, records, SCORES, row, PAGE)
     if arguments.output == RESULTS and SCORES.keys() <= records.keys():
         MEASURED.write_text(measured(records))
 

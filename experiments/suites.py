@@ -8,14 +8,13 @@ python experiments/suites.py brax:hopper/spring --again   # one, anew
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scores import measure
+from scores import keep, kept, measure
 
 from jaxrl_po import PPOConfig
 from jaxrl_po.envs import make_environment, suite_and_name
@@ -121,9 +120,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure rows that are there, too")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS)
     arguments = parser.parse_args()
-    numbers, page = map(arguments.output.with_suffix, (".json", ".md"))
-    numbers.parent.mkdir(parents=True, exist_ok=True)
-    records = json.loads(numbers.read_text()) if numbers.exists() else {}
+    records = kept(arguments.output)
     for name in arguments.names or ROWS:
         suite, _ = suite_and_name(name)
         if importlib.util.find_spec(suite) is None:
@@ -133,11 +130,7 @@ def main() -> None:
             continue
         records[name] = trial(name, range(arguments.seeds))
         print(line(name, records[name]), flush=True)
-        entries = [f'"{key}": {json.dumps(record)}' for key, record in records.items()]
-        numbers.write_text("{\n" + ",\n".join(entries) + "\n}\n")
-        rows = [line(key, records[key]) for key in ROWS if key in records]
-        machines = sorted({record["measured"] for record in records.values()})
-        page.write_text(PAGE.format(measured="\n".join(machines), rows="\n".join(rows)))
+        keep(arguments.output, records, ROWS, line, PAGE)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,11 @@ def make_algorithm(
             where the config's class has it, for methods of your own, and else the library's.
         optimizer: what takes the steps of minibatch descent, see `make_descent`. The function that
             makes the update is given it as `optimizer=`.
+
+    Raises:
+        ValueError: naming the argument, what came and what is wanted.
     """
+    check_method(config, algorithm, optimizer)
     more = {} if optimizer is None else {"optimizer": optimizer}
     name, factory = "algorithm", algorithm or _factory(type(config))
     if algorithm is None and hasattr(config, "make_algorithm"):
@@ -119,7 +123,6 @@ __all__ = [
     "TRPOConfig",
     "VPGConfig",
     "check_class",
-    "check_method",
     "config_class",
     "config_from_dict",
     "installed_methods",

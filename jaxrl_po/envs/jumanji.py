@@ -10,7 +10,7 @@ import numpy as np
 from jaxrl_po.config.messages import suggestion
 from jaxrl_po.envs.adapter import limited
 from jaxrl_po.envs.environment import Environment
-from jaxrl_po.spaces import Box, Discrete, Space
+from jaxrl_po.spaces import Discrete
 from jaxrl_po.types import Array, PyTree
 
 NEVER = 2**30  # steps
@@ -63,7 +63,7 @@ def jumanji_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     )
 
 
-def _action_space(env: Any) -> Space:
+def _action_space(env: Any) -> Discrete:
     """Single actions of one agent, or an error that says what there is in their place."""
     spec, rewards = env.action_spec, np.shape(env.reward_spec.generate_value())
     name = type(env).__name__
@@ -77,7 +77,4 @@ def _action_space(env: Any) -> Space:
                 "combinations: policies have one for each choice"
             )
         return Discrete(int(values))
-    if hasattr(spec, "minimum") and np.issubdtype(spec.dtype, np.floating):
-        low, high = (np.broadcast_to(b, spec.shape) for b in (spec.minimum, spec.maximum))
-        return Box(low, high)
     raise ValueError(f"env: {name} takes actions {spec}, which policies do not give")

@@ -13,9 +13,8 @@ from jaxrl_po.types import Array, PyTree
 def pgx_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     """A game of one player, whose illegal moves are masked: they would lose it.
 
-    Observations are Pgx's own; but in MinAtar, where all moves are legal, a dict of "board" and
-    "legal". The state carries none of them: packed truth values make XLA's CPU code tens of times
-    slower.
+    Observations are Pgx's own in MinAtar, where all moves are legal, and else a dict of "board" and
+    "legal", which the mask reads. The state carries none of them, for they follow from it.
 
     Args:
         env: a name, or an object.

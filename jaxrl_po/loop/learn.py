@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import check_method, make_algorithm
+from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
@@ -59,7 +59,6 @@ def make_learn(
         optimizer: as for `make_train`.
     """
     config = as_config(config)
-    check_method(config, algorithm, optimizer)
     _, network = make_parts(config, env, network)
     make_algorithm(config.at(0.0), network, algorithm, optimizer)  # or say now why there is none
     return learner(config, network, algorithm, optimizer)

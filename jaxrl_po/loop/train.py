@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import check_method, make_algorithm
+from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split
 from jaxrl_po.loop.collect import episode_means, make_collector
@@ -80,7 +80,6 @@ def make_step(
     config = as_config(config)
     environment, network = make_parts(config, env, network)
     collector = make_collector(config, environment, network)
-    check_method(config, algorithm, optimizer)
     learn = learner(config, network, algorithm, optimizer)
     first_update = make_algorithm(config.at(0.0), network, algorithm, optimizer)
 

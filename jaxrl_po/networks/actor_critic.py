@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.envs.environment import forms, is_shape, named_leaves
-from jaxrl_po.networks.layers import dense
+from jaxrl_po.networks.layers import Pieces, dense
 from jaxrl_po.networks.memory import MEMORIES, stacked
-from jaxrl_po.networks.recurrent import Fold, remembering
+from jaxrl_po.networks.recurrent import remembering
 from jaxrl_po.networks.vision import BYTES_ARE_FRACTIONS, SMALLEST, VISION
 from jaxrl_po.spaces import Space
 from jaxrl_po.types import Array, Distribution, Network, Params, PyTree
@@ -104,42 +104,25 @@ def make_network(config: Config, observation: Any, action_space: Space) -> Netwo
             f"{forms(observation)}: use network='mlp'"
         )
     units = [_unit(leaf, kind) for leaf in seen]
-    torso = Torso(config.hidden_sizes, getattr(nn, config.activation), kind)
-    policy_head = PolicyHead(
-        action_space, config.log_std_init, config.state_dependent_std, config.squash_actions
+    pieces = Pieces(
+        Torso(config.hidden_sizes, getattr(nn, config.activation), kind),
+        PolicyHead(
+            action_space, config.log_std_init, config.state_dependent_std, config.squash_actions
+        ),
+        ValueHead(),
+        shared=config.shared_torso,
+        fold=lambda observation: _flatten(observation, shapes, units),
+        example=[jnp.zeros((1, *shape)) for shape in shapes],
     )
-    parts: dict[str, Any] = {
-        "policy_head": policy_head,
-        "value_head": ValueHead(),
-        "shared": config.shared_torso,
-        "fold": lambda observation: _flatten(observation, shapes, units),
-        "example": [jnp.zeros((1, *shape)) for shape in shapes],
-    }
     if not config.memory_kind:
-        return feed_forward(torso, **parts)
+        return feed_forward(pieces)
     layer = MEMORIES[config.memory_kind](config.memory_size, config.stretch_length)
-    return remembering(torso, stacked([layer] * config.memory_layers), **parts)
+    return remembering(pieces, stacked([layer] * config.memory_layers))
 
 
-def feed_forward(
-    torso: nn.Module,
-    policy_head: nn.Module,
-    value_head: nn.Module,
-    *,
-    shared: bool,
-    fold: Fold,
-    example: list[Array],
-) -> Network:
-    """A network of one torso, or of one each, and two heads.
-
-    Args:
-        torso: an observation's arrays [B, ...] -> features [B, F].
-        policy_head: features -> distribution.
-        value_head: features -> values [B].
-        shared: one torso for both.
-        fold: puts an observation's batch axes into one.
-        example: one observation's arrays [1, ...].
-    """
+def feed_forward(pieces: Pieces) -> Network:
+    """A network of one torso, or of one each, and two heads."""
+    torso, policy_head, value_head, shared, fold, example = pieces
 
     def init(key: Array) -> Params:
         policy_key, value_key, torso_key, value_torso_key = jax.random.split(key, 4)

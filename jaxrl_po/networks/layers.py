@@ -1,13 +1,27 @@
-"""What all networks are made of: dense layers with orthogonal weights."""
+"""What all networks are made of: pieces, and dense layers with orthogonal weights."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
 from jaxrl_po.fast.dense import dense_dot_general
-from jaxrl_po.types import Array
+from jaxrl_po.types import Array, PyTree
+
+# Observations [*batch, ...] -> their arrays in rows [B, ...], what unfolds rows again
+Fold = Callable[[PyTree], tuple[list[Array], Callable[[PyTree], PyTree]]]
+
+
+class Pieces(NamedTuple):
+    """What an actor-critic is put together from; F features."""
+
+    torso: nn.Module  # an observation's arrays [B, ...] -> features [B, F]
+    policy_head: nn.Module  # features [B, F] -> distribution
+    value_head: nn.Module  # features [B, F] -> values [B]
+    shared: bool  # one torso for both, and one memory
+    fold: Fold  # puts an observation's batch axes into one
+    example: list[Array]  # one observation's arrays [1, ...]
 
 
 def orthogonal(gain: float) -> Callable[..., Array]:

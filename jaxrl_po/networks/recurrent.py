@@ -7,11 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl_po.networks.layers import Pieces
 from jaxrl_po.networks.memory import Memory
 from jaxrl_po.types import Array, Network, Params, PyTree, Unroll
-
-# Observations [*batch, ...] -> their arrays in rows [B, ...], what unfolds rows again
-Fold = Callable[[PyTree], tuple[list[Array], Callable[[PyTree], PyTree]]]
 
 
 class Body(NamedTuple):
@@ -32,33 +30,16 @@ class Head(NamedTuple):
     apply: Callable[[PyTree, Array], Any]  # params, features [*batch, H] -> output [*batch]
 
 
-def remembering(
-    torso: nn.Module,
-    memory: Memory,
-    policy_head: nn.Module,
-    value_head: nn.Module,
-    *,
-    shared: bool,
-    fold: Fold,
-    example: list[Array],
-) -> Network:
-    """A network with a memory behind its torso.
-
-    Args:
-        torso: an observation's arrays [B, ...] -> features [B, F].
-        memory: what carries a state from step to step.
-        policy_head: features [B, H] -> distribution.
-        value_head: features [B, H] -> values [B].
-        shared: one torso and memory for both.
-        fold: puts an observation's batch axes into one.
-        example: one observation's arrays [1, ...].
-    """
-    body = _make_body(torso, memory, fold, example)
-    network = _together if shared else _apart
-    return network(body, _make_head(policy_head), _make_head(value_head))
+def remembering(pieces: Pieces, memory: Memory) -> Network:
+    """A network with a memory behind its torso."""
+    body = _make_body(pieces, memory)
+    network = _together if pieces.shared else _apart
+    return network(body, _make_head(pieces.policy_head), _make_head(pieces.value_head))
 
 
-def _make_body(torso: nn.Module, memory: Memory, fold: Fold, example: list[Array]) -> Body:
+def _make_body(pieces: Pieces, memory: Memory) -> Body:
+    torso, fold, example = pieces.torso, pieces.fold, pieces.example
+
     def init(key: Array) -> tuple[PyTree, Array]:
         torso_key, memory_key = jax.random.split(key)
         params = torso.init(torso_key, example)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import numpy as np
 
-from jaxrl_po.fast.convolution import convolution, max_pool
+from jaxrl_po.fast.convolution import convolution
 from jaxrl_po.networks.layers import options
 from jaxrl_po.types import Array
 
@@ -34,7 +34,7 @@ def impala(x: Array, activation: Activation) -> Array:
     """
     for channels in (16, 32, 32):
         x = _convolve(x, channels, 3, padding="SAME")
-        x = max_pool(x, (3, 3), (2, 2), "SAME")
+        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
         for _ in range(2):
             y = _convolve(nn.relu(x), channels, 3, padding="SAME")
             x = x + _convolve(nn.relu(y), channels, 3, padding="SAME")

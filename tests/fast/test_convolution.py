@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.fast.convolution import convolution, max_pool
+from jaxrl_po.fast.convolution import convolution
 
 KEY = jax.random.key(0)
 
@@ -50,19 +50,3 @@ def test_on_a_cpu_neither_it_nor_its_gradient_is_a_convolution():
     slope = jax.grad(lambda params: jnp.sin(layer.apply(params, x)).sum())
     with jax.default_device(jax.devices("cpu")[0]):
         assert " convolution(" not in jax.jit(slope).lower(params).compile().as_text()
-
-
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("size", [(9, 8), (4, 5)])
-def test_max_pool_is_flaxs(size, padding, jit):
-    x = jax.random.normal(KEY, (3, *size, 2))
-    forms = (
-        lambda x: max_pool(x, (3, 2), (2, 1), padding),
-        lambda x: nn.max_pool(x, (3, 2), (2, 1), padding),
-    )
-    ours, theirs = (
-        jit(lambda x, form=form: (form(x), jax.grad(lambda x: jnp.sin(form(x)).sum())(x)))(x)
-        for form in forms
-    )
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)

@@ -176,7 +176,9 @@ def test_every_door_refuses_memory(tmp_path):
 
 @pytest.mark.parametrize("memory", [(), None, {}, {"rnn": ()}])
 def test_a_memory_of_nothing_is_none(memory):
-    make_train(CONFIG, network=GIVEN._replace(initial_memory=lambda num_envs: memory))
+    network = GIVEN._replace(initial_memory=lambda num_envs: memory)
+    state = jax.eval_shape(make_train(CONFIG, network=network), KEY).state
+    assert state.rollout.memory == memory
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Catch-bsuite"])

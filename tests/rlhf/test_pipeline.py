@@ -27,13 +27,16 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_the_docstrings_example_runs_and_learns_with_one_executable_a_stage():
+def test_the_docstrings_example_runs_and_learns_with_one_executable_a_stage(
+    monkeypatch, jit_as_shipped
+):
+    monkeypatch.setattr(jax, "jit", jit_as_shipped)  # by whose bits its scores are known
     _, marker, example = rlhf.__doc__.partition("    import jax\n")
     namespace = {}
     with np.errstate(all="raise"), compilations() as compiled:
         exec(textwrap.dedent(marker + example), namespace)
     scores = namespace["result"].metrics["objective/scores"]
-    assert scores[-5:].mean() > scores[0] + 0.7  # standard deviations of what was rated
+    assert scores[-5:].mean() > scores[0] + 1.0
     stages = "fine_tune", "learn_reward", "train"
     assert [compiled.count(f"jit({stage})") for stage in stages] == [1, 1, 1], compiled
     model, policy, prompts = (namespace[name] for name in ("model", "policy", "ids"))

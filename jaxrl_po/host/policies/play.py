@@ -195,8 +195,8 @@ def _check_spaces(
 
 def _play_jax(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     config = policy.description["config"]
-    (_, name), own = suite_and_name(env_id), suite_and_name(config["env_id"])
-    env_params = config["env_params"] if suite_and_name(env_id) == own else {}
+    _, name = asked = suite_and_name(env_id)
+    env_params = config["env_params"] if asked == suite_and_name(config["env_id"]) else {}
     env = make_environment(env_id, env_params)
     observed, space = env.observation, env.action_space
     shapes = {key: leaf.shape for key, leaf in named_leaves(observed).items()}

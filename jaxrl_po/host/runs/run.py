@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxrl_po.algorithms import check_method
+from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
@@ -94,8 +94,8 @@ def run(
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
-    check_method(config, algorithm, optimizer)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
+    make_algorithm(config.at(0.0), actor_critic, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
     if params is not None:
         params = starting_params(params, actor_critic, len(numbers))

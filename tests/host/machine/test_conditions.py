@@ -48,6 +48,9 @@ def test_xla_flags_are_told_of(finished, capsys, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", now)
     resume(finished, env=ENV)
     assert f"(XLA_FLAGS {before} → {now})" in capsys.readouterr().out
+    monkeypatch.delenv("XLA_FLAGS")
+    resume(finished, env=ENV)
+    assert f"(XLA_FLAGS {before} → unset)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,12 @@ def test_names_are_brought_to_the_disk_after_a_rename(tmp_path, monkeypatch):
 
 
 def test_file_system_that_cannot_sync_names_is_used_all_the_same(tmp_path, monkeypatch):
+    tried = []
+
     def fsync(descriptor):
+        tried.append(descriptor)
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", fsync)
     sync_directory(tmp_path)
+    assert len(tried) == 1
