@@ -9,7 +9,6 @@ The timed call is the second one where the first took under five seconds.
 
 import argparse
 import collections
-import datetime
 import faulthandler
 import itertools
 import json
@@ -30,9 +29,10 @@ import numpy as np
 from baselines import own, textbook
 from benchmark import GPU_ROWS, PPO, TRPO, Setting
 from gpu_report import write_report
-from scores import machine
+from scores import kept, machine
 
 from jaxrl_po import PPOConfig, config_from_dict, make_train
+from jaxrl_po.envs import make_environment, transform_observation
 from jaxrl_po.fast import optimizer, packing
 from jaxrl_po.rlhf import (
     RLHFConfig,
@@ -44,6 +44,25 @@ from jaxrl_po.rlhf import (
 
 FOLDER = pathlib.Path(__file__).parent
 METHODS = "vpg", "npg", "trpo", "ppo", "ppo_penalty"
+# The settings of Brax's own PPO, less its network and with a limit of time that is not an end.
+ANT: Setting = {
+    "algorithm": "ppo",
+    "env_id": "brax:ant/positional",
+    "seed": 0,
+    "num_seeds": 1,
+    "num_envs": 4096,
+    "num_steps": 20,
+    "total_timesteps": 50_000_000,
+    "num_minibatches": 32,
+    "update_epochs": 4,
+    "learning_rate": 3e-4,
+    "anneal_lr": True,
+    "gamma": 0.97,
+    "gae_lambda": 0.95,
+    "hidden_sizes": [256, 256],
+    "normalize_observations": True,
+    "normalize_rewards": True,
+}
 # What XLA may put into one CUDA graph: by default no loops.
 LOOPS_AS_GRAPHS = (
     "--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,"
@@ -89,19 +108,28 @@ def row(setting: Setting, sides: Iterable[str]) -> dict[str, Any]:
     return {side: measure(programs[side], setting) for side in sides}
 
 
-def correctness(tiny: bool) -> dict[str, Any]:
-    """One iteration of each method here and on the CPU, from one key: the largest differences.
+Task = tuple[str, str, str, str]  # method, environment, network, precision of products
+TASKS: list[Task] = [
+    *((method, "CartPole-v1", "mlp", "float32") for method in METHODS),
+    ("trpo", "CartPole-v1", "mlp", "default"),
+]
+NETWORK_TASKS: list[Task] = [
+    ("ppo", "CartPole-v1", "gru", "float32"),
+    ("ppo", "Breakout-MinAtar", "cnn", "float32"),
+]
+
+
+def correctness(tasks: list[Task]) -> dict[str, Any]:
+    """One iteration of each task here and on the CPU, from one key: the largest differences.
 
     For the parameters, and for metrics, as a part of the largest number of each array. Products
     are single precision on both sides; by default a GPU may round their factors to TF32.
     """
-    tasks = [(method, "CartPole-v1", "float32") for method in METHODS]
-    tasks += [("trpo", "CartPole-v1", "default")]
 
-    def compare(method: str, env_id: str, precision: str) -> dict[str, float]:
+    def compare(method: str, env_id: str, network: str, precision: str) -> dict[str, float]:
         config = config_from_dict(
             {"algorithm": method, "env_id": env_id, "num_envs": 8, "num_steps": 64}
-            | {"total_timesteps": 512, "normalize_observations": True}
+            | {"total_timesteps": 512, "normalize_observations": True, "network": network}
         )
         with jax.default_matmul_precision(precision):
             sides = [
@@ -113,7 +141,7 @@ def correctness(tiny: bool) -> dict[str, Any]:
         metrics = {name: difference(here[1][name], there[1][name]) for name in here[1]}
         return {"params": max(params), **metrics}
 
-    return {" ".join(task): compare(*task) for task in (tasks[:2] if tiny else tasks)}
+    return {" ".join(task): compare(*task) for task in tasks}
 
 
 def difference(here: Any, there: Any) -> float:
@@ -122,6 +150,38 @@ def difference(here: Any, there: Any) -> float:
     if np.array_equal(np.isnan(here), np.isnan(there)):
         here, there = np.nan_to_num(here), np.nan_to_num(there)
     return float(np.abs(here - there).max() / max(1e-8, np.abs(there).max()))
+
+
+def networks(settings: dict[str, Setting]) -> dict[str, Any]:
+    """The library's own speed in settings of several names."""
+    return {name: row(setting, ["own"])["own"] for name, setting in settings.items()}
+
+
+def ant_settings(setting: Setting, learning_rates: list[float], gammas: list[float]) -> Any:
+    """The last returns of Ant at several settings, trained side by side: [rates][gammas]."""
+
+    def trained(learning_rate: Any, gamma: Any) -> jax.Array:
+        config = own.make_config(setting | {"learning_rate": learning_rate, "gamma": gamma})
+        returns = make_train(config)(jax.random.key(1)).metrics["episode_return"]
+        return jnp.nanmean(returns[-len(returns) // 20 :])
+
+    over_gammas = jax.vmap(trained, (None, 0))
+    train = jax.jit(jax.vmap(over_gammas, (0, None)))
+    wall, returns = seconds(lambda: train(jnp.array(learning_rates), jnp.array(gammas)))
+    grid = {"learning_rates": learning_rates, "gammas": gammas}
+    return grid | {"seconds": wall, "last_returns": np.asarray(returns).tolist()}
+
+
+def pixels(setting: Setting) -> dict[str, Any]:
+    """Breakout drawn large, each of its cells 8 x 8 pixels, with the network of "nature"."""
+
+    def drawn(observation: jax.Array) -> jax.Array:
+        cells = (255 * observation).astype(jnp.uint8)
+        return jnp.repeat(jnp.repeat(cells, 8, axis=0), 8, axis=1)
+
+    config = own.make_config(setting)
+    env = transform_observation(make_environment(config.env_id, {}), drawn)
+    return {"own": measure(lambda key: make_train(config, env)(key).metrics, setting)}
 
 
 def variants(setting: Setting) -> dict[str, Any]:
@@ -243,32 +303,50 @@ def sections(tiny: bool) -> dict[str, Callable[[], Any]]:
     """What is measured, in order of worth."""
 
     def shrunk(setting: Setting, **changes: Any) -> Setting:
-        few = {"total_timesteps": 2 * setting["num_envs"] * setting["num_steps"]}
-        seeds = (setting | changes)["num_seeds"]
-        return setting | changes | (few | {"num_seeds": min(2, seeds)} if tiny else {})
+        setting = setting | changes
+        if tiny:
+            setting |= {"num_envs": min(8, setting["num_envs"])}
+            setting |= {"total_timesteps": 2 * setting["num_envs"] * setting["num_steps"]}
+            setting |= {"num_seeds": min(2, setting["num_seeds"])}
+        return setting
 
     def speed(name: str, **changes: Any) -> Callable[[], Any]:
         _, setting, sides = GPU_ROWS[name]
         return partial(row, shrunk(setting, **changes), sides)
 
     short = PPO | {"total_timesteps": 10 * 512}
+    gru = PPO | {"num_envs": 16, "total_timesteps": 51_200, "network": "gru"}
+    long = gru | {"num_steps": 1024, "total_timesteps": 65_536}
+    memories = {
+        "gru": gru,
+        "gru, 64 agents": gru | {"num_seeds": 64},
+        "gru, stretches of 1,024": long,
+        "mingru, stretches of 1,024": long | {"network": "mingru"},
+    }
+    breakout = GPU_ROWS["breakout_10m"][1] | {"total_timesteps": 409_600}
     return {
-        "cartpole_1": speed("cartpole_1", total_timesteps=51_200),
-        "profile_1": partial(profile, shrunk(short)),
         "cartpole_2048": speed("cartpole_2048", total_timesteps=51_200),
+        "cartpole_1": speed("cartpole_1", total_timesteps=51_200),
+        "correctness": partial(correctness, TASKS[:2] if tiny else TASKS),
+        "correctness_networks": partial(correctness, NETWORK_TASKS),
+        "profile_1": partial(profile, shrunk(short)),
         "profile_2048": partial(profile, shrunk(short, num_seeds=2048)),
-        "correctness": partial(correctness, tiny),
-        "variants_1": partial(variants, shrunk(PPO, total_timesteps=51_200)),
-        "rlhf": partial(rlhf, tiny),
+        "memories": partial(networks, {name: shrunk(s) for name, s in memories.items()}),
+        "cnn": partial(row, shrunk(breakout, network="cnn"), ["own"]),
+        "pixels": partial(pixels, shrunk(breakout, network="nature", total_timesteps=81_920)),
         "breakout": speed("breakout_10m", total_timesteps=409_600),
         "trpo_64": partial(row, shrunk(TRPO, num_seeds=64), ["own"]),
+        "rlhf": partial(rlhf, tiny),
+        "cartpole_64": speed("cartpole_64", total_timesteps=51_200),
+        "ant": partial(row, shrunk(ANT), ["own"]),
+        "ant_settings": partial(ant_settings, shrunk(ANT), [3e-4, 6e-4, 1e-3], [0.97, 0.99]),
+        "cartpole_2048_5e5": speed("cartpole_2048"),
+        "breakout_1e7": speed("breakout_10m"),
+        "variants_1": partial(variants, shrunk(PPO, total_timesteps=51_200)),
+        "variants_2048": partial(variants, shrunk(PPO, num_seeds=2048, total_timesteps=51_200)),
         "graphs": partial(
             in_a_process, ["cartpole_1", "profile_1"], "" if tiny else LOOPS_AS_GRAPHS, tiny
         ),
-        "variants_2048": partial(variants, shrunk(PPO, num_seeds=2048, total_timesteps=51_200)),
-        "cartpole_64": speed("cartpole_64", total_timesteps=51_200),
-        "cartpole_2048_5e5": speed("cartpole_2048"),
-        "breakout_1e7": speed("breakout_10m"),
     }
 
 
@@ -283,10 +361,10 @@ def work(names: list[str], options: argparse.Namespace) -> None:
         print(json.dumps([name, result]), flush=True)
 
 
-def supervise(names: list[str], options: argparse.Namespace) -> dict[str, Any]:
+def supervise(names: list[str], options: argparse.Namespace, results: dict[str, Any]) -> None:
     """Measure sections in a process that is replaced, less the section, when one hangs."""
     deadline = time.monotonic() + options.seconds
-    results: dict[str, Any] = {}
+    stamp = f"{time.strftime('%Y-%m-%d')}: {machine()}"
     while names and time.monotonic() < deadline:
         arguments = [sys.executable, __file__, *names, "--work", *["--tiny"] * options.tiny]
         arguments += ["--patience", str(options.patience)]
@@ -296,16 +374,17 @@ def supervise(names: list[str], options: argparse.Namespace) -> dict[str, Any]:
                 patience = min(options.patience, deadline - time.monotonic())
                 ready, _, _ = select.select([worker.stdout], [], [], max(0.0, patience))
                 line = worker.stdout.readline() if ready else ""
+                if line and not line.startswith('["'):
+                    continue  # what a package prints when it is imported
                 if not line:
                     results[names.pop(0)] = {"failed": f"no result within {patience:.0f} s"}
                     break
                 name, results[name] = json.loads(line)
                 names.remove(name)
                 print(line.rstrip()[:1500], flush=True)
-                options.output.mkdir(parents=True, exist_ok=True)
+                results.setdefault("measured", {})[name] = stamp
                 (options.output / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
             worker.kill()
-    return results
 
 
 def main() -> None:
@@ -324,9 +403,8 @@ def main() -> None:
         faulthandler.dump_traceback_later(0.9 * options.patience)  # where it hangs
         work(options.names, options)
         return
-    results = supervise(options.names or list(sections(options.tiny)), options)
-    results["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
-    results["machine"] = machine()
+    results = kept(options.output / "gpu")
+    supervise(options.names or list(sections(options.tiny)), options, results)
     (options.output / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
     write_report(results, options.output)
 

@@ -13,6 +13,7 @@ if [ "${1:-}" = wheels ]; then
   lacking=(
     gymnax gymnasium farama-notifications distrax tfp-nightly dm-tree decorator gast
     cloudpickle tyro docstring-parser typeguard
+    brax jaxopt ml_collections mujoco mujoco-core mujoco-studio mujoco-mjx trimesh
   )
   needed=$(python3 - "${lacking[@]}" <<'EOF'
 import importlib.metadata, sys

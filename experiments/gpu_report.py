@@ -10,6 +10,10 @@ TITLES = {
     "cartpole_2048_5e5": "PPO CartPole-v1, 4 x 128, 2,048 agents of 5e5 steps",
     "breakout": "PPO Breakout-MinAtar, 64 x 128, 4e5 steps",
     "breakout_1e7": "PPO Breakout-MinAtar, 64 x 128, 1e7 steps",
+    "cnn": 'PPO Breakout-MinAtar, 64 x 128, 4e5 steps, network="cnn"',
+    "pixels": 'PPO Breakout-MinAtar drawn 80 x 80, 64 x 128, 8e4 steps, network="nature"',
+    "memories": "PPO CartPole-v1, 16 x 128 or 16 x 1,024, memory of 128",
+    "ant": "PPO brax:ant/positional, 4,096 x 20, 5e7 steps",
     "trpo_64": "TRPO CartPole-v1, 8 x 256, 64 agents of 4e4 steps",
 }
 PROFILES = {"profile_1": "1 agent", "profile_64": "64 agents", "profile_2048": "2,048 agents"}
@@ -18,7 +22,9 @@ PROFILES = {"profile_1": "1 agent", "profile_64": "64 agents", "profile_2048": "
 def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
     """Write gpu.md from all sections that there are."""
     lines = ["# One GPU", "", "Made by `bash experiments/gpu.sh`.", ""]
-    lines += [f"{results['date']}: {results['machine']}", ""]
+    for stamp in dict.fromkeys(results["measured"].values()):
+        names = [name for name, at in results["measured"].items() if at == stamp]
+        lines += [f"{stamp}: {', '.join(names)}", ""]
     lines += [*_speed(results), *_correctness(results), *_profiles(results)]
     lines += [*_variants(results), *_rlhf(results)]
     discussion = folder / "gpu_discussion.md"
@@ -27,7 +33,7 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 def _speed(results: dict[str, Any]) -> list[str]:
-    lines = ["## Speed", "", "|  | side | steps/s | seconds | compile (s) | last return |"]
+    lines = ["## Speed", "", "|  | program | steps/s | seconds | compile (s) | last return |"]
     lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
     for name, title in TITLES.items():
         for side, measured in results.get(name, {}).items():
@@ -43,12 +49,13 @@ def _speed(results: dict[str, Any]) -> list[str]:
 
 
 def _correctness(results: dict[str, Any]) -> list[str]:
-    table = results.get("correctness", {})
-    if "failed" in table or not table:
+    table = results.get("correctness", {}) | results.get("correctness_networks", {})
+    table.pop("failed", None)
+    if not table:
         return []
     lines = ["## One iteration against the CPU", ""]
     lines += ["Largest difference as a part of the largest number.", ""]
-    lines += ["| method, task, precision of products | parameters | worst metric |"]
+    lines += ["| method, task, network, precision of products | parameters | worst metric |"]
     lines += ["| --- | ---: | --- |"]
     for name, values in table.items():
         metric = max((k for k in values if k != "params"), key=lambda k: values[k])
