@@ -26,7 +26,7 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
         names = [name for name, at in results["measured"].items() if at == stamp]
         lines += [f"{stamp}: {', '.join(names)}", ""]
     lines += [*_speed(results), *_correctness(results), *_profiles(results)]
-    lines += [*_variants(results), *_rlhf(results)]
+    lines += [*_ant(results), *_variants(results), *_rlhf(results)]
     discussion = folder / "gpu_discussion.md"
     lines += [discussion.read_text()] if discussion.exists() else []
     (folder / "gpu.md").write_text("\n".join(lines))
@@ -46,6 +46,21 @@ def _speed(results: dict[str, Any]) -> list[str]:
                 f"{measured['compile_seconds']:.1f} | {measured['last_return']:.1f} |"
             )
     return [*lines, ""]
+
+
+def _ant(results: dict[str, Any]) -> list[str]:
+    """Ant's settings, trained side by side."""
+    measured = results.get("ant_settings", {})
+    if "last_returns" not in measured:
+        return []
+    gammas, rates = measured["gammas"], measured["learning_rates"]
+    lines = ["## Ant, 5e7 steps: return in the last twentieth of training", ""]
+    lines += [f"| learning rate | {' | '.join(f'gamma {gamma:g}' for gamma in gammas)} |"]
+    lines += ["| ---: |" + " ---: |" * len(gammas)]
+    for rate, returns in zip(rates, measured["last_returns"], strict=True):
+        lines.append(f"| {rate:g} | {' | '.join(f'{x:,.0f}' for x in returns)} |")
+    agents = len(gammas) * len(rates)
+    return [*lines, "", f"{measured['seconds']:.0f} s for {agents} agents, compiling included.", ""]
 
 
 def _correctness(results: dict[str, Any]) -> list[str]:
