@@ -59,7 +59,8 @@ class PPOConfig(ProximalConfig):
 
     # ε
     clip_eps: float = setting(0.2, POSITIVE)
-    # value the rollout anew, and estimate advantages, before each epoch
+    # value the rollout anew, and estimate advantages, before each epoch; it helped in the study of
+    # Andrychowicz et al. (2021, arXiv:2006.05990), at the price of a pass over the rollout an epoch
     recompute_advantages: bool = False
     # leave a rollout alone once a minibatch's KL(old‖new) exceeds 1.5 target_kl
     early_stop_kl: bool = False

@@ -60,7 +60,8 @@ class NetworkConfig(Settings):
     sequence_length: int = setting(0, Range(0))
     # initial log standard deviation of a Gaussian policy, in half-ranges of the action
     log_std_init: float = setting(0.0, ANY, only_at_start=True)
-    # a Gaussian policy whose standard deviation is a function of the observation, too
+    # a Gaussian policy whose standard deviation is a function of the observation, too; in the papers
+    # of TRPO and PPO it is not
     state_dependent_std: bool = False
     # bound continuous actions by tanh instead of clipping them
     squash_actions: bool = False
@@ -110,7 +111,8 @@ class Config(NetworkConfig, EnvironmentConfig):
     max_grad_norm: float = setting(0.5, Range(0.0, open_low=True, infinite=True))
     # one network with a policy head and a value head
     shared_torso: bool = False
-    # the critic's error: "huber" grows linearly beyond 1, in units of value
+    # the critic's error: "huber" grows linearly beyond 1, in units of value; it did not help in the
+    # study of Andrychowicz et al. (2021, arXiv:2006.05990)
     value_loss: str = setting("mse", ("mse", "huber"))
     # over what advantages are standardised
     advantage_normalization: str = setting("batch", ("batch", "minibatch", "none"))
