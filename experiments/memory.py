@@ -106,7 +106,11 @@ TASKS = {
             "cartpole",
             cartpole,
             480.0,
-            {"ppo": POLE | {"learning_rate": 5e-4, "anneal_lr": True}, "trpo": POLE},
+            {
+                "ppo": POLE
+                | {"learning_rate": 5e-4, "anneal_lr": True, "clip_eps": 0.1, "ent_coef": 0.01},
+                "trpo": POLE,
+            },
         ),
         Task(
             "pendulum",
