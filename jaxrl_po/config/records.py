@@ -60,8 +60,8 @@ class NetworkConfig(Settings):
     sequence_length: int = setting(0, Range(0))
     # initial log standard deviation of a Gaussian policy, in half-ranges of the action
     log_std_init: float = setting(0.0, ANY, only_at_start=True)
-    # a Gaussian policy whose standard deviation is a function of the observation, too; in the papers
-    # of TRPO and PPO it is not
+    # a Gaussian policy whose standard deviation is a function of the observation, too; in the
+    # papers of TRPO and PPO it is not
     state_dependent_std: bool = False
     # bound continuous actions by tanh instead of clipping them
     squash_actions: bool = False
