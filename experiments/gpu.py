@@ -44,7 +44,7 @@ from jaxrl_po.rlhf import (
 
 FOLDER = pathlib.Path(__file__).parent
 METHODS = "vpg", "npg", "trpo", "ppo", "ppo_penalty"
-# The settings of Brax's own PPO, less its network and with a limit of time that is not an end.
+# Learning rate, discount, and numbers of environments, epochs and minibatches are Brax's own PPO's.
 ANT: Setting = {
     "algorithm": "ppo",
     "env_id": "brax:ant/positional",
@@ -157,7 +157,9 @@ def networks(settings: dict[str, Setting]) -> dict[str, Any]:
     return {name: row(setting, ["own"])["own"] for name, setting in settings.items()}
 
 
-def ant_settings(setting: Setting, learning_rates: list[float], gammas: list[float]) -> Any:
+def ant_settings(
+    setting: Setting, learning_rates: list[float], gammas: list[float]
+) -> dict[str, Any]:
     """The last returns of Ant at several settings, trained side by side: [rates][gammas]."""
 
     def trained(learning_rate: Any, gamma: Any) -> jax.Array:
@@ -377,7 +379,9 @@ def supervise(names: list[str], options: argparse.Namespace, results: dict[str, 
                 if line and not line.startswith('["'):
                     continue  # what a package prints when it is imported
                 if not line:
-                    results[names.pop(0)] = {"failed": f"no result within {patience:.0f} s"}
+                    failure = {"failed": f"no result within {patience:.0f} s"}
+                    print(json.dumps([names[0], failure]), flush=True)
+                    results.setdefault(names.pop(0), failure)  # what was measured before stays
                     break
                 name, results[name] = json.loads(line)
                 names.remove(name)

@@ -15,9 +15,9 @@ def convolution(
     """x [B, H, W, in] * kernel [h, w, in, out], as the `conv_general_dilated` of a `nn.Conv`.
 
     On a CPU it is one product of all patches [B · H' · W', h · w · in] with the kernel as a matrix:
-    XLA's own gradients inside a loop take 5 to 15 times as long for the layers of "nature", and
-    longer for that of "cnn". A convolution that is dilated or in groups, or any on another device,
-    is `jax.lax.conv_general_dilated`.
+    XLA's own gradients inside a loop take 5 to 15 times as long for the layers of "nature". A
+    convolution that is dilated or in groups, or any on another device, is
+    `jax.lax.conv_general_dilated`.
     """
 
     def general(x: Array, kernel: Array) -> Array:

@@ -190,4 +190,6 @@ def test_the_librarys_own_networks_fit(env_id):
     }[env_id]
     for changes in ({}, {"shared_torso": True}, {"normalize_observations": True}):
         config = CONFIG.replace(env_id=env_id, **changes)
-        make_train(config, network=make_network(config, shape, space))
+        network = make_network(config, shape, space)
+        state = jax.eval_shape(make_train(config, network=network), KEY).state
+        assert state.params == jax.eval_shape(network.init, KEY)
