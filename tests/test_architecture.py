@@ -24,6 +24,7 @@ ROOMS = [
     ["rlhf/models"],
     ["rlhf"],
     ["host", "host/machine"],
+    ["host/simulators"],
     ["host/policies"],
     ["host/runs"],
     ["host/sweeps", "host/tuned"],

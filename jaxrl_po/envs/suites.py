@@ -7,10 +7,13 @@ from typing import Any
 
 from jaxrl_po.config.messages import suggestion
 from jaxrl_po.envs.environment import Environment
+from jaxrl_po.envs.hosted import HostEnvironment, face
 
 # suite -> adapter's module and function; the suite's package and extra have its name
 SUITES = {
     "brax": ("jaxrl_po.envs.brax", "brax_environment"),
+    "envpool": ("jaxrl_po.envs.hosted", "envpool_environment"),
+    "gymnasium": ("jaxrl_po.envs.hosted", "gymnasium_environment"),
     "gymnax": ("jaxrl_po.envs.gymnax", "gymnax_environment"),
     "jumanji": ("jaxrl_po.envs.jumanji", "jumanji_environment"),
     "pgx": ("jaxrl_po.envs.pgx", "pgx_environment"),
@@ -29,6 +32,8 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     Raises:
         ValueError: naming the suite, the environment or the parameter that is not there.
     """
+    if isinstance(env, HostEnvironment):
+        return face(env)
     suite, name = (suite_and_name(env)) if isinstance(env, str) else (_owner(env), env)
     if importlib.util.find_spec(suite) is None:
         raise ValueError(

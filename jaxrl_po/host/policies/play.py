@@ -1,7 +1,7 @@
 """A saved policy at work, in the real Gymnasium or in gymnax, and what it looks like."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +9,12 @@ import numpy as np
 
 from jaxrl_po.envs import SUITES, make_environment, suite_and_name
 from jaxrl_po.envs.environment import named_leaves
+from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_gymnax, picture
 from jaxrl_po.host.policies.numpy_policy import Policy, leaves_of
+from jaxrl_po.host.simulators.pool import Pool
 from jaxrl_po.spaces import Space, as_space, same_actions, space_from_json
 
 # Renderers draw into memory alone, and open the screen and the sound and greet all the same.
@@ -68,8 +70,8 @@ def play(
     """
     env = own_environment(policy) if env is None else env
     suite, _, name = env.partition(":")
-    if suite not in ("gymnasium", *SUITES) or not name:
-        known = ", ".join(f"{suite}:NAME" for suite in ("gymnasium", *SUITES))
+    if suite not in SUITES or not name:
+        known = ", ".join(f"{suite}:NAME" for suite in SUITES)
         raise ValueError(f"env={env!r}: it must be one of {known}")
     num_episodes, seed = integer("num_episodes", num_episodes), integer("seed", seed, 0)
     for variable, value in UNSEEN.items():
@@ -81,6 +83,8 @@ def play(
     wishes = Wishes(num_episodes, seed, key, gif, integer("max_steps", max_steps))
     if suite == "gymnasium":
         return _play_gymnasium(policy, name, wishes)
+    if suite == "envpool":
+        return _play_envpool(policy, env, wishes)
     return _play_jax(policy, env, wishes)
 
 
@@ -147,6 +151,35 @@ def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
             t += 1
     if wishes.gif:
         film.save(wishes.gif)
+    return Played(episode_return, episode_length)
+
+
+def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
+    if wishes.gif:
+        raise ValueError(f"{env_id} cannot be drawn: EnvPool gives no pictures of it")
+    config, asked = policy.description["config"], suite_and_name(env_id)
+    env_params = config["env_params"] if asked == suite_and_name(config["env_id"]) else {}
+    host = host_environment(env_id, None, env_params)
+    assert host is not None  # EnvPool's are on the host
+    environment = make_environment(env_id, env_params)
+    observed, space = environment.observation, environment.action_space
+    shapes = {key: leaf.shape for key, leaf in named_leaves(observed).items()}
+    shown = list(shapes[""]) if "" in shapes else shapes
+    _check_spaces(policy, env_id, (shapes, shown), (space, space))
+    count, player, t = wishes.num_episodes, policy.player(), 0
+    episode_return, episode_length = np.zeros(count), np.zeros(count, int)
+    running = np.ones(count, bool)
+    with closing(Pool(host, count, [wishes.seed + e for e in range(count)])) as pool:
+        observation = pool.reset()
+        while running.any() and t < wishes.max_steps:
+            step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
+            outcome = pool.step(np.asarray(player(observation, step_key)))
+            episode_return += np.where(running, outcome.reward, 0.0)
+            episode_length += running
+            ended = outcome.terminated | outcome.truncated
+            running &= ~ended
+            observation = pool.restart(ended)
+            t += 1
     return Played(episode_return, episode_length)
 
 

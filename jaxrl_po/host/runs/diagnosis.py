@@ -13,8 +13,10 @@ from jaxrl_po.loop.parts import Given, as_environment
 from jaxrl_po.loop.train import make_step
 from jaxrl_po.types import Array, PyTree, TrainState
 
+Diagnosis = Callable[[TrainState], list[str]]  # a state that diverged -> what was not finite
 
-def make_diagnosis(config: Config, given: Given) -> Callable[[TrainState], list[str]]:
+
+def make_diagnosis(config: Config, given: Given) -> Diagnosis:
     """A function of the state [] before the iteration that failed.
 
     It tells which of "reward" and "observation" the environment gave that was not finite. The

@@ -25,6 +25,7 @@ from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.host.runs.terminal import Parts, progress_bar
 from jaxrl_po.host.runs.training import Training
 from jaxrl_po.host.runs.watch import Seen
+from jaxrl_po.host.simulators.pool import SimulatorError
 from jaxrl_po.loop.parts import Given
 from jaxrl_po.types import Params
 
@@ -71,6 +72,7 @@ def run_session(
                 restored or session.params,
                 status.update,
             )
+        stack.callback(training.close)
         announce(session, training)
         steps = config.num_envs * config.num_steps
         bar = progress_bar(session.console, training.done, total, steps * settings.num_seeds)
@@ -94,9 +96,15 @@ def run_session(
         while training.done < last and not (ended or requests) and training.is_alive:
             ended = visit(session, training, records, outputs, last, news, bar.parts)
             news = []
+            if training.failure:
+                break
         if records:
             with training.clock("host"):
                 records.wait()
+    if training.failure:
+        reached = f"after iteration {training.done} of {total}"
+        saved = f", saved; to go on: python -m jaxrl_po resume {directory}" if directory else ""
+        raise SimulatorError(f"{training.failure}; {reached}{saved}")
 
     if requests and training.done < last:
         raise Interrupted(

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
+from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
 from jaxrl_po.host.machine.files import lock
@@ -69,7 +70,8 @@ def run(
         num_seeds: S, agents trained side by side.
         directory: where to keep config, metrics, checkpoints and the best policy; None keeps
             nothing.
-        env: as for `make_train`.
+        env: as for `make_train`; or a `HostEnvironment`, whose checkpoints hold all but what is
+            inside it: a resumed run begins new episodes there.
         network: as for `make_train`.
         algorithm: as for `make_train`.
         optimizer: as for `make_train`.
@@ -91,6 +93,7 @@ def run(
         ValueError: naming the argument that is out of range, or what is in the directory that
             a run would write over.
         OSError: when the directory cannot be written; what was saved before stays usable.
+        SimulatorError: when an environment on the host fails; the iterations before it are saved.
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
@@ -218,6 +221,11 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
         notices.append(
             f"the run began under other conditions ({'; '.join(differing)}): from here on it may "
             "differ in the last bits from an uninterrupted one"
+        )
+    if host_environment(config.env_id, session.given.env, config.env_params):
+        notices.append(
+            "environments on the host are in no checkpoint: each begins a new episode, and what "
+            "follows differs from an uninterrupted run"
         )
     return Resumption(restored, notices)
 

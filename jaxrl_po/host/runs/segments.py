@@ -71,8 +71,7 @@ def make_programs(
 
     def assess(member: tuple[TrainState, Array], iteration: Array) -> Assessment:
         state, seed = member
-        stream = jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
-        keys = jax.random.split(jax.random.fold_in(stream, iteration))
+        keys = evaluation_keys(seed, iteration)
         return Assessment(
             *(
                 evaluate(
@@ -90,3 +89,9 @@ def make_programs(
         )
 
     return SegmentPrograms(start, advance, assess)
+
+
+def evaluation_keys(seed: Array, iteration: Array) -> Array:
+    """The keys [2] of a seed's evaluation, greedy and sampled, after an iteration."""
+    stream = jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM)
+    return jax.random.split(jax.random.fold_in(stream, iteration))

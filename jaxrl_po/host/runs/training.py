@@ -1,22 +1,24 @@
 """The seeds of a run as they are trained: their states, segment by segment."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
 from jaxrl_po.config import Config
+from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arrays import from_host
 from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_members
 from jaxrl_po.host.runs import events
 from jaxrl_po.host.runs.checkpoint import Checkpoint
 from jaxrl_po.host.runs.clock import Clock
 from jaxrl_po.host.runs.directory import RunSettings
+from jaxrl_po.host.runs.engines import CompiledEngine, Engine, HostEngine
 from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, make_programs
 from jaxrl_po.host.runs.terminal import Parts, in_parts
 from jaxrl_po.host.runs.watch import Seen, Watch
+from jaxrl_po.host.simulators.pool import SimulatorError
 from jaxrl_po.loop.parts import Given
 from jaxrl_po.types import Params, PyTree, TrainState
 
@@ -55,12 +57,9 @@ class Training:
                 members = split_members((np.array(self.seeds, np.uint32), begin))
                 start_from = compile_blocks(lambda member: self._programs.start(*member), members)
                 self.blocks = start_from(members)
-            start, members = np.int32(0), self._members(self.blocks)
-            tell("compiling: the training loop")
-            self._advance = compile_blocks(self._programs.advance, self.blocks, start, donate=True)
-            tell("compiling: the evaluation")
-            self._assess = compile_blocks(self._programs.assess, members, start)
-        self._watch = Watch(config, given, self.seeds)
+            self._engine = self._make_engine(config, settings, given, tell)
+            self.blocks = self._engine.blocks
+        self._watch = Watch(self.seeds, self._engine.diagnosis)
         self._watch.resumed(self.blocks, self.done)
 
     @property
@@ -71,13 +70,24 @@ class Training:
     @property
     def metric_names(self) -> list[str]:
         """Of an iteration."""
-        state = jax.eval_shape(self._programs.start, jax.ShapeDtypeStruct((), np.uint32))
-        return list(jax.eval_shape(self._programs.advance, state, np.int32(0))[1])
+        return self._engine.metric_names
+
+    @property
+    def failure(self) -> SimulatorError | None:
+        """What the last segment was cut short by, where environments are on the host."""
+        return self._engine.failure
 
     def advance(self, count: int, parts: Parts) -> Seen:
-        """Do so many iterations, in the parts that a bar wants to see."""
+        """Do so many iterations, in the parts that a bar wants to see; fewer where that fails.
+
+        Raises:
+            SimulatorError: when an environment on the host fails before the first of them is done.
+        """
         with self.clock("train"):
-            segments = in_parts(self._advance, parts)(self.blocks, count)
+            segments = in_parts(self._engine.advance, parts)(self.blocks, count)
+        count = next(iter(segments[0][1].values())).shape[1]
+        if not count and self.failure:
+            raise self.failure
         self.blocks = [state for state, _ in segments]
         seen = self._watch.look(segments, self.done, count)
         self.done += count
@@ -93,7 +103,7 @@ class Training:
     def assess(self, blocks: list[PyTree], iteration: int) -> Assessment:
         """Evaluate the states of an iteration; the same states get the same episodes."""
         with self.clock("evaluate"):
-            results = join_blocks(self._assess(self._members(blocks), np.int32(iteration)))
+            results = self._engine.assess(blocks, iteration)
             assessment: Assessment = jax.tree.map(np.asarray, results)
             return assessment
 
@@ -124,8 +134,17 @@ class Training:
             host_seconds=seconds["host"],
         )
 
-    def _members(self, blocks: list[PyTree]) -> list[Any]:
-        return list(zip(blocks, self._numbers, strict=True))
+    def close(self) -> None:
+        """Let go of environments on the host."""
+        self._engine.close()
+
+    def _make_engine(
+        self, config: Config, settings: RunSettings, given: Given, tell: Callable[[str], None]
+    ) -> Engine:
+        host = host_environment(config.env_id, given.env, config.env_params)
+        if host is None:
+            return CompiledEngine(config, given, self._programs, self.blocks, self.seeds, tell)
+        return HostEngine(config, given, settings, host, self.blocks, self.done, tell)
 
 
 def restore(programs: SegmentPrograms, num_seeds: int, saved: Checkpoint) -> TrainState:

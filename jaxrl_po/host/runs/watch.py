@@ -1,16 +1,15 @@
 """What becomes of the seeds of a run: which of them diverged, in which iteration, and why."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxrl_po.config import Config
 from jaxrl_po.host.runs import events
-from jaxrl_po.host.runs.diagnosis import make_diagnosis
+from jaxrl_po.host.runs.diagnosis import Diagnosis
 from jaxrl_po.loop.divergence import is_excessive
-from jaxrl_po.loop.parts import Given
 from jaxrl_po.types import PyTree, TrainState
 
 
@@ -25,13 +24,13 @@ class Seen(NamedTuple):
 class Watch:
     """The seeds of a run that went wrong."""
 
-    def __init__(self, config: Config, given: Given, seeds: list[int]) -> None:
-        """All seeds are well."""
+    def __init__(self, seeds: list[int], diagnosis: Callable[[], Diagnosis]) -> None:
+        """All seeds are well; `diagnosis` makes what tells why one is not."""
         self.diverged: dict[int, int] = {}  # seed -> iteration, of those that are frozen
         self._excessive: dict[int, int] = {}  # seed -> iteration, of those that go on
         self._seeds = seeds
         # It is compiled for the first seed that diverges.
-        self._diagnosis = functools.cache(lambda: make_diagnosis(config, given))
+        self._diagnosis = functools.cache(diagnosis)
 
     def resumed(self, blocks: list[PyTree], done: int) -> None:
         """Seeds that stand before the iteration of their checkpoint had diverged."""

@@ -1,0 +1,1 @@
+"""Environments that step on the host: a pool of them, and what is collected there."""

@@ -1,0 +1,247 @@
+"""Rollouts and episodes of environments on the host, around a compiled policy."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_po.config import Config
+from jaxrl_po.envs import Environment
+from jaxrl_po.fast.prng import split, unrolled
+from jaxrl_po.host.machine.execution import CPU_OPTIONS
+from jaxrl_po.host.simulators.pool import Pool, SimulatorError, Step, float_dtype
+from jaxrl_po.loop.evaluate import Evaluation
+from jaxrl_po.loop.normalizer import observe
+from jaxrl_po.loop.rollout import EpisodeSums
+from jaxrl_po.types import Array, Network, PyTree, RolloutState, TrainState, Transition
+
+
+class Acted(NamedTuple):
+    """What a policy does at one step, for S members of N environments each."""
+
+    memory: PyTree  # [S, N, ...] that it acted on
+    distribution: Any  # [S, N, ...]
+    action: Array  # [S, N, ...] as sampled
+    taken: Array  # [S, N, ...] in the environment's units
+    next_memory: PyTree  # [S, N, ...]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of members [S, ...], compiled for all of them side by side."""
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
+    return jax.jit(jax.vmap(function), compiler_options=options)
+
+
+class Collector:
+    """The rollouts of S members, each with N environments of one pool: `Collector` on the host.
+
+    Actions are sampled from the same numbers as in the compiled rollout.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environment: Environment,
+        network: Network,
+        pool: Pool,
+        state: TrainState,
+    ) -> None:
+        """Begin an episode in each environment, for members of states [S, ...], and compile."""
+        self.shape = len(state.iteration), config.num_envs
+        self._num_steps, self._pool = config.num_steps, pool
+        self._initial = network.initial_memory(config.num_envs)
+        initial, space = self._initial, environment.action_space
+
+        def draw(state: TrainState) -> Array:
+            """Action noise [T, N, ...], drawn as `loop.rollout` draws it."""
+            _, rollout_key, _ = split(state.key, 3)
+            action_key, _, _ = split(rollout_key, 3)
+            distribution, _ = network.policy(
+                state.params, observe(state.normalizer, state.rollout.observation), initial
+            )
+            noise: Array = distribution.noise(unrolled(action_key), leading=(config.num_steps,))
+            return noise
+
+        def act(policy: Any, seen: Any, noise: Array) -> Acted:
+            params, normalizer = policy
+            observation, memory, begun, t = seen
+            memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
+            distribution, next_memory = network.policy(
+                params, observe(normalizer, observation), memory
+            )
+            action = distribution.sample(noise[t])
+            taken = space.to_units(distribution.to_env(action))
+            return Acted(memory, distribution, action, taken, next_memory)
+
+        self._draw, self._act = compiled(draw), compiled(act)
+        S, N = self.shape
+        self._observation = self._of_members(self._pool.reset())
+        self._memory = jax.tree.map(
+            lambda x: np.broadcast_to(np.asarray(x), (S, *x.shape)), self._initial
+        )
+        self._begun = np.ones((S, N), bool)
+        self._return: Any = np.zeros((S, N), float_dtype())
+        self._length: Any = np.zeros((S, N), np.int32)
+        zeros = np.zeros((S, N), float_dtype())
+        outcome = Step(self._observation, zeros, self._begun, self._begun)
+        acted = self._act((state.params, state.normalizer), self._seen(0), self._draw(state))
+        # An empty rollout [S, T, N, ...], and no episodes.
+        self.rows: Transition = jax.tree.map(
+            lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
+            self._row(acted, outcome),
+        )
+        nothing: Any = np.zeros(S, float_dtype()), *np.zeros((2, S), np.int32)
+        self.sums = EpisodeSums(*nothing)
+
+    def standing(self) -> RolloutState:
+        """Where the environments stand [S, N, ...], as far as it is seen from outside."""
+        memory = jax.tree.map(
+            lambda new, old: np.where(_axes(self._begun, np.ndim(old)), new, old),
+            self._initial,
+            jax.device_get(self._memory),
+        )
+        return RolloutState((), self._observation, memory, self._return, self._length)
+
+    def collect(self, state: TrainState) -> tuple[Transition, EpisodeSums]:
+        """T steps of all environments: transitions [S, T, N, ...], and the episodes that ended.
+
+        Raises:
+            SimulatorError: what an environment raised, or that it gave NaN.
+        """
+        S, N = self.shape
+        policy, noise = (state.params, state.normalizer), self._draw(state)
+        rows: Transition = jax.tree.map(np.empty_like, self.rows)
+        columns, sums = jax.tree.leaves(rows), self.sums
+        for t in range(self._num_steps):
+            acted = self._act(policy, self._seen(t), noise)
+            taken = np.asarray(acted.taken)
+            outcome = self._of_members(self._pool.step(taken.reshape(S * N, *taken.shape[2:])))
+            row = self._row(acted, outcome)
+            for column, leaf in zip(columns, jax.tree.leaves(row), strict=True):
+                column[:, t] = leaf
+            ended = outcome.terminated | outcome.truncated
+            self._return = self._return + outcome.reward
+            self._length = self._length + 1
+            self._observation = outcome.observation
+            if ended.any():
+                sums = EpisodeSums(
+                    sums.episode_return + (self._return * ended).sum(1),
+                    sums.episode_length + (self._length * ended).sum(1, dtype=np.int32),
+                    sums.num_episodes + ended.sum(1, dtype=np.int32),
+                )
+                self._return, self._length = self._return * ~ended, self._length * ~ended
+                self._observation = self._of_members(self._pool.restart(ended.ravel()))
+            self._memory, self._begun = acted.next_memory, ended
+        self._check(rows)
+        return rows, sums
+
+    def _seen(self, t: int) -> tuple[PyTree, PyTree, np.ndarray, np.ndarray]:
+        """What a policy acts on at step t."""
+        return self._observation, self._memory, self._begun, np.full(self.shape[0], t, np.int32)
+
+    def _row(self, acted: Acted, outcome: Step) -> Transition:
+        """A step of all environments [S, N, ...]."""
+        return Transition(
+            observation=self._observation,
+            memory=acted.memory,
+            distribution=acted.distribution,
+            action=acted.action,
+            reward=outcome.reward,
+            next_observation=outcome.observation,
+            next_memory=acted.next_memory,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+        )
+
+    def _of_members(self, rows: PyTree) -> PyTree:
+        """What is of S·N environments as [S, N, ...]."""
+        return jax.tree.map(lambda x: x.reshape(*self.shape, *x.shape[1:]), rows)
+
+    def _check(self, rows: Transition) -> None:
+        """Raise where an observation or reward is not finite."""
+        for name in ("observation", "next_observation", "reward"):
+            for leaf in jax.tree.leaves(getattr(rows, name)):
+                if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+                    kind = name.removeprefix("next_")
+                    raise SimulatorError(f"{self._pool.name}: its {kind} became NaN or infinite")
+
+
+class Player:
+    """Whole episodes of S members in a pool of S·n environments, to evaluate them."""
+
+    def __init__(self, environment: Environment, network: Network, deterministic: bool) -> None:
+        """Compile nothing yet: the first call does."""
+        space = environment.action_space
+
+        def act(policy: Any, seen: Any, key: Array) -> tuple[Array, PyTree]:
+            params, normalizer = policy
+            observation, memory, begun, t = seen
+            initial = network.initial_memory(len(begun))
+            memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
+            distribution, memory = network.policy(params, observe(normalizer, observation), memory)
+            if deterministic:
+                action = distribution.mode()
+            else:
+                noise_key = unrolled(jax.random.fold_in(key, t))
+                action = distribution.sample(distribution.noise(noise_key))
+            return space.to_units(distribution.to_env(action)), memory
+
+        self._act, self._network = compiled(act), network
+
+    def play(
+        self, state: TrainState, key: Array, pool: Pool, n: int, num_episodes: int, max_steps: int
+    ) -> Evaluation:
+        """E episodes of each member, [S, E], in turn on the member's n environments.
+
+        Each environment plays the same number of them, whatever their lengths: the first E to end
+        would be the short ones.
+
+        Args:
+            state: of all members [S, ...].
+            key: of each member [S].
+            pool: of S·n environments.
+            n: environments of a member.
+            num_episodes: E.
+            max_steps: bound on the steps of an episode.
+        """
+        S = len(key)
+        each = -(-num_episodes // n)
+        results = np.zeros((each, S * n), float_dtype()), np.zeros((each, S * n), np.int32)
+        played, t = np.zeros(S * n, int), 0
+        everyone = np.arange(S * n)
+        observation, begun = pool.reset(), np.ones(S * n, bool)
+        initial = self._network.initial_memory(n)
+        memory: PyTree = jax.tree.map(lambda x: np.broadcast_to(x, (S, *x.shape)), initial)
+
+        def of_members(rows: PyTree) -> PyTree:
+            return jax.tree.map(lambda x: x.reshape(S, n, *x.shape[1:]), rows)
+
+        policy = state.params, state.normalizer
+        while (played < each).any():
+            seen = of_members(observation), memory, of_members(begun), np.full(S, t, np.int32)
+            taken, memory = self._act(policy, seen, key)
+            outcome = pool.step(np.asarray(taken).reshape(S * n, *taken.shape[2:]))
+            running = played < each
+            turn = played[running], everyone[running]
+            results[0][turn] += outcome.reward[running]
+            results[1][turn] += 1
+            length = results[1][np.minimum(played, each - 1), everyone]
+            begun = outcome.terminated | outcome.truncated | (running & (length >= max_steps))
+            observation = outcome.observation
+            if begun.any():
+                observation = pool.restart(begun)
+                played = played + (begun & running)
+            t += 1
+        return Evaluation(
+            *(of_members(x.T).transpose(0, 2, 1).reshape(S, -1)[:, :num_episodes] for x in results)
+        )
+
+
+def _chosen(mask: Array, new: Array, old: Array) -> Array:
+    return jnp.where(_axes(mask, old.ndim), new, old)
+
+
+def _axes(mask: Any, ndim: int) -> Any:
+    return mask.reshape(*mask.shape, *[1] * (ndim - mask.ndim))

@@ -1,0 +1,143 @@
+"""A pool of environments on the host, which steps all and begins anew those that have ended."""
+
+import importlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl_po.envs.hosted import HostEnvironment, face, is_envpool, single_spaces
+from jaxrl_po.types import PyTree
+
+
+class SimulatorError(RuntimeError):
+    """An environment raised, died, or gave what is no observation or reward of its own."""
+
+
+def float_dtype() -> Any:
+    """Of rewards and returns: the precision that JAX computes in."""
+    return jax.dtypes.canonicalize_dtype(float)
+
+
+class Step(NamedTuple):
+    """What came of a step of N environments, before any reset."""
+
+    observation: PyTree  # [N, ...] for those that ended, the last of their episode
+    reward: Any  # [N]
+    terminated: Any  # [N]
+    truncated: Any  # [N]
+
+
+class Pool:
+    """N environments, of EnvPool or of a Gymnasium vector environment, in one interface.
+
+    `step` shows where a step led, and `restart` the starts of those that are to begin anew, for
+    each of Gymnasium's conventions: an environment that would be reset by the next step is reset
+    at once, so that no row is lost to it, and one that the step has reset already is looked up.
+    """
+
+    def __init__(self, host: HostEnvironment, num_envs: int, seeds: list[int]) -> None:
+        """Make the environments.
+
+        Raises:
+            ValueError: when these are not as many as were asked for.
+        """
+        self.name = host.name
+        environment = face(host)
+        self._shapes = environment.observation
+        self._env = host.make(num_envs, seeds)
+        self._seeds = seeds
+        self._is_envpool = is_envpool(self._env)
+        made = getattr(self._env, "num_envs", len(self._env) if self._is_envpool else None)
+        if made != num_envs:
+            raise ValueError(f"env: {host.name} made {made} environments, not {num_envs}")
+        _, acts = single_spaces(self._env)
+        self._action_dtype, self._first_action = acts.dtype, getattr(acts, "start", 0)
+        self._action_shape = acts.shape
+        self._current: PyTree = None  # [N, ...] what is to be acted on
+        self._restarted = np.zeros(num_envs, bool)  # whether the last step has reset it
+
+    def reset(self) -> PyTree:
+        """The start of an episode in each: observations [N, ...]."""
+        if self._is_envpool:
+            observation, _ = self._called(self._env.reset)
+        else:
+            vector = importlib.import_module("gymnasium.vector")
+            apart = isinstance(self._env.unwrapped, vector.SyncVectorEnv | vector.AsyncVectorEnv)
+            seed = self._seeds if apart else self._seeds[0]  # some draw for all from one generator
+            observation, _ = self._called(self._env.reset, seed=seed)
+        self._current = self._observations(observation)
+        return self._current
+
+    def step(self, action: np.ndarray) -> Step:
+        """Act in all of them, [N, ...] in the units of `Space.to_units`."""
+        taken = action.reshape(len(action), *self._action_shape) + self._first_action
+        observation, reward, terminated, truncated, info = self._called(
+            self._env.step, taken.astype(self._action_dtype)
+        )
+        self._current = shown = self._observations(observation)
+        ended = terminated | truncated
+        self._restarted = np.zeros(len(ended), bool)
+        if ended.any() and "final_obs" in info:  # they have been reset in the same step
+            self._restarted = ended
+            shown = jax.tree.map(np.copy, shown)
+            for i in np.flatnonzero(ended):
+                last = self._observations(info["final_obs"][i])
+                jax.tree.map(lambda rows, row, i=i: rows.__setitem__(i, row), shown, last)
+        return Step(shown, np.asarray(reward, float_dtype()), terminated, truncated)
+
+    def restart(self, chosen: np.ndarray) -> PyTree:
+        """Begin a new episode in those chosen [N]; observations [N, ...] to act on."""
+        asked = chosen & ~self._restarted
+        if not asked.any():
+            return self._current
+        before = self._current
+        if self._is_envpool:
+            fresh, _ = self._called(self._env.reset, np.flatnonzero(asked).astype(np.int32))
+            self._current = jax.tree.map(np.copy, before)
+            jax.tree.map(
+                lambda rows, new: rows.__setitem__(asked, new),
+                self._current,
+                self._observations(fresh),
+            )
+            return self._current
+        observation, _ = self._called(self._env.reset, options={"reset_mask": asked.copy()})
+        self._current = self._observations(observation)
+        same = jax.tree.map(
+            lambda old, new: np.array_equal(old[~asked], new[~asked], equal_nan=True),
+            before,
+            self._current,
+        )
+        if not all(jax.tree.leaves(same)):
+            raise SimulatorError(
+                f"{self.name}: its reset takes no `reset_mask`, and has reset all environments: "
+                "make it with autoreset_mode=AutoresetMode.SAME_STEP, or of single environments "
+                '(vectorization_mode="sync")'
+            )
+        return self._current
+
+    def close(self) -> None:
+        """Let go of all environments."""
+        self._env.close()
+
+    def _called(self, function: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            raise SimulatorError(f"{self.name}: {type(error).__name__}: {error}") from error
+
+    def _observations(self, observation: Any) -> PyTree:
+        """A copy of observations in the precision that they are stored in."""
+
+        def stored(shape: jax.ShapeDtypeStruct, found: Any) -> np.ndarray:
+            array = np.array(found, shape.dtype)
+            if array.shape[max(0, array.ndim - len(shape.shape)) :] != shape.shape:
+                raise SimulatorError(
+                    f"{self.name}: an observation is {list(array.shape)}, where each was declared "
+                    f"as {list(shape.shape)}"
+                )
+            return array
+
+        if isinstance(self._shapes, dict) and not isinstance(observation, dict):
+            observation = observation._asdict()
+        return jax.tree.map(stored, self._shapes, observation)
