@@ -255,17 +255,21 @@ def test_a_mask_is_the_distribution_over_what_it_allows(distribution, other, mas
     assert (gradient[..., mask][..., :2] != 0).any()
 
 
-def test_one_allowed_action_leaves_no_entropy_and_all_of_them_no_trace():
-    for distribution, one in (
-        (Categorical(LOGITS), [2]),
-        (MultiCategorical(MULTI_LOGITS, NVEC), [1, 3]),
-    ):
-        size = distribution.logits.shape[-1]
-        only = distribution.masked(np.isin(np.arange(size), one)[None])
-        np.testing.assert_array_equal(only.entropy(), 0.0)
-        np.testing.assert_array_equal(only.kl(only), 0.0)
-        np.testing.assert_array_equal(only.fisher_product(distribution).logits, 0.0)
-        draw = only.sample(only.noise(jax.random.key(0)))
-        np.testing.assert_array_equal(only.log_prob(draw), 0.0)
-        everything = distribution.masked(np.ones((1, size), bool))
-        np.testing.assert_array_equal(everything.logits, distribution.logits)
+@pytest.mark.parametrize("distribution", [each for each, *_ in MASKED.values()], ids=MASKED)
+def test_one_allowed_action_leaves_no_entropy_and_all_of_them_no_trace(distribution):
+    size = distribution.logits.shape[-1]
+    one = np.isin(np.arange(size), [1, 3])  # of three actions one, of two choices one each
+    only = distribution.masked(one[None])
+    np.testing.assert_array_equal(only.entropy(), 0.0)
+    np.testing.assert_array_equal(only.kl(only), 0.0)
+    np.testing.assert_array_equal(only.fisher_product(distribution).logits, 0.0)
+    draw = only.sample(only.noise(jax.random.key(0)))
+    np.testing.assert_array_equal(only.log_prob(draw), 0.0)
+
+    def numbers(logits):
+        d = dataclasses.replace(distribution, logits=logits).masked(one[None])
+        return jnp.stack([d.log_prob(draw), d.entropy(), d.kl(only), only.kl(d)]).sum(1)
+
+    np.testing.assert_array_equal(jax.jacobian(numbers)(distribution.logits), 0.0)
+    everything = distribution.masked(np.ones((1, size), bool))
+    np.testing.assert_array_equal(everything.logits, distribution.logits)

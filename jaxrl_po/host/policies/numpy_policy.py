@@ -5,6 +5,7 @@ action = policy(observation)                                  # greedy
 action = policy(observation, np.random.default_rng(0))        # sampled
 action, memory = policy(observation, key, memory)             # of a policy that remembers
 player = policy.player()                                      # or one that keeps its memory itself
+policy = load("runs/game/policy", action_mask)                # of a policy with an action_mask
 """
 
 import hashlib
@@ -66,6 +67,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 Rows = dict[str, np.ndarray]
+ActionMask = Callable[[Any], Any]  # one raw observation -> bool, one for each logit
 
 
 class Policy(NamedTuple):
@@ -204,6 +206,20 @@ def leaves_of(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return leaves
 
 
+def nested(leaves: dict[str, Any]) -> Any:
+    """Arrays by name as nested dicts; the one of the name "" as it is."""
+    if "" in leaves:
+        return leaves[""]
+    found: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *folders, last = name.split("/")
+        inner = found
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[last] = leaf
+    return found
+
+
 def _check_names(place: str, observation: Any, prefix: str, names: set[str]) -> None:
     """Refuse what a dict of observations holds beside the arrays of these names."""
     if prefix in names or not isinstance(observation, dict):
@@ -256,20 +272,26 @@ def _part(record: Any, name: str) -> Any:
     return record[int(name)] if name.isdigit() else getattr(record, name)
 
 
-def load(directory: str | os.PathLike[str]) -> Policy:
+def load(directory: str | os.PathLike[str], action_mask: ActionMask | None = None) -> Policy:
     """Load a policy folder; the network must be a perceptron of the library's, or one with memory.
 
+    Args:
+        directory: the folder, or one with a folder `policy` in it.
+        action_mask: what the environment's was, which no file can hold: of one raw observation
+            (nested dicts where it is several arrays) a bool for each output of the policy.
+
     Raises:
-        ValueError: naming what is missing, damaged, from a newer version, masked, or of another
-            network.
+        ValueError: naming what is missing, damaged, from a newer version, or of another network.
     """
     description, arrays = read_folder(directory)
     config = description["config"]
-    if description["action_mask"]:
+    if description["action_mask"] and action_mask is None:
         raise ValueError(
-            f"{directory}: NumPy alone runs no policies with an action_mask; JAX does: "
-            "jaxrl_po.load_policy(directory, env=...)"
+            f"{directory}: its environment has an action_mask, a function, which no file can hold: "
+            "give it as action_mask="
         )
+    if action_mask is not None and not description["action_mask"]:
+        raise ValueError(f"{directory}: action_mask: this policy was trained with none")
     if not _is_known(description):
         known = ", ".join(["mlp", *CELLS])
         raise ValueError(
@@ -281,7 +303,7 @@ def load(directory: str | os.PathLike[str]) -> Policy:
         for layer in range(_num_memories(description))
         for part in CELLS[config["network"]].parts
     }
-    return Policy(description, _network(description, arrays), start)
+    return Policy(description, _network(description, arrays, action_mask), start)
 
 
 def _is_known(description: dict[str, Any]) -> bool:
@@ -405,6 +427,27 @@ def sampled(action: dict[str, Any], outputs: Any, key: np.random.Generator | Non
     return shaped
 
 
+def allowed(action: dict[str, Any], action_mask: ActionMask, observation: Rows) -> np.ndarray:
+    """What a mask allows [B, A] in each of the observations [B, ...].
+
+    Raises:
+        ValueError: when the mask is not one, or allows no action.
+    """
+    nvec = [action["n"]] if action["kind"] == "discrete" else action["nvec"]
+    masks = []
+    for i in range(len(next(iter(observation.values())))):
+        mask = np.asarray(action_mask(nested({name: x[i] for name, x in observation.items()})))
+        if mask.shape != (sum(nvec),) or mask.dtype != bool:
+            raise ValueError(
+                f"action_mask must be an array [{sum(nvec)}] of bool, not {mask.dtype}"
+                f"{list(mask.shape)}"
+            )
+        if not all(choice.any() for choice in np.split(mask, np.cumsum(nvec)[:-1])):
+            raise ValueError("observation: the action_mask allows no action there")
+        masks.append(mask)
+    return np.stack(masks)
+
+
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     positive: np.ndarray = (1 + np.tanh(x / 2)) / 2
     return positive
@@ -445,7 +488,7 @@ CELLS = {
 
 
 def _network(
-    description: dict[str, Any], arrays: dict[str, np.ndarray]
+    description: dict[str, Any], arrays: dict[str, np.ndarray], action_mask: ActionMask | None
 ) -> Callable[[Rows, Any, Rows], tuple[np.ndarray, Rows]]:
     config, action = description["config"], description["action"]
     activation, box = ACTIVATIONS[config["activation"]], action["kind"] == "box"
@@ -480,6 +523,8 @@ def _network(
             after |= {f"{i}/{part}": s for part, s in zip(cell.parts, state, strict=True)}
             x = state[-1]
         outputs = dense(x, last)
+        if action_mask is not None:
+            outputs = np.where(allowed(action, action_mask, observation), outputs, -np.inf)
         if not box:
             return sampled(action, outputs, key), after
         if not depends:

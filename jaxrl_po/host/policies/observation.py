@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.envs.environment import leaf_name, named_leaves
-from jaxrl_po.host.policies.numpy_policy import leaves_of
+from jaxrl_po.host.policies.numpy_policy import leaves_of, nested
 from jaxrl_po.types import Network, PyTree
 
 
@@ -32,21 +32,7 @@ def observations(description: dict[str, Any], batch: tuple[Any, ...] = ()) -> Py
         dtype = np.dtype(f"{saved.kind}{min(saved.itemsize, jnp.zeros(()).dtype.itemsize)}")
         return jax.ShapeDtypeStruct((*batch, *leaf["shape"]), dtype)
 
-    return _nested({name: struct(leaf) for name, leaf in leaves_of(description).items()})
-
-
-def _nested(leaves: dict[str, Any]) -> PyTree:
-    """Arrays by name as nested dicts; the one of the name "" as it is."""
-    if "" in leaves:
-        return leaves[""]
-    nested: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *folders, last = name.split("/")
-        inner = nested
-        for folder in folders:
-            inner = inner.setdefault(folder, {})
-        inner[last] = leaf
-    return nested
+    return nested({name: struct(leaf) for name, leaf in leaves_of(description).items()})
 
 
 def in_form_of(example: PyTree, leaves: Mapping[str, Any]) -> PyTree:

@@ -113,8 +113,9 @@ def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
     gymnasium = import_extra("gymnasium", "play")
 
     def make(mode: str | None) -> Any:
+        drawn = {} if mode is None else {"render_mode": mode}  # not all know that argument
         try:
-            return gymnasium.make(name, render_mode=mode)
+            return gymnasium.make(name, **drawn)
         except (gymnasium.error.Error, ImportError) as error:
             raise ValueError(f"gymnasium:{name}: {error}") from None
 

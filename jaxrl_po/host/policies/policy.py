@@ -189,6 +189,7 @@ def load_policy(
     *,
     network: Network | None = None,
     env: Any = None,
+    action_mask: numpy_policy.ActionMask | None = None,
     backend: str = "jax",
 ) -> Policy:
     """Load the policy in a folder, or in the `policy` folder of a run directory.
@@ -203,6 +204,7 @@ def load_policy(
         directory: the folder.
         network: the network, where it was not the one that the config describes.
         env: the environment, where it has an `action_mask`: a file cannot hold that function.
+        action_mask: that function alone, in place of the environment, for backend="numpy".
         backend: "jax"; or "numpy", for perceptrons with or without a memory, whose keys are NumPy
             generators.
 
@@ -214,9 +216,13 @@ def load_policy(
         for name, given in (("network", network), ("env", env)):
             if given is not None:
                 raise ValueError(f"{name}= goes with backend='jax' only")
-        return numpy_policy.load(directory)
+        return numpy_policy.load(directory, action_mask)
     if backend != "jax":
         raise ValueError(f'backend={backend!r}: it must be "jax" or "numpy"')
+    if action_mask is not None:
+        raise ValueError(
+            "action_mask= goes with backend='numpy' only; give the environment as env="
+        )
     description, pure, start = read_policy(directory, network, env)
     compiled = jax.jit(pure)
 

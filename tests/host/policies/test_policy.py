@@ -214,19 +214,32 @@ def test_masked_policies_need_their_environment(tmp_path, jit):
     settings, state = trained(MASKED, jit)
     save_policy(tmp_path, settings, state, env=MASKED)
     policy, batch = load_policy(tmp_path, env=MASKED), observations()
+    alone = load_policy(tmp_path, backend="numpy", action_mask=not_where_it_is)
     allowed = np.asarray(jax.vmap(not_where_it_is)(batch))
     _, network = make_parts(settings, MASKED)
     seen = observe(state.normalizer, MaskedObservation(batch, allowed))
     distribution, _ = network.policy(state.params, seen, ())
-    np.testing.assert_array_equal(policy(batch), distribution.mode())
+    for loaded in (policy, alone):
+        np.testing.assert_array_equal(loaded(batch), distribution.mode())
+        np.testing.assert_array_equal(loaded(batch[3]), distribution.mode()[3])
     without = load_policy_unmasked(tmp_path / "unmasked", settings, state)
     assert not allowed[np.arange(64), without(batch)].all()  # the mask is in the way of some
     for key in range(5):
-        drawn = policy(batch, jax.random.key(key))
-        assert allowed[np.arange(64), drawn].all()
+        for drawn in (policy(batch, jax.random.key(key)), alone(batch, np.random.default_rng(key))):
+            assert allowed[np.arange(64), drawn].all()
     never = MASKED._replace(action_mask=lambda o: jnp.broadcast_to(jnp.abs(o[0]) < 2, 3))
-    with pytest.raises(ValueError, match="observation: the action_mask allows no action there"):
-        load_policy(tmp_path, env=never)(np.array([2.5, 0.0]))
+    for loaded in (
+        load_policy(tmp_path, env=never),
+        load_policy(tmp_path, backend="numpy", action_mask=never.action_mask),
+    ):
+        with pytest.raises(ValueError, match="observation: the action_mask allows no action there"):
+            loaded(np.array([2.5, 0.0]))
+    for wrong, message in ((np.ones(3), r"float64\[3\]"), (np.ones(4, bool), r"bool\[4\]")):
+        loaded = load_policy(tmp_path, backend="numpy", action_mask=lambda _, wrong=wrong: wrong)
+        with pytest.raises(
+            ValueError, match=rf"action_mask must be an array \[3\] of bool, not {message}"
+        ):
+            loaded(batch)
     export_policy(tmp_path, tmp_path / "export", env=MASKED)
     program = (tmp_path / "export" / "policy_greedy.jax").read_bytes()
     exported = export.deserialize(bytearray(program)).call(batch)
@@ -236,9 +249,10 @@ def test_masked_policies_need_their_environment(tmp_path, jit):
         ({"env": ENVS["discrete"]}, "env: this policy was trained with an action_mask; env has no"),
         (
             {"backend": "numpy"},
-            r"NumPy alone runs no policies with an action_mask; JAX does: .*env",
+            "environment has an action_mask, a function.* give it as action_mask=",
         ),
         ({"backend": "numpy", "env": MASKED}, "env= goes with backend='jax' only"),
+        ({"action_mask": not_where_it_is}, "action_mask= goes with backend='numpy' only.* env="),
         (
             {
                 "env": MASKED._replace(
@@ -252,11 +266,34 @@ def test_masked_policies_need_their_environment(tmp_path, jit):
             load_policy(tmp_path, **arguments)
 
 
+def test_masks_of_several_arrays_see_them_in_nested_dicts(tmp_path, jit):
+    choosing = sense(ENVS["multidiscrete"])
+
+    def action_mask(observation):
+        """The first of three and, where it is near, the first of two are out."""
+        near = observation["near"] if isinstance(observation, dict) else observation.near
+        body = observation["body"] if isinstance(observation, dict) else observation.body
+        return ~((np.arange(5) == 0) & (body["place"][0] < 1) | (np.arange(5) == 3) & near)
+
+    env = choosing._replace(action_mask=action_mask)
+    settings, state = trained(env, jit)
+    save_policy(tmp_path, settings, state, env=env)
+    record = jax.tree.map(np.asarray, jax.vmap(sensed)(observations()))
+    actions = load_policy(tmp_path, env=env)(record)
+    alone = load_policy(tmp_path, backend="numpy", action_mask=action_mask)
+    for given in (record, record._asdict()):
+        np.testing.assert_array_equal(alone(given), actions)
+    assert (actions[record.near, 1] == 1).all()
+    assert (actions[record.body["place"][:, 0] < 1, 0] > 0).all()
+
+
 def load_policy_unmasked(folder, settings, state):
     """The same weights, without a mask: for which an environment with one is refused."""
     save_policy(folder, settings, state, env=ENVS["discrete"])
     with pytest.raises(ValueError, match="trained with no action_mask; env has one"):
         load_policy(folder, env=MASKED)
+    with pytest.raises(ValueError, match="action_mask: this policy was trained with none"):
+        load_policy(folder, backend="numpy", action_mask=not_where_it_is)
     return load_policy(folder, env=ENVS["discrete"])
 
 
