@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 
 from jaxrl_po import resume, run
+from tests.host.simulators.lines import hosted
 from tests.host.small import RUN, config, random_walk
 
 ITERATIONS, SEGMENT = 20_000, 20
@@ -28,3 +29,15 @@ def go_on(directory: str, cache: str, until: int | None = None) -> None:
             until=until,
             **RUN,
         )
+
+
+def go_on_host(directory: str, cache: str, until: int | None = None) -> None:
+    """The same with environments that step on the host."""
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    if (Path(directory) / "config.json").exists():
+        resume(directory, env=hosted(), until=until, quiet=True)
+    else:
+        given = config(num_iterations=ITERATIONS)
+        settings = {"env": hosted(), "segment_length": 3, "until": until, **RUN}
+        run(given, num_seeds=2, directory=directory, **settings)
