@@ -99,7 +99,7 @@ TASKS = {
             0.9,
             {
                 "ppo": PPO_CHAIN | LONG_CHAIN,
-                "trpo": TRPO_CHAIN | LONG_CHAIN,
+                "trpo": TRPO_CHAIN | LONG_CHAIN | {"num_envs": 32},
             },
         ),
         Task(

@@ -90,7 +90,7 @@ class Collector:
         # An empty rollout [S, T, N, ...], and no episodes.
         self.rows: Transition = jax.tree.map(
             lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
-            self._row(acted, outcome),
+            _transition(self._before(acted), outcome),
         )
         nothing: Any = np.zeros(S, float_dtype()), *np.zeros((2, S), np.int32)
         self.sums = EpisodeSums(*nothing)
@@ -113,13 +113,17 @@ class Collector:
         S, N = self.shape
         policy, noise = (state.params, state.normalizer), self._draw(state)
         rows: Transition = jax.tree.map(np.empty_like, self.rows)
-        columns, sums = jax.tree.leaves(rows), self.sums
+        before, after = (jax.tree.leaves(part) for part in _parts(rows))
+        sums = self.sums
         for t in range(self._num_steps):
             acted = self._act(policy, self._seen(t), noise)
             taken = np.asarray(acted.taken)
-            outcome = self._of_members(self._pool.step(taken.reshape(S * N, *taken.shape[2:])))
-            row = self._row(acted, outcome)
-            for column, leaf in zip(columns, jax.tree.leaves(row), strict=True):
+            self._pool.send(taken.reshape(S * N, *taken.shape[2:]))
+            # This is written while they step.
+            for column, leaf in zip(before, jax.tree.leaves(self._before(acted)), strict=True):
+                column[:, t] = leaf
+            outcome = self._of_members(self._pool.receive())
+            for column, leaf in zip(after, jax.tree.leaves(outcome), strict=True):
                 column[:, t] = leaf
             ended = outcome.terminated | outcome.truncated
             self._return = self._return + outcome.reward
@@ -141,19 +145,10 @@ class Collector:
         """What a policy acts on at step t."""
         return self._observation, self._memory, self._begun, np.full(self.shape[0], t, np.int32)
 
-    def _row(self, acted: Acted, outcome: Step) -> Transition:
-        """A step of all environments [S, N, ...]."""
-        return Transition(
-            observation=self._observation,
-            memory=acted.memory,
-            distribution=acted.distribution,
-            action=acted.action,
-            reward=outcome.reward,
-            next_observation=outcome.observation,
-            next_memory=acted.next_memory,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-        )
+    def _before(self, acted: Acted) -> Any:
+        """What of a transition is known before the environments have stepped."""
+        known = acted.memory, acted.distribution, acted.action, acted.next_memory
+        return (self._observation, *known)
 
     def _of_members(self, rows: PyTree) -> PyTree:
         """What is of S·N environments as [S, N, ...]."""
@@ -166,6 +161,28 @@ class Collector:
                 if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
                     kind = name.removeprefix("next_")
                     raise SimulatorError(f"{self._pool.name}: its {kind} became NaN or infinite")
+
+
+def _parts(rows: Transition) -> tuple[Any, Step]:
+    """Of transitions, what is known before a step of the environments, and what comes of it."""
+    known = rows.observation, rows.memory, rows.distribution, rows.action, rows.next_memory
+    return known, Step(rows.next_observation, rows.reward, rows.terminated, rows.truncated)
+
+
+def _transition(before: Any, outcome: Step) -> Transition:
+    """The way back."""
+    observation, memory, distribution, action, next_memory = before
+    return Transition(
+        observation=observation,
+        memory=memory,
+        distribution=distribution,
+        action=action,
+        reward=outcome.reward,
+        next_observation=outcome.observation,
+        next_memory=next_memory,
+        terminated=outcome.terminated,
+        truncated=outcome.truncated,
+    )
 
 
 class Player:

@@ -71,10 +71,24 @@ class Pool:
 
     def step(self, action: np.ndarray) -> Step:
         """Act in all of them, [N, ...] in the units of `Space.to_units`."""
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: np.ndarray) -> None:
+        """Begin a step; EnvPool's go on by themselves until it is received."""
         taken = action.reshape(len(action), *self._action_shape) + self._first_action
-        observation, reward, terminated, truncated, info = self._called(
-            self._env.step, taken.astype(self._action_dtype)
+        self._taken = taken.astype(self._action_dtype)
+        if self._is_envpool:
+            self._called(self._env.send, self._taken)
+
+    def receive(self) -> Step:
+        """What came of the step that was sent."""
+        outcome = (
+            self._called(self._env.recv)
+            if self._is_envpool
+            else self._called(self._env.step, self._taken)
         )
+        observation, reward, terminated, truncated, info = outcome
         self._current = shown = self._observations(observation)
         ended = terminated | truncated
         self._restarted = np.zeros(len(ended), bool)

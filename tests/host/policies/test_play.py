@@ -217,7 +217,7 @@ def test_cartpole_is_played_and_drawn(tmp_path, jit):
     with pytest.raises(ValueError, match=r"MountainCar-v0 observes .* this policy takes"):
         play(cartpole, "gymnasium:MountainCar-v0")
     for arguments, message in (
-        (("CartPole-v1",), "must be one of gymnasium:NAME, .*gymnax:NAME"),
+        (("CartPole-v1",), "must be one of brax:NAME, .*gymnasium:NAME, gymnax:NAME"),
         (("gymnasium:CartPol-v1",), "gymnasium:CartPol-v1: .*CartPole"),
         (("gymnasium:CartPole-v1", 0), "num_episodes=0 is out of range"),
     ):

@@ -1,0 +1,165 @@
+"""One side of `host_speed.py`, in a process of its own: prints its numbers as JSON.
+
+python experiments/baselines/host_sides.py pool|own|sb3 envpool:HalfCheetah-v4 STEPS
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+NUM_ENVS, NUM_STEPS, EPOCHS, MINIBATCHES = 8, 256, 10, 32
+
+
+def vector_environment(env_id: str) -> Any:
+    """Eight environments as their suite makes them."""
+    suite, name = env_id.split(":")
+    if suite == "envpool":
+        import envpool
+
+        return envpool.make(name, env_type="gymnasium", num_envs=NUM_ENVS, seed=0)
+    import gymnasium
+
+    return gymnasium.make_vec(name, NUM_ENVS, vectorization_mode="sync")
+
+
+def pool(env_id: str, steps: int) -> dict[str, float]:
+    """Random actions alone."""
+    env = vector_environment(env_id)
+    space = getattr(env, "single_action_space", env.action_space)
+    env.reset()
+    shape = (steps // NUM_ENVS, NUM_ENVS, *space.shape)
+    actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(space.dtype)
+    started = time.perf_counter()
+    for action in actions:
+        env.step(action)
+    return {"steps_per_second": steps / (time.perf_counter() - started)}
+
+
+def own(env_id: str, steps: int) -> dict[str, float]:
+    """PPO of this library: rollouts, of which the environments' part, and updates."""
+    from jaxrl_po import PPOConfig, run
+    from jaxrl_po.host.simulators.pool import Pool
+
+    stepping = 0.0
+    original = Pool.step
+
+    def timed(self: Pool, action: np.ndarray) -> Any:
+        nonlocal stepping
+        started = time.perf_counter()
+        outcome = original(self, action)
+        stepping += time.perf_counter() - started
+        return outcome
+
+    Pool.step = timed  # type: ignore[method-assign]
+    during: list[float] = []
+    config = PPOConfig(
+        env_id=env_id,
+        num_envs=NUM_ENVS,
+        num_steps=NUM_STEPS,
+        total_timesteps=steps,
+        update_epochs=EPOCHS,
+        num_minibatches=MINIBATCHES,
+        normalize_observations=True,
+        normalize_rewards=True,
+    )
+    result = run(
+        config,
+        quiet=True,
+        num_episodes=1,
+        evaluate_every=10**6,
+        callbacks=[lambda moment: during.append(stepping)],
+    )
+    return {
+        "steps_per_second": result.timesteps / result.train_seconds,
+        "environments": during[-1] / result.train_seconds,
+    }
+
+
+def sb3(env_id: str, steps: int) -> dict[str, float]:
+    """Stable-Baselines3's PPO with the same sizes, on the same environments."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    torch.set_num_threads(1)
+    suite, name = env_id.split(":")
+    env = sb3_pool(name) if suite == "envpool" else make_vec_env(name, NUM_ENVS)
+    started = 0.0
+
+    class Start(BaseCallback):
+        def _on_training_start(self) -> None:
+            nonlocal started
+            started = time.perf_counter()
+
+        def _on_step(self) -> bool:
+            return True
+
+    model = PPO(
+        "MlpPolicy",
+        VecNormalize(env),
+        n_steps=NUM_STEPS,
+        batch_size=NUM_ENVS * NUM_STEPS // MINIBATCHES,
+        n_epochs=EPOCHS,
+        device="cpu",
+        policy_kwargs={"net_arch": [64, 64]},
+    )
+    model.learn(steps, callback=Start())
+    return {"steps_per_second": model.num_timesteps / (time.perf_counter() - started)}
+
+
+def sb3_pool(name: str) -> Any:
+    """EnvPool behind the interface that Stable-Baselines3 asks for."""
+    from stable_baselines3.common.vec_env import VecEnv
+
+    env = vector_environment(f"envpool:{name}")
+
+    class Pooled(VecEnv):
+        def __init__(self) -> None:
+            super().__init__(NUM_ENVS, env.observation_space, env.action_space)
+
+        def reset(self) -> Any:
+            return env.reset()[0].astype(np.float32)
+
+        def step_async(self, actions: Any) -> None:
+            self.actions = actions.astype(np.float64)
+
+        def step_wait(self) -> Any:
+            seen, reward, terminated, truncated, _ = env.step(self.actions)
+            ended, infos = terminated | truncated, [{} for _ in range(NUM_ENVS)]
+            seen = seen.astype(np.float32)
+            if ended.any():
+                ids = np.flatnonzero(ended).astype(np.int32)
+                for i in ids:
+                    infos[i] = {
+                        "terminal_observation": seen[i],
+                        "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
+                    }
+                seen = seen.copy()
+                seen[ids] = env.reset(ids)[0]
+            return seen, reward.astype(np.float32), ended, infos
+
+        def close(self) -> None:
+            env.close()
+
+        def get_attr(self, attr_name: str, indices: Any = None) -> Any:
+            return [None] * NUM_ENVS
+
+        def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None: ...
+
+        def env_method(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
+            return [None] * NUM_ENVS
+
+        def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> Any:
+            return [False] * NUM_ENVS
+
+    return Pooled()
+
+
+if __name__ == "__main__":
+    side, task, count = sys.argv[1:]
+    print(json.dumps({"pool": pool, "own": own, "sb3": sb3}[side](task, int(count))))
