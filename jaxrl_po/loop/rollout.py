@@ -73,7 +73,7 @@ def rollout(
     abstract, _ = jax.eval_shape(policy, state.observation, state.memory)
     noise = abstract.noise(unrolled(action_key), leading=(num_steps,))
     env_keys = split(env_key, (num_steps, num_envs))
-    starts_each = _starts_each((state.observation, state.env_state), num_steps)
+    starts_each, _ = start_states(state, num_steps)
     num_starts = starts_each * num_envs
     is_large = _num_bytes(state.observation) >= LARGE_OBSERVATION * num_envs
     value_at_limits = value if is_large else None
@@ -175,9 +175,15 @@ def _check_same_types(before: RolloutState, after: RolloutState) -> None:
             )
 
 
-def _starts_each(start: PyTree, num_steps: int) -> int:
-    """How many start states for each environment fit in the bound: at least 1, at most T."""
-    return max(1, min(num_steps, START_STATE_BYTES // max(1, _num_bytes(start))))
+def start_states(state: RolloutState, num_steps: int) -> tuple[int, int]:
+    """How many start states each environment gets for a rollout, 1 to T, and the bytes of one.
+
+    T if so many fit in `START_STATE_BYTES`; of fewer, a pool of all environments is made.
+    """
+    num_envs = state.episode_return.shape[0]
+    all_bytes = _num_bytes((state.observation, state.env_state))
+    each = max(1, min(num_steps, START_STATE_BYTES // max(1, all_bytes)))
+    return each, all_bytes // num_envs
 
 
 def _num_bytes(tree: PyTree) -> int:

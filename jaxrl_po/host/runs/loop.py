@@ -27,6 +27,7 @@ from jaxrl_po.host.runs.training import Training
 from jaxrl_po.host.runs.watch import Seen
 from jaxrl_po.host.simulators.pool import SimulatorError
 from jaxrl_po.loop.parts import Given
+from jaxrl_po.loop.rollout import start_states
 from jaxrl_po.types import Params
 
 
@@ -91,25 +92,25 @@ def run_session(
             logs.check_columns(directory, training.metric_names)
         for output in outputs:
             output.open(Start(config.to_dict(), training.seeds, training.done, steps))
-        news = [] if resumption is None else resumed(session, training, records, resumption)
+        news = (
+            tell_starts(session, training)
+            if resumption is None
+            else resumed(session, training, records, resumption)
+        )
         ended = False
-        while training.done < last and not (ended or requests) and training.is_alive:
+        while training.done < last and training.goes_on and not (ended or requests):
             ended = visit(session, training, records, outputs, last, news, bar.parts)
             news = []
-            if training.failure:
-                break
         if records:
             with training.clock("host"):
                 records.wait()
+    saved = f", saved; to go on: python -m jaxrl_po resume {directory}" if directory else ""
     if training.failure:
         reached = f"after iteration {training.done} of {total}"
-        saved = f", saved; to go on: python -m jaxrl_po resume {directory}" if directory else ""
         raise SimulatorError(f"{training.failure}; {reached}{saved}")
-
     if requests and training.done < last:
         raise Interrupted(
-            f"stopped by {requests[0]} after iteration {training.done} of {total}, saved; "
-            f"to go on: python -m jaxrl_po resume {directory}"
+            f"stopped by {requests[0]} after iteration {training.done} of {total}{saved}"
         )
     result = training.result()
     if directory:
@@ -129,6 +130,22 @@ def announce(session: Session, training: Training) -> None:
         f"compiled in {training.clock.seconds['compile']:.1f} s",
         soft_wrap=True,
     )
+
+
+def tell_starts(session: Session, training: Training) -> list[dict[str, Any]]:
+    """Tell of start states too large to draw one for each step: they are drawn into a pool."""
+    config = session.description.config
+    one = jax.tree.map(lambda x: x[0], training.blocks[0].rollout)
+    each, size = start_states(one, config.num_steps)
+    if each == config.num_steps:
+        return []
+    drawn, steps = each * config.num_envs, config.num_steps * config.num_envs
+    session.console.print(
+        f"start states: {drawn:,} of {size:,} bytes are drawn anew for each rollout of {steps:,} "
+        "steps; an episode that begins gets one of them at random",
+        soft_wrap=True,
+    )
+    return [{"event": "start_states", "drawn": drawn, "bytes": size, "steps": steps}]
 
 
 def visit(

@@ -63,9 +63,9 @@ class Training:
         self._watch.resumed(self.blocks, self.done)
 
     @property
-    def is_alive(self) -> bool:
-        """Whether some seed has not diverged."""
-        return len(self._watch.diverged) < len(self.seeds)
+    def goes_on(self) -> bool:
+        """Whether some seed has not diverged, and no environment has failed."""
+        return len(self._watch.diverged) < len(self.seeds) and self.failure is None
 
     @property
     def metric_names(self) -> list[str]:

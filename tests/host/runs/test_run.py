@@ -18,6 +18,7 @@ from jaxrl_po.host.runs import checkpoint, training
 from jaxrl_po.host.runs.directory import RunSettings, describe, read_description, write_description
 from jaxrl_po.host.runs.logging import Logger
 from jaxrl_po.host.runs.segments import make_programs
+from jaxrl_po.loop import rollout
 from jaxrl_po.loop.parts import Given
 from tests.conftest import AS_SHIPPED
 from tests.host.small import RUN, config, random_walk, same
@@ -43,6 +44,19 @@ def rows(directory):
 def events(directory, kind):
     lines = (directory / "events.jsonl").read_text().splitlines()
     return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def test_a_run_tells_of_a_bounded_pool_of_start_states(tmp_path, monkeypatch, capsys):
+    """Of the walk's observation and state, 4 · 4 + 1 bytes: none is too large, or each."""
+    settings = {"env": ENV, "num_episodes": 4, "max_episode_steps": 8}
+    run(config(num_iterations=1), directory=tmp_path / "all", **settings)
+    assert "start states" not in capsys.readouterr().out
+    monkeypatch.setattr(rollout, "START_STATE_BYTES", 3 * 2 * 17)
+    run(config(num_iterations=1), directory=tmp_path / "few", **settings)
+    assert "start states: 6 of 17 bytes are drawn anew" in capsys.readouterr().out
+    [event] = events(tmp_path / "few", "start_states")
+    assert event == {"event": "start_states", "drawn": 6, "bytes": 17, "steps": 16}
+    assert not events(tmp_path / "all", "start_states")
 
 
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(algorithm, tmp_path, monkeypatch):
