@@ -54,9 +54,8 @@ def report(results: dict[str, Any]) -> str:
         }
 
         def ratio(one: str, other: str, rounds: Any = rounds) -> float:
-            return statistics.median(
-                r[one]["steps_per_second"] / r[other]["steps_per_second"] for r in rounds
-            )
+            speeds = [[r[side]["steps_per_second"] for side in (one, other)] for r in rounds]
+            return float(statistics.median(mine / theirs for mine, theirs in speeds))
 
         share = statistics.median(r["own"]["environments"] for r in rounds)
         asked = f"≥ {TASKS[task]:.0%}" if TASKS[task] else ""

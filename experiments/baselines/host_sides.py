@@ -91,7 +91,7 @@ def sb3(env_id: str, steps: int) -> dict[str, float]:
     env = sb3_pool(name) if suite == "envpool" else make_vec_env(name, NUM_ENVS)
     started = 0.0
 
-    class Start(BaseCallback):
+    class Start(BaseCallback):  # type: ignore[misc]  # it has no types
         def _on_training_start(self) -> None:
             nonlocal started
             started = time.perf_counter()
@@ -118,7 +118,7 @@ def sb3_pool(name: str) -> Any:
 
     env = vector_environment(f"envpool:{name}")
 
-    class Pooled(VecEnv):
+    class Pooled(VecEnv):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
             super().__init__(NUM_ENVS, env.observation_space, env.action_space)
 
@@ -130,7 +130,8 @@ def sb3_pool(name: str) -> Any:
 
         def step_wait(self) -> Any:
             seen, reward, terminated, truncated, _ = env.step(self.actions)
-            ended, infos = terminated | truncated, [{} for _ in range(NUM_ENVS)]
+            ended = terminated | truncated
+            infos: list[dict[str, Any]] = [{} for _ in range(NUM_ENVS)]
             seen = seen.astype(np.float32)
             if ended.any():
                 ids = np.flatnonzero(ended).astype(np.int32)
