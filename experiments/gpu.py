@@ -31,7 +31,7 @@ from benchmark import GPU_ROWS, PPO, TRPO, Setting
 from gpu_report import write_report
 from scores import kept, machine
 
-from jaxrl_po import PPOConfig, config_from_dict, make_train
+from jaxrl_po import PPOConfig, config_from_dict, make_step, make_train
 from jaxrl_po.envs import make_environment, transform_observation
 from jaxrl_po.fast import optimizer, packing
 from jaxrl_po.rlhf import (
@@ -131,12 +131,14 @@ def correctness(tasks: list[Task]) -> dict[str, Any]:
             {"algorithm": method, "env_id": env_id, "num_envs": 8, "num_steps": 64}
             | {"total_timesteps": 512, "normalize_observations": True, "network": network}
         )
+        devices = jax.devices()[0], jax.devices("cpu")[0]
+        init, step = make_step(config)
         with jax.default_matmul_precision(precision):
-            sides = [
-                jax.jit(make_train(config))(jax.device_put(jax.random.key(0), device))
-                for device in (jax.devices()[0], jax.devices("cpu")[0])
-            ]
-        here, there = (jax.device_get((s.state.params, s.metrics)) for s in sides)
+            # Apart: in one program that begins and does one iteration, XLA's newer compiler for
+            # CPUs takes minutes over convolutions of weights that it sees being drawn.
+            start = jax.jit(init)(jax.device_put(jax.random.key(0), devices[1]))
+            sides = [jax.jit(step)(jax.device_put(start, device)) for device in devices]
+        here, there = (jax.device_get((state.params, metrics)) for state, metrics in sides)
         params = map(difference, jax.tree.leaves(here[0]), jax.tree.leaves(there[0]))
         metrics = {name: difference(here[1][name], there[1][name]) for name in here[1]}
         return {"params": max(params), **metrics}
