@@ -1,6 +1,6 @@
 """Environments of other suites, trained to a return that random actions do not reach.
 
-pip install 'jaxrl-po[brax,jumanji,pgx,xminigrid]'        # or one of them: the others' rows wait
+pip install 'jaxrl-po[brax,jumanji,pgx,xminigrid]'        # or some of them: the others' rows wait
 python experiments/suites.py                              # rows that are there are kept
 python experiments/suites.py brax:hopper/spring --again   # one, anew
 """
@@ -17,7 +17,7 @@ import numpy as np
 from scores import keep, kept, measure
 
 from jaxrl_po import PPOConfig
-from jaxrl_po.envs import make_environment, suite_and_name
+from jaxrl_po.envs import SUITES, make_environment, suite_and_name
 
 RESULTS = pathlib.Path(__file__).with_name("results") / "suites"
 PAGE = """\
@@ -48,17 +48,30 @@ class Row(NamedTuple):
 
 ROWS = {
     "brax:inverted_pendulum/spring": Row(
-        ANNEALED | {"normalize_observations": True, "total_timesteps": 1_000_000}, 950.0
+        BODY | {"learning_rate": 2e-3, "log_std_init": -1.0, "total_timesteps": 1_000_000}, 950.0
     ),
     "brax:hopper/spring": Row(
-        BODY | {"num_minibatches": 16, "gamma": 0.997, "total_timesteps": 4_000_000}, 1500.0
+        BODY
+        | {"num_envs": 32, "num_steps": 128, "num_minibatches": 16, "learning_rate": 6e-4}
+        | {"gamma": 0.997, "total_timesteps": 4_000_000},
+        1500.0,
     ),
+    "playground:CartpoleBalance": Row(BODY | {"total_timesteps": 1_000_000}, 980.0),
+    "playground:CartpoleSwingup": Row(BODY | {"total_timesteps": 1_000_000}),
+    "navix:Navix-Empty-8x8-v0": Row(GRID | {"total_timesteps": 500_000}, 0.9),
+    "navix:Navix-DoorKey-5x5-v0": Row(GRID | {"total_timesteps": 1_000_000}),
     "xminigrid:MiniGrid-Empty-8x8": Row(GRID | {"total_timesteps": 500_000}, 0.9),
     "xminigrid:MiniGrid-DoorKey-5x5": Row(GRID | {"total_timesteps": 1_000_000}),
     "pgx:minatar-breakout": Row(GRID | {"total_timesteps": 2_000_000}),
     "pgx:2048": Row(GRID | {"total_timesteps": 1_000_000}),
     "jumanji:Game2048-v1": Row(GRID | {"total_timesteps": 1_000_000}),
     "jumanji:Snake-v1": Row(GRID | {"network": "cnn", "total_timesteps": 1_000_000}),
+    "craftax:Craftax-Symbolic-v1": Row(
+        WIDE
+        | {"hidden_sizes": [512, 512, 512], "learning_rate": 2e-4, "num_steps": 64}
+        | {"gae_lambda": 0.8, "ent_coef": 0.01, "anneal_lr": True, "total_timesteps": 1_000_000},
+        0.023 * 226,
+    ),
 }
 
 
@@ -93,7 +106,7 @@ def random_return(env_id: str, num_episodes: int = 128, max_steps: int = 1000) -
 def trial(env_id: str, seeds: range) -> dict[str, Any]:
     """Train and evaluate one row, beside random actions."""
     record = measure(PPOConfig(env_id=env_id, **ROWS[env_id].settings), seeds)
-    suite, _ = suite_and_name(env_id)
+    suite, _ = suite_and_name(env_id)  # also the name of its distribution
     record["measured"] += f", {suite} {importlib.metadata.version(suite)}"
     return record | {"random": random_return(env_id)}
 
@@ -123,7 +136,7 @@ def main() -> None:
     records = kept(arguments.output)
     for name in arguments.names or ROWS:
         suite, _ = suite_and_name(name)
-        if importlib.util.find_spec(suite) is None:
+        if importlib.util.find_spec(SUITES[suite][0]) is None:
             print(f"{name}: {suite} is not installed: its row waits", flush=True)
             continue
         if name in records and not arguments.again:

@@ -9,15 +9,18 @@ from jaxrl_po.config.messages import suggestion
 from jaxrl_po.envs.environment import Environment
 from jaxrl_po.envs.hosted import HostEnvironment, face
 
-# suite -> adapter's module and function; the suite's package and extra have its name
+# suite, which is also its extra -> its package, and the module of its adapter, SUITE_environment
 SUITES = {
-    "brax": ("jaxrl_po.envs.brax", "brax_environment"),
-    "envpool": ("jaxrl_po.envs.hosted", "envpool_environment"),
-    "gymnasium": ("jaxrl_po.envs.hosted", "gymnasium_environment"),
-    "gymnax": ("jaxrl_po.envs.gymnax", "gymnax_environment"),
-    "jumanji": ("jaxrl_po.envs.jumanji", "jumanji_environment"),
-    "pgx": ("jaxrl_po.envs.pgx", "pgx_environment"),
-    "xminigrid": ("jaxrl_po.envs.xminigrid", "xminigrid_environment"),
+    "brax": ("brax", "jaxrl_po.envs.brax"),
+    "craftax": ("craftax", "jaxrl_po.envs.craftax"),
+    "envpool": ("envpool", "jaxrl_po.envs.hosted"),
+    "gymnasium": ("gymnasium", "jaxrl_po.envs.hosted"),
+    "gymnax": ("gymnax", "jaxrl_po.envs.gymnax"),
+    "jumanji": ("jumanji", "jaxrl_po.envs.jumanji"),
+    "navix": ("navix", "jaxrl_po.envs.navix"),
+    "pgx": ("pgx", "jaxrl_po.envs.pgx"),
+    "playground": ("mujoco_playground", "jaxrl_po.envs.playground"),
+    "xminigrid": ("xminigrid", "jaxrl_po.envs.xminigrid"),
 }
 
 
@@ -35,12 +38,13 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
     if isinstance(env, HostEnvironment):
         return face(env)
     suite, name = (suite_and_name(env)) if isinstance(env, str) else (_owner(env), env)
-    if importlib.util.find_spec(suite) is None:
+    package, module = SUITES[suite]
+    if importlib.util.find_spec(package) is None:
         raise ValueError(
-            f"env_id={env!r} needs the package {suite}: pip install 'jaxrl-po[{suite}]'"
+            f"env_id={env!r} needs the package {package}: pip install 'jaxrl-po[{suite}]'"
         )
-    module, function = SUITES[suite]
-    made: Environment = getattr(importlib.import_module(module), function)(name, env_params)
+    adapter = getattr(importlib.import_module(module), f"{suite}_environment")
+    made: Environment = adapter(name, env_params)
     return made
 
 
@@ -60,4 +64,5 @@ def _owner(env: Any) -> str:
     """The suite whose class an object's is, or whose class it inherits from; else gymnax."""
     first = env[0] if isinstance(env, tuple) and env else env
     packages = [kind.__module__.split(".")[0] for kind in type(first).__mro__]
-    return next((package for package in packages if package in SUITES), "gymnax")
+    suites = {package: suite for suite, (package, _) in SUITES.items()}
+    return next((suites[package] for package in packages if package in suites), "gymnax")

@@ -204,3 +204,85 @@ def test_jumanji_is_its_own_steps_and_its_limit_ours():
     ):
         with pytest.raises(ValueError, match=message):
             make_environment(f"jumanji:{name}", {})
+
+
+def check_limit(env, limit, actions):
+    """It is truncated from the limit on, goes on beyond it, and is not ended by it."""
+    check_environment(env)
+    step, (_, state) = jax.jit(env.step), jax.jit(env.reset)(KEY, env.params)
+    seen = []
+    for t, action in enumerate(actions):
+        observed, state, reward, terminated, truncated = step(
+            jax.random.fold_in(KEY, t), state, action, env.params
+        )
+        assert bool(truncated) == (t + 1 >= limit)
+        seen.append((observed, float(reward), bool(terminated)))
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own code
+def test_navix_is_its_own_steps_and_tells_the_goal_from_the_limit():
+    """Ahead, right, ahead: the goal of an empty room."""
+    navix = pytest.importorskip("navix")
+    made = navix.make("Navix-Empty-5x5-v0")
+    right, forward = jnp.array(1), jnp.array(2)
+    actions = [forward, forward, right, forward, forward, right]
+    with jax.numpy_rank_promotion("allow"):  # its own code broadcasts ranks
+        for given in ("navix:Navix-Empty-5x5-v0", made):
+            env = make_environment(given, {"max_steps_in_episode": 6})
+            assert make_environment(given, {}).max_steps == int(made.max_steps)
+        seen = check_limit(env, 6, actions)
+        own = made.reset(KEY)
+        for (observed, reward, terminated), action in zip(seen, actions, strict=True):
+            own = made._step(own, action)
+            np.testing.assert_array_equal(observed, own.observation)
+            assert (reward, terminated) == (float(own.reward), bool(own.is_termination()))
+        assert [terminated for _, _, terminated in seen].index(True) == 4
+        with pytest.raises(ValueError, match=r"did you mean 'Navix-Empty-5x5-v0'\?"):
+            make_environment("navix:Navix-Empti-5x5-v0", {})
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own code
+@pytest.mark.slow
+def test_craftax_is_its_own_steps_and_its_limit_no_end():
+    pytest.importorskip("craftax")
+    from craftax.craftax_env import make_craftax_env_from_name
+
+    name, actions = "Craftax-Classic-Symbolic-v1", [jnp.array(t % 5) for t in range(5)]
+    made = make_craftax_env_from_name(name, auto_reset=False)
+    with jax.numpy_rank_promotion("allow"):
+        for given in (f"craftax:{name}", made):
+            env = make_environment(given, {"max_steps_in_episode": 3})
+            assert make_environment(given, {}).max_steps == made.default_params.max_timesteps
+        seen = check_limit(env, 3, actions)
+        step = jax.jit(lambda k, s, a: made.step_env(k, s, a, made.default_params))
+        _, own = jax.jit(made.reset_env)(KEY, made.default_params)
+        for t, ((observed, reward, terminated), action) in enumerate(
+            zip(seen, actions, strict=True)
+        ):
+            shown, own, paid, ended, _ = step(jax.random.fold_in(KEY, t), own, action)
+            np.testing.assert_allclose(observed, shown, rtol=1e-6)
+            assert (reward, terminated) == (float(paid), bool(ended))
+        with pytest.raises(ValueError, match=r"did you mean 'Craftax-Symbolic-v1'\?"):
+            make_environment("craftax:Craftax-Symbolic-v2", {})
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own code
+@pytest.mark.slow
+def test_playground_is_its_own_steps():
+    registry = pytest.importorskip("mujoco_playground").registry
+    made = registry.load("CartpoleBalance", config_overrides={"impl": "jax"})
+    actions = [jnp.full(1, 0.3)] * 4
+    with jax.numpy_rank_promotion("allow"):
+        for given in ("playground:CartpoleBalance", made):
+            env = make_environment(given, {"max_steps_in_episode": 3})
+            assert make_environment(given, {}).max_steps == 1000
+        seen = check_limit(env, 3, actions)
+        own, step = jax.jit(made.reset)(KEY), jax.jit(made.step)
+        for (observed, reward, terminated), action in zip(seen, actions, strict=True):
+            own = step(own, action)
+            np.testing.assert_allclose(observed, own.obs, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(reward, own.reward, rtol=1e-4, atol=1e-5)
+            assert terminated == bool(own.done)
+        with pytest.raises(ValueError, match=r"did you mean 'CartpoleBalance'\?"):
+            make_environment("playground:CartpoleBalence", {})
