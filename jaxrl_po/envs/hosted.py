@@ -90,7 +90,8 @@ def _spaces(host: HostEnvironment) -> tuple[PyTree, Any]:
         space = as_space(acts)
         if space is None:
             raise ValueError(f"{host.name}: its actions are {acts}, which is not supported")
-        return _shapes(host.name, observed), space
+        shapes = _shapes(host.name, observed)
+        return jax.tree.map(_channels_last, shapes) if is_envpool(env) else shapes, space
     finally:
         env.close()
 
@@ -101,6 +102,20 @@ def single_spaces(env: Any) -> tuple[Any, Any]:
         getattr(env, f"single_{kind}", None) or getattr(env, kind)
         for kind in ("observation_space", "action_space")
     )
+
+
+def is_picture(array: Any) -> bool:
+    """Whether an array [..., C, H, W] of EnvPool is bytes with their channels in front."""
+    shape = array.shape[-3:]
+    return array.dtype == np.uint8 and len(shape) == 3 and shape[0] < shape[-1]
+
+
+def _channels_last(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Pictures are [H, W, C] here, as networks and other suites have them."""
+    if not is_picture(array):
+        return array
+    channels, height, width = array.shape
+    return jax.ShapeDtypeStruct((height, width, channels), array.dtype)
 
 
 def is_envpool(env: Any) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from jaxrl_po.config.messages import suggestion
 from jaxrl_po.envs.adapter import limited
 from jaxrl_po.envs.environment import Environment
@@ -23,7 +25,8 @@ def navix_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         known = navix.registry()
         if env not in known:
             raise ValueError(f"env_id='navix:{env}': {suggestion(env, known)}")
-        env = navix.make(env)
+        with jax.ensure_compile_time_eval():  # its numbers are arrays, which a sweep would trace
+            env = navix.make(env)
 
     def reset(key: Array) -> tuple[PyTree, PyTree]:
         timestep = env.reset(key)
@@ -33,5 +36,6 @@ def navix_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         timestep = env._step(state, action)
         return timestep.observation, timestep, timestep.reward, timestep.is_termination()
 
-    space = Discrete(int(env.action_space.maximum) + 1)
-    return limited(reset, step, space, int(env.max_steps), env_params)
+    with jax.ensure_compile_time_eval():
+        limit, space = int(env.max_steps), Discrete(int(env.action_space.maximum) + 1)
+    return limited(reset, step, space, limit, env_params)

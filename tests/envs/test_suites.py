@@ -238,6 +238,7 @@ def test_navix_is_its_own_steps_and_tells_the_goal_from_the_limit():
             np.testing.assert_array_equal(observed, own.observation)
             assert (reward, terminated) == (float(own.reward), bool(own.is_termination()))
         assert [terminated for _, _, terminated in seen].index(True) == 4
+        jax.eval_shape(make_train(PPOConfig(env_id="navix:Navix-Empty-5x5-v0")), KEY)  # traced
         with pytest.raises(ValueError, match=r"did you mean 'Navix-Empty-5x5-v0'\?"):
             make_environment("navix:Navix-Empti-5x5-v0", {})
 

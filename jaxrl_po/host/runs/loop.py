@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.execution import join_blocks
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
 from jaxrl_po.host.machine.wording import counted
@@ -135,6 +136,8 @@ def announce(session: Session, training: Training) -> None:
 def tell_starts(session: Session, training: Training) -> list[dict[str, Any]]:
     """Tell of start states too large to draw one for each step: they are drawn into a pool."""
     config = session.description.config
+    if host_environment(config.env_id, session.given.env, config.env_params):
+        return []
     one = jax.tree.map(lambda x: x[0], training.blocks[0].rollout)
     each, size = start_states(one, config.num_steps)
     if each == config.num_steps:

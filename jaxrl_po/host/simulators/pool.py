@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl_po.envs.hosted import HostEnvironment, face, is_envpool, single_spaces
+from jaxrl_po.envs.hosted import (
+    HostEnvironment,
+    face,
+    is_envpool,
+    is_picture,
+    single_spaces,
+)
 from jaxrl_po.types import PyTree
 
 
@@ -54,6 +60,7 @@ class Pool:
         _, acts = single_spaces(self._env)
         self._action_dtype, self._first_action = acts.dtype, getattr(acts, "start", 0)
         self._action_shape = acts.shape
+        self.info: dict[str, Any] = {}  # what the last step told beside
         self._current: PyTree = None  # [N, ...] what is to be acted on
         self._restarted = np.zeros(num_envs, bool)  # whether the last step has reset it
 
@@ -88,15 +95,15 @@ class Pool:
             if self._is_envpool
             else self._called(self._env.step, self._taken)
         )
-        observation, reward, terminated, truncated, info = outcome
+        observation, reward, terminated, truncated, self.info = outcome
         self._current = shown = self._observations(observation)
         ended = terminated | truncated
         self._restarted = np.zeros(len(ended), bool)
-        if ended.any() and "final_obs" in info:  # they have been reset in the same step
+        if ended.any() and "final_obs" in self.info:  # they have been reset in the same step
             self._restarted = ended
             shown = jax.tree.map(np.copy, shown)
             for i in np.flatnonzero(ended):
-                last = self._observations(info["final_obs"][i])
+                last = self._observations(self.info["final_obs"][i])
                 jax.tree.map(lambda rows, row, i=i: rows.__setitem__(i, row), shown, last)
         return Step(shown, np.asarray(reward, float_dtype()), terminated, truncated)
 
@@ -144,7 +151,9 @@ class Pool:
         """A copy of observations in the precision that they are stored in."""
 
         def stored(shape: jax.ShapeDtypeStruct, found: Any) -> np.ndarray:
-            array = np.array(found, shape.dtype)
+            if self._is_envpool and is_picture(found):
+                found = np.moveaxis(found, -3, -1)
+            array = np.array(found, shape.dtype, order="C")
             if array.shape[max(0, array.ndim - len(shape.shape)) :] != shape.shape:
                 raise SimulatorError(
                     f"{self.name}: an observation is {list(array.shape)}, where each was declared "

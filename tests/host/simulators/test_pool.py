@@ -109,3 +109,50 @@ def test_a_name_with_options_makes_another_environment():
         False,
         True,
     ]
+
+
+def test_envpool_shows_ends_and_begins_at_once():
+    """Its own clocks run from the starts that are shown, one after each end, and skip no step."""
+    pytest.importorskip("envpool")
+    pool = Pool(
+        host_environment("envpool:Hopper-v4", None, {"max_episode_steps": 30}), 3, [5, 6, 5]
+    )
+    observation, length = pool.reset(), np.zeros(3, int)
+    np.testing.assert_array_equal(observation[0], observation[2])
+    kinds, rng = set(), np.random.default_rng(0)
+    for _ in range(80):
+        step = pool.step(rng.uniform(-1, 1, (3, 3)).astype(np.float32))
+        length += 1
+        np.testing.assert_array_equal(pool.info["elapsed_step"], length)
+        np.testing.assert_array_equal(step.truncated, length == 30)
+        ended = step.terminated | step.truncated
+        kinds |= {*zip(step.terminated.tolist(), step.truncated.tolist(), strict=True)}
+        observation = pool.restart(ended)
+        fresh = np.abs(observation[:, 0] - 1.25) < 0.01  # it begins standing still, at 1.25
+        assert fresh[ended].all()
+        np.testing.assert_array_equal(observation[~ended], step.observation[~ended])
+        length[ended] = 0
+    assert {(True, False), (False, True), (False, False)} <= kinds
+    pool.close()
+
+
+def test_pictures_have_their_channels_last():
+    pytest.importorskip("envpool")
+    host = host_environment("envpool:Pong-v5", None, {})
+    pool = Pool(host, 2, [0, 1])
+    assert make_environment("envpool:Pong-v5", {}).observation.shape == (84, 84, 4)
+    before = pool.reset()
+    for _ in range(4):
+        after = pool.step(np.array([2, 3])).observation
+        assert (after.shape, after.dtype) == ((2, 84, 84, 4), np.uint8)
+        np.testing.assert_array_equal(after[..., :3], before[..., 1:])  # the newest comes last
+        before = after
+    pool.close()
+
+
+def test_a_task_that_envpool_does_not_have_is_refused():
+    pytest.importorskip("envpool")
+    with pytest.raises(ValueError, match=r"did you mean one of HalfCheetah-v[345]"):
+        make_environment("envpool:HalfCheeta-v4", {})
+    with pytest.raises(ValueError, match=r"env_params: envpool:Hopper-v4 does not take {'gravty'"):
+        make_environment("envpool:Hopper-v4", {"gravty": 3.0})
