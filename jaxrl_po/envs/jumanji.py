@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxrl_po.config.messages import suggestion
@@ -32,7 +32,8 @@ def jumanji_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
         known = jumanji.registered_environments()
         if env not in known:
             raise ValueError(f"env_id='jumanji:{env}': {suggestion(env, known)}")
-        env = jumanji.make(env)
+        with jax.ensure_compile_time_eval():  # its specs are checked when it is made
+            env = jumanji.make(env)
     bare = copy.copy(env.unwrapped)
     limit = getattr(bare, "time_limit", None)
     if limit is not None:
@@ -70,7 +71,7 @@ def _action_space(env: Any) -> Discrete:
     if rewards:
         raise ValueError(f"env: {name} rewards several agents, {list(rewards)}; one learns")
     if hasattr(spec, "num_values"):
-        values = jnp.asarray(spec.num_values)
+        values = np.asarray(spec.num_values)
         if values.ndim:
             raise ValueError(
                 f"env: {name} takes {values.size} choices at once, whose mask is of all "

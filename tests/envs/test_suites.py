@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, make_train
-from jaxrl_po.envs import check_environment, make_environment
+from jaxrl_po import PPOConfig, make_step, make_train
+from jaxrl_po.envs import SUITES, check_environment, make_environment
 from jaxrl_po.envs.adapter import limited
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.spaces import Box, Discrete
@@ -206,6 +206,36 @@ def test_jumanji_is_its_own_steps_and_its_limit_ours():
             make_environment(f"jumanji:{name}", {})
 
 
+@pytest.mark.filterwarnings("ignore")  # of the suites' own code
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "brax:inverted_pendulum/spring",
+        "craftax:Craftax-Classic-Symbolic-v1",
+        "gymnasium:CartPole-v1",
+        "jumanji:Game2048-v1",
+        "navix:Navix-Empty-5x5-v0",
+        "pgx:2048",
+        "playground:CartpoleBalance",
+        "xminigrid:MiniGrid-Empty-5x5",
+    ],
+)
+def test_a_name_may_be_looked_up_while_a_program_is_traced(env_id):
+    """As `evaluate` does under jit, and a sweep in each of its members."""
+    package, _ = SUITES[env_id.split(":")[0]]
+    pytest.importorskip(package)
+    config = PPOConfig(env_id=env_id, num_envs=2, num_steps=4, total_timesteps=8)
+
+    def start(key):
+        return make_step(config)[0](key).rollout
+
+    with jax.numpy_rank_promotion("allow"):  # the suites' own code broadcasts ranks
+        outside = make_step(config)[0]
+        inside = jax.eval_shape(start, KEY)
+        expected = jax.eval_shape(lambda key: outside(key).rollout, KEY)
+        assert jax.tree.leaves(inside) == jax.tree.leaves(expected)
+
+
 def check_limit(env, limit, actions):
     """It is truncated from the limit on, goes on beyond it, and is not ended by it."""
     check_environment(env)
@@ -238,7 +268,6 @@ def test_navix_is_its_own_steps_and_tells_the_goal_from_the_limit():
             np.testing.assert_array_equal(observed, own.observation)
             assert (reward, terminated) == (float(own.reward), bool(own.is_termination()))
         assert [terminated for _, _, terminated in seen].index(True) == 4
-        jax.eval_shape(make_train(PPOConfig(env_id="navix:Navix-Empty-5x5-v0")), KEY)  # traced
         with pytest.raises(ValueError, match=r"did you mean 'Navix-Empty-5x5-v0'\?"):
             make_environment("navix:Navix-Empti-5x5-v0", {})
 
