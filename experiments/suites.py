@@ -9,15 +9,18 @@ import argparse
 import importlib.metadata
 import importlib.util
 import pathlib
+import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scores import keep, kept, measure
+from scores import curve, keep, kept, machine, measure
 
-from jaxrl_po import PPOConfig
+from jaxrl_po import PPOConfig, run
 from jaxrl_po.envs import SUITES, make_environment, suite_and_name
+from jaxrl_po.envs.hosted import host_environment
+from jaxrl_po.host.simulators.pool import Pool
 
 RESULTS = pathlib.Path(__file__).with_name("results") / "suites"
 PAGE = """\
@@ -36,6 +39,18 @@ ended in each fifth of training. Settings: [suites.py](../suites.py).
 WIDE = {"num_envs": 64, "num_steps": 32, "num_minibatches": 8, "learning_rate": 1e-3}
 ANNEALED = WIDE | {"anneal_lr": True}
 BODY = ANNEALED | {"normalize_observations": True, "normalize_rewards": True}
+# The settings of MuJoCo that most libraries share, with minibatches of 64.
+MUJOCO = {
+    "num_envs": 8,
+    "num_steps": 256,
+    "update_epochs": 10,
+    "num_minibatches": 32,
+    "learning_rate": 3e-4,
+    "anneal_lr": True,
+    "normalize_observations": True,
+    "normalize_rewards": True,
+    "total_timesteps": 1_000_000,
+}
 GRID = ANNEALED | {"ent_coef": 0.01}
 
 
@@ -66,6 +81,12 @@ ROWS = {
     "pgx:2048": Row(GRID | {"total_timesteps": 1_000_000}),
     "jumanji:Game2048-v1": Row(GRID | {"total_timesteps": 1_000_000}),
     "jumanji:Snake-v1": Row(GRID | {"network": "cnn", "total_timesteps": 1_000_000}),
+    "envpool:HalfCheetah-v4": Row(MUJOCO),
+    "envpool:Hopper-v4": Row(MUJOCO),
+    "gymnasium:Hopper-v5": Row(MUJOCO | {"total_timesteps": 500_000}),
+    "gymnasium:CartPole-v1": Row(
+        MUJOCO | {"num_steps": 128, "num_minibatches": 4, "total_timesteps": 100_000}, 475.0
+    ),
     "craftax:Craftax-Symbolic-v1": Row(
         WIDE
         | {"hidden_sizes": [512, 512, 512], "learning_rate": 2e-4, "num_steps": 64}
@@ -73,6 +94,43 @@ ROWS = {
         0.023 * 226,
     ),
 }
+
+
+def random_return_on_host(env_id: str, num_episodes: int = 32) -> float:
+    """Mean return of actions that are uniform in their space, or in a box of it from -1 to 1."""
+    env, host = make_environment(env_id, {}), host_environment(env_id, None, {})
+    assert host is not None
+    rng, space = np.random.default_rng(0), env.action_space
+    shape, choices = (num_episodes, *space.shape), space.num_outputs
+    pool = Pool(host, num_episodes, list(range(num_episodes)))
+    pool.reset()
+    total, running = np.zeros(num_episodes), np.ones(num_episodes, bool)
+    while running.any():
+        uniform = rng.uniform(-1, 1, shape)
+        actions = uniform if space.continuous else rng.integers(choices, size=shape)
+        outcome = pool.step(actions)
+        total += outcome.reward * running
+        running &= ~(outcome.terminated | outcome.truncated)
+        pool.restart(outcome.terminated | outcome.truncated)
+    return float(total.mean())
+
+
+def measure_on_host(config: PPOConfig, seeds: range) -> dict[str, Any]:
+    """`measure` by a run, where environments step on the host."""
+    cpu_started = time.process_time()
+    result = run(
+        config, seeds.start, len(seeds), quiet=True, num_episodes=128, evaluate_every=10**6
+    )
+    wall = result.train_seconds + result.evaluation_seconds
+    numbers = wall, result.compile_seconds, time.process_time() - cpu_started
+    return {
+        "first_seed": seeds.start,
+        "timesteps": int(result.metrics["timesteps"][0, -1]),
+        "final": result.evaluation.episode_return.mean(axis=1).astype(float).round(4).tolist(),
+        "curve": curve(result.metrics["episode_return"], result.metrics["num_episodes"]),
+        "seconds": [round(s, 1) for s in numbers],
+        "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
+    }
 
 
 def random_return(env_id: str, num_episodes: int = 128, max_steps: int = 1000) -> float:
@@ -105,10 +163,12 @@ def random_return(env_id: str, num_episodes: int = 128, max_steps: int = 1000) -
 
 def trial(env_id: str, seeds: range) -> dict[str, Any]:
     """Train and evaluate one row, beside random actions."""
-    record = measure(PPOConfig(env_id=env_id, **ROWS[env_id].settings), seeds)
+    on_host = host_environment(env_id, None, {}) is not None
+    measured = measure_on_host if on_host else measure
+    record = measured(PPOConfig(env_id=env_id, **ROWS[env_id].settings), seeds)
     suite, _ = suite_and_name(env_id)  # also the name of its distribution
     record["measured"] += f", {suite} {importlib.metadata.version(suite)}"
-    return record | {"random": random_return(env_id)}
+    return record | {"random": (random_return_on_host if on_host else random_return)(env_id)}
 
 
 def line(env_id: str, record: dict[str, Any]) -> str:

@@ -18,12 +18,12 @@ def xminigrid_environment(env: Any, env_params: Mapping[str, Any]) -> Environmen
         env_params: `max_steps_in_episode`, the suite's own limit unless it says otherwise.
     """
     if isinstance(env, str):
-        import xminigrid  # an extra; seconds
+        from xminigrid.registration import make, registered_environments  # an extra; seconds
 
-        known = xminigrid.registered_environments()
+        known = registered_environments()
         if env not in known:
             raise ValueError(f"env_id='xminigrid:{env}': {suggestion(env, known)}")
-        env = xminigrid.make(env)
+        env = make(env)
     if not (isinstance(env, tuple) and len(env) == 2):
         raise ValueError(
             "env: give an XLand-MiniGrid environment with its parameters, as xminigrid.make does"
