@@ -1,7 +1,7 @@
 """Environments that step on the host: vector environments of EnvPool and of Gymnasium.
 
 What they show and how they act is known here, for the network and the policy's description. They
-cannot be a part of a compiled program: `jaxrl_po.run` collects from them between two of them.
+cannot be a part of a compiled program: `jaxrl_po.run` and `sweep` collect from them in between.
 """
 
 import difflib
@@ -75,7 +75,7 @@ def face(host: HostEnvironment) -> Environment:
     def step(key: Array, state: PyTree, action: Array, params: PyTree) -> NoReturn:
         raise ValueError(
             f"{host.name} steps on the host and cannot be compiled: train it with `jaxrl_po.run`, "
-            "which also evaluates it"
+            "which also evaluates it, or `sweep`"
         )
 
     return Environment(reset, step, {}, None, action_space, None)

@@ -23,7 +23,9 @@ SWITCHES = (
 )
 PACKAGES = ("jaxrl-po", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
 # Classes from here are what their name and the versions say; others are what their code says.
+# So are those of suites on the host, which fill caches of their own while they are used.
 NAMED = {name.replace("-", "_") for name in PACKAGES} | {"builtins", "abc", "typing", "enum"}
+NAMED |= {"envpool", "gymnasium"}
 CIRCLE = "a part that holds it"
 
 
@@ -140,6 +142,8 @@ def _attributes(value: Any) -> Any:
     """An object's own: of a dataclass its fields, without what its library keeps beside them."""
     if dataclasses.is_dataclass(value):
         return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+    if type(value).__module__.startswith("gymnasium.spaces"):
+        return repr(value)  # the generator that it draws samples by is no part of what it is
     if hasattr(value, "__dict__"):
         return vars(value)
     try:

@@ -170,7 +170,7 @@ def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     count, player, t = wishes.num_episodes, policy.player(), 0
     episode_return, episode_length = np.zeros(count), np.zeros(count, int)
     running = np.ones(count, bool)
-    with closing(Pool(host, count, [wishes.seed + e for e in range(count)])) as pool:
+    with closing(Pool(host, [wishes.seed + e for e in range(count)])) as pool:
         observation = pool.reset()
         while running.any() and t < wishes.max_steps:
             step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)

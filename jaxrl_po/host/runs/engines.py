@@ -13,8 +13,8 @@ from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_m
 from jaxrl_po.host.runs.diagnosis import Diagnosis, make_diagnosis
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, evaluation_keys
-from jaxrl_po.host.simulators.collector import Collector, Player
-from jaxrl_po.host.simulators.pool import Pool, SimulatorError
+from jaxrl_po.host.simulators.collector import Collector, Player, policy_programs
+from jaxrl_po.host.simulators.pool import Pool, SimulatorError, environment_seeds
 from jaxrl_po.loop.collect import episode_means
 from jaxrl_po.loop.divergence import is_finite
 from jaxrl_po.loop.learn import make_learn
@@ -120,7 +120,8 @@ class HostEngine:
         tell("making the environments")
         self._pool = self._make_pool(config.num_envs, 0, done)
         tell("compiling: the policy")
-        collector = Collector(config, environment, network, self._pool, join_blocks(blocks))
+        programs = policy_programs(config, environment, network)
+        collector = Collector(config, programs, self._pool, join_blocks(blocks))
         self._collector = collector
         self._players = [Player(environment, network, greedy) for greedy in (True, False)]
         self.blocks = [
@@ -187,11 +188,8 @@ class HostEngine:
         self._pool.close()
 
     def _make_pool(self, num_envs: int, *purpose: int) -> Pool:
-        """`num_envs` environments for each member, seeded by its seed and what they are for."""
-        sources = [np.random.SeedSequence([seed, *purpose]) for seed in self._seeds]
-        words = [source.generate_state(num_envs) for source in sources]
-        numbers = (np.concatenate(words) >> 1).tolist()  # simulators want 31 bits
-        return Pool(self._host, len(numbers), numbers)
+        """`num_envs` environments for each member, for one purpose."""
+        return Pool(self._host, environment_seeds(self._seeds, num_envs, *purpose))
 
     def _members(self, blocks: list[TrainState], *rollout: Any) -> list[Any]:
         """What an update takes: states, where environments stand, transitions, episodes."""

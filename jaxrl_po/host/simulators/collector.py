@@ -34,6 +34,40 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(jax.vmap(function), compiler_options=options)
 
 
+class PolicyPrograms(NamedTuple):
+    """What is compiled of a rollout on the host, for members side by side."""
+
+    draw: Callable[..., Any]  # states -> action noise [S, T, N, ...]
+    act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> Acted
+    initial_memory: PyTree  # [N, ...]
+
+
+def policy_programs(config: Config, environment: Environment, network: Network) -> PolicyPrograms:
+    """The programs of a config's policies; of its floats they know nothing."""
+    initial, space = network.initial_memory(config.num_envs), environment.action_space
+
+    def draw(state: TrainState) -> Array:
+        """Action noise [T, N, ...], drawn as `loop.rollout` draws it."""
+        _, rollout_key, _ = split(state.key, 3)
+        action_key, _, _ = split(rollout_key, 3)
+        distribution, _ = network.policy(
+            state.params, observe(state.normalizer, state.rollout.observation), initial
+        )
+        noise: Array = distribution.noise(unrolled(action_key), leading=(config.num_steps,))
+        return noise
+
+    def act(policy: Any, seen: Any, noise: Array) -> Acted:
+        params, normalizer = policy
+        observation, memory, begun, t = seen
+        memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
+        distribution, next_memory = network.policy(params, observe(normalizer, observation), memory)
+        action = distribution.sample(noise[t])
+        taken = space.to_units(distribution.to_env(action))
+        return Acted(memory, distribution, action, taken, next_memory)
+
+    return PolicyPrograms(compiled(draw), compiled(act), initial)
+
+
 class Collector:
     """The rollouts of S members, each with N environments of one pool: `Collector` on the host.
 
@@ -41,41 +75,12 @@ class Collector:
     """
 
     def __init__(
-        self,
-        config: Config,
-        environment: Environment,
-        network: Network,
-        pool: Pool,
-        state: TrainState,
+        self, config: Config, programs: PolicyPrograms, pool: Pool, state: TrainState
     ) -> None:
-        """Begin an episode in each environment, for members of states [S, ...], and compile."""
+        """Begin an episode in each environment, for members of states [S, ...]."""
         self.shape = len(state.iteration), config.num_envs
-        self._num_steps, self._pool = config.num_steps, pool
-        self._initial = network.initial_memory(config.num_envs)
-        initial, space = self._initial, environment.action_space
-
-        def draw(state: TrainState) -> Array:
-            """Action noise [T, N, ...], drawn as `loop.rollout` draws it."""
-            _, rollout_key, _ = split(state.key, 3)
-            action_key, _, _ = split(rollout_key, 3)
-            distribution, _ = network.policy(
-                state.params, observe(state.normalizer, state.rollout.observation), initial
-            )
-            noise: Array = distribution.noise(unrolled(action_key), leading=(config.num_steps,))
-            return noise
-
-        def act(policy: Any, seen: Any, noise: Array) -> Acted:
-            params, normalizer = policy
-            observation, memory, begun, t = seen
-            memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
-            distribution, next_memory = network.policy(
-                params, observe(normalizer, observation), memory
-            )
-            action = distribution.sample(noise[t])
-            taken = space.to_units(distribution.to_env(action))
-            return Acted(memory, distribution, action, taken, next_memory)
-
-        self._draw, self._act = compiled(draw), compiled(act)
+        self._num_steps, self._pool, self._programs = config.num_steps, pool, programs
+        self._initial = programs.initial_memory
         S, N = self.shape
         self._observation = self._of_members(self._pool.reset())
         self._memory = jax.tree.map(
@@ -86,7 +91,7 @@ class Collector:
         self._length: Any = np.zeros((S, N), np.int32)
         zeros = np.zeros((S, N), float_dtype())
         outcome = Step(self._observation, zeros, self._begun, self._begun)
-        acted = self._act((state.params, state.normalizer), self._seen(0), self._draw(state))
+        acted = programs.act((state.params, state.normalizer), self._seen(0), programs.draw(state))
         # An empty rollout [S, T, N, ...], and no episodes.
         self.rows: Transition = jax.tree.map(
             lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
@@ -111,12 +116,12 @@ class Collector:
             SimulatorError: what an environment raised, or that it gave NaN.
         """
         S, N = self.shape
-        policy, noise = (state.params, state.normalizer), self._draw(state)
+        policy, noise = (state.params, state.normalizer), self._programs.draw(state)
         rows: Transition = jax.tree.map(np.empty_like, self.rows)
         before, after = (jax.tree.leaves(part) for part in _parts(rows))
         sums = self.sums
         for t in range(self._num_steps):
-            acted = self._act(policy, self._seen(t), noise)
+            acted = self._programs.act(policy, self._seen(t), noise)
             taken = np.asarray(acted.taken)
             self._pool.send(taken.reshape(S * N, *taken.shape[2:]))
             # This is written while they step.

@@ -1,6 +1,7 @@
 """A pool of environments on the host, which steps all and begins anew those that have ended."""
 
 import importlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,17 @@ class Step(NamedTuple):
     truncated: Any  # [N]
 
 
+def environment_seeds(seeds: Iterable[int], num_envs: int, *purpose: int) -> list[int]:
+    """For each member's seed, `num_envs` numbers of 31 bits for its environments, by purpose.
+
+    Training's are of (0, the iteration that it begins at), an evaluation's of (1 or 2, iteration).
+    """
+    sources = [np.random.SeedSequence([int(seed), *purpose]) for seed in seeds]
+    words = [source.generate_state(num_envs) for source in sources]
+    numbers: list[int] = (np.concatenate(words) >> 1).tolist()
+    return numbers
+
+
 class Pool:
     """N environments, of EnvPool or of a Gymnasium vector environment, in one interface.
 
@@ -42,13 +54,13 @@ class Pool:
     at once, so that no row is lost to it, and one that the step has reset already is looked up.
     """
 
-    def __init__(self, host: HostEnvironment, num_envs: int, seeds: list[int]) -> None:
-        """Make the environments.
+    def __init__(self, host: HostEnvironment, seeds: list[int]) -> None:
+        """Make an environment of each seed.
 
         Raises:
             ValueError: when these are not as many as were asked for.
         """
-        self.name = host.name
+        self.name, num_envs = host.name, len(seeds)
         environment = face(host)
         self._shapes = environment.observation
         self._env = host.make(num_envs, seeds)

@@ -1,5 +1,6 @@
 """The settings of a sweep by the program that trains them, as few as there are structures."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,10 @@ import jax
 import numpy as np
 
 from jaxrl_po.config import Config
+from jaxrl_po.envs.hosted import host_environment
+from jaxrl_po.host.machine.execution import Plan
 from jaxrl_po.host.sweeps.members import blank_progress, curve_points, make_member_function
+from jaxrl_po.host.sweeps.on_host import plan_on_host
 from jaxrl_po.loop.parts import Given
 from jaxrl_po.types import PyTree
 
@@ -20,6 +24,7 @@ class Group(NamedTuple):
     blank: PyTree  # progress of a member that has not begun
     last: list[int]  # iterations done at the end of each rung
     points: np.ndarray  # [C] iterations done at each point of the curve
+    plan_on_host: Callable[[int, int | None], Plan] | None  # where environments step there
 
     @property
     def example(self) -> Config:
@@ -54,6 +59,7 @@ def make_groups(
     for members in by_structure.values():
         example = next(iter(members.values()))
         blank = blank_progress(example, given)
+        host = host_environment(example.env_id, given.env, example.env_params)
         last = [int(example.num_iterations * fraction) for fraction in fractions]
         if not last[0]:
             raise ValueError(
@@ -67,6 +73,9 @@ def make_groups(
                 blank=blank if keep_state else (),
                 last=last,
                 points=curve_points(example),
+                plan_on_host=None
+                if host is None
+                else functools.partial(plan_on_host, example, given, host, keep_state),
             )
         )
     return groups

@@ -142,6 +142,11 @@ class Launcher:
     def _compile(self, group: Group, load: Callable[[range], PyTree], num_members: int) -> Plan:
         example = jax.tree.map(lambda x: x[0], load(range(1)))
         started = time.perf_counter()
+        name = f"{group.example.algorithm} on {group.example.env_id}: {num_members} members"
+        if group.plan_on_host is not None:
+            plan = group.plan_on_host(num_members, self._chunk_size)
+            self._console.print(f"  {name}, {plan.chunk_size} in a pool", highlight=False)
+            return plan
         with self._console.status(f"compiling: {group.example.algorithm}, {num_members} members"):
             plan = plan_members(
                 group.function,
@@ -152,8 +157,7 @@ class Launcher:
                 devices=self._devices,
             )
         self._console.print(
-            f"  {group.example.algorithm} on {group.example.env_id}: {num_members} members, "
-            f"{plan.chunk_size} at a time in {plan.chunk_bytes / 2**20:.1f} MiB, "
+            f"  {name}, {plan.chunk_size} at a time in {plan.chunk_bytes / 2**20:.1f} MiB, "
             f"compiled in {time.perf_counter() - started:.1f} s",
             highlight=False,
         )

@@ -65,21 +65,21 @@ def make_member_function(
         init, step = make_step(member.config, *given)
 
         def fresh() -> tuple[Record, TrainState]:
-            record = jax.tree.map(jnp.asarray, _blank_record(len(points)))
+            record = jax.tree.map(jnp.asarray, blank_record(len(points)))
             return record, init(jax.random.key(member.seed))
 
         def iterate(i: Array, carry: tuple[Record, TrainState]) -> tuple[Record, TrainState]:
             record, state = carry
             state, metrics = step(state)
-            return _note(record, i // stride, metrics, state), state
+            return note(record, i // stride, metrics, state), state
 
         if keep_state:
             template = jax.eval_shape(fresh)
-            begin = jax.lax.cond(first == 0, fresh, lambda: _data_as_keys(template, progress))
+            begin = jax.lax.cond(first == 0, fresh, lambda: data_as_keys(template, progress))
         else:
             begin = fresh()
         record, state = jax.lax.fori_loop(first, last, iterate, begin)
-        return record, _keys_as_data(state) if keep_state else ()
+        return record, keys_as_data(state) if keep_state else ()
 
     return train_on
 
@@ -87,19 +87,20 @@ def make_member_function(
 def blank_progress(example: Config, given: Given) -> PyTree:
     """Zeros in the shape of a member's progress: its record and state."""
     init, _ = make_step(example, *given)
-    state = jax.eval_shape(lambda: _keys_as_data(init(jax.random.key(0))))
+    state = jax.eval_shape(lambda: keys_as_data(init(jax.random.key(0))))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
-    return _blank_record(len(curve_points(example))), zeros
+    return blank_record(len(curve_points(example))), zeros
 
 
-def _blank_record(num_points: int) -> Record:
+def blank_record(num_points: int) -> Record:
+    """Of a member that has not begun."""
     dtype = jax.dtypes.canonicalize_dtype(float)
     return Record(
         np.zeros(num_points, dtype), np.zeros(num_points, np.int32), np.zeros((), np.bool_)
     )
 
 
-def _note(record: Record, point: Array, metrics: dict[str, Array], state: TrainState) -> Record:
+def note(record: Record, point: Array, metrics: dict[str, Array], state: TrainState) -> Record:
     """Add an iteration to the record."""
     count = metrics["num_episodes"]
     total = jnp.where(count > 0, metrics["episode_return"] * count, 0.0)
@@ -200,11 +201,13 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _keys_as_data(tree: PyTree) -> PyTree:
+def keys_as_data(tree: PyTree) -> PyTree:
+    """A state as arrays that a file can hold."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
-def _data_as_keys(template: PyTree, tree: PyTree) -> PyTree:
+def data_as_keys(template: PyTree, tree: PyTree) -> PyTree:
+    """The way back."""
     return jax.tree.map(
         lambda t, x: jax.random.wrap_key_data(x) if _is_key(t) else x, template, tree
     )

@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl_po.config import Config
-from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import seeds
 from jaxrl_po.host.machine.files import lock, write_whole
 from jaxrl_po.host.machine.identity import fingerprint, numerics, versions
@@ -104,13 +103,6 @@ def sweep(
     rungs, horizon = PRUNERS[prune](len(settings))
     configs = [configure(config, setting) for setting in settings]
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
-    for each in configs:
-        if host_environment(each.env_id, env, each.env_params):
-            raise ValueError(
-                f"{'env' if env is not None else f'env_id={each.env_id!r}'}: a sweep's members are "
-                "compiled programs, and this environment steps on the host: give each setting to "
-                "`run`, whose seeds share a pool"
-            )
     fractions = [rung.fraction for rung in rungs]
     groups = make_groups(configs, fractions, given, keep_policies)
     console = make_console(quiet)

@@ -147,3 +147,12 @@ def test_switches_of_jax_show():
     before = numerics()
     with jax.enable_x64(True):
         assert numerics() == {**before, "jax_enable_x64": True}
+
+
+def test_a_space_is_what_it_is_whatever_it_has_drawn():
+    """Of a class of the caller's that an environment on the host is made of."""
+    gymnasium = pytest.importorskip("gymnasium")
+    space, other = gymnasium.spaces.Discrete(2, seed=0), gymnasium.spaces.Discrete(3, seed=0)
+    before = fingerprint(space)
+    space.sample()
+    assert fingerprint(space) == before != fingerprint(other)

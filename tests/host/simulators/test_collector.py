@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from jaxrl_po import PPOConfig, evaluate, load_policy, make_train, resume, run, sweep
+from jaxrl_po import PPOConfig, evaluate, load_policy, make_train, resume, run
 from jaxrl_po.envs import HostEnvironment
 from jaxrl_po.host.runs import engines
 from jaxrl_po.host.runs.directory import RunSettings
@@ -137,10 +137,10 @@ def test_evaluations_play_whole_episodes_of_every_environment():
     keys = jax.random.split(jax.random.key(0))
     for deterministic in (True, False):
         player = Player(environment, up, deterministic)
-        found = player.play(states, keys, Pool(host, 6, [0] * 6), 3, 5, 100)
+        found = player.play(states, keys, Pool(host, [0] * 6), 3, 5, 100)
         np.testing.assert_array_equal(found.episode_return, np.full((2, 5), 2.0))
         np.testing.assert_array_equal(found.episode_length, np.full((2, 5), 4))
-        cut = player.play(states, keys, Pool(host, 6, [0] * 6), 3, 5, 3)
+        cut = player.play(states, keys, Pool(host, [0] * 6), 3, 5, 3)
         np.testing.assert_array_equal(cut.episode_length, np.full((2, 5), 3))
         np.testing.assert_array_equal(cut.episode_return, np.full((2, 5), 1.125))
 
@@ -192,15 +192,6 @@ def test_compiled_programs_refuse_what_steps_on_the_host():
     state = jax.tree.map(lambda x: x[0], start(given, line())[0])
     with pytest.raises(ValueError, match=r"env steps on the host.*jaxrl_po\.run"):
         evaluate(given, state, jax.random.key(0), env=hosted())
-
-
-def test_a_sweep_refuses_what_steps_on_the_host(tmp_path):
-    space = {"learning_rate": [1e-3, 1e-2]}
-    with pytest.raises(ValueError, match=r"env: a sweep.*steps on the host"):
-        sweep(config(), space, env=hosted(), directory=tmp_path / "sweep")
-    with pytest.raises(ValueError, match=r"env_id='gymnasium:CartPole-v1': a sweep"):
-        sweep(config(env_id="gymnasium:CartPole-v1"), space)
-    assert not list(tmp_path.iterdir())
 
 
 def compile_quickly(function, blocks, *shared):

@@ -14,7 +14,7 @@ from tests.host.simulators.lines import LIMIT, Line, hosted
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_each_convention_shows_where_an_episode_ended_and_how_the_next_began(mode):
     """One walks up and ends after four steps; one goes to and fro, and is cut off after seven."""
-    pool = Pool(hosted(mode), 2, [0, 1])
+    pool = Pool(hosted(mode), [0, 1])
     observation, lengths = pool.reset(), [[], []]
     for t in range(40):
         np.testing.assert_array_equal(observation[:, 1] * 4, [t % 4, t % LIMIT])
@@ -36,7 +36,7 @@ def test_each_convention_shows_where_an_episode_ended_and_how_the_next_began(mod
 
 def test_one_that_is_reset_as_a_whole_is_refused():
     made = HostEnvironment(lambda num_envs, seeds: gymnasium.make_vec("CartPole-v1", num_envs))
-    pool = Pool(made, 2, [0, 1])
+    pool = Pool(made, [0, 1])
     pool.reset()
     pool.step(np.array([1, 0]))
     with pytest.raises(SimulatorError, match=r"takes no `reset_mask`.*SAME_STEP"):
@@ -45,7 +45,7 @@ def test_one_that_is_reset_as_a_whole_is_refused():
 
 def test_seeds_are_those_of_each_environment():
     host = host_environment("gymnasium:CartPole-v1", None, {})
-    starts = [Pool(host, 2, seeds).reset() for seeds in ([3, 4], [4, 5])]
+    starts = [Pool(host, seeds).reset() for seeds in ([3, 4], [4, 5])]
     np.testing.assert_array_equal(starts[0][1], starts[1][0])
     assert (starts[0][0] != starts[0][1]).all()
 
@@ -65,7 +65,7 @@ class Growing(Line):
     [(Raising, "env: KeyError: 'gone'"), (Growing, "env: .*")],
 )
 def test_what_goes_wrong_inside_is_named(env, message):
-    pool = Pool(hosted(env=env), 2, [0, 0])
+    pool = Pool(hosted(env=env), [0, 0])
     pool.reset()
     with pytest.raises(SimulatorError, match=message):
         pool.step(np.array([0, 0]))
@@ -74,7 +74,7 @@ def test_what_goes_wrong_inside_is_named(env, message):
 def test_another_number_of_environments_is_refused():
     made = HostEnvironment(lambda num_envs, seeds: hosted().make(3, seeds))
     with pytest.raises(ValueError, match="made 3 environments, not 2"):
-        Pool(made, 2, [0, 0])
+        Pool(made, [0, 0])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_name_with_options_makes_another_environment():
     assert short.observation.shape == (4,)
     from jaxrl_po.envs.hosted import host_environment
 
-    pool = Pool(host_environment("gymnasium:CartPole-v1", None, {"max_episode_steps": 3}), 1, [0])
+    pool = Pool(host_environment("gymnasium:CartPole-v1", None, {"max_episode_steps": 3}), [0])
     pool.reset()
     assert [bool(pool.step(np.array([t % 2])).truncated[0]) for t in range(3)] == [
         False,
@@ -114,9 +114,7 @@ def test_a_name_with_options_makes_another_environment():
 def test_envpool_shows_ends_and_begins_at_once():
     """Its own clocks run from the starts that are shown, one after each end, and skip no step."""
     pytest.importorskip("envpool")
-    pool = Pool(
-        host_environment("envpool:Hopper-v4", None, {"max_episode_steps": 30}), 3, [5, 6, 5]
-    )
+    pool = Pool(host_environment("envpool:Hopper-v4", None, {"max_episode_steps": 30}), [5, 6, 5])
     observation, length = pool.reset(), np.zeros(3, int)
     np.testing.assert_array_equal(observation[0], observation[2])
     kinds, rng = set(), np.random.default_rng(0)
@@ -139,7 +137,7 @@ def test_envpool_shows_ends_and_begins_at_once():
 def test_pictures_have_their_channels_last():
     pytest.importorskip("envpool")
     host = host_environment("envpool:Pong-v5", None, {})
-    pool = Pool(host, 2, [0, 1])
+    pool = Pool(host, [0, 1])
     assert make_environment("envpool:Pong-v5", {}).observation.shape == (84, 84, 4)
     before = pool.reset()
     for _ in range(4):
