@@ -84,7 +84,7 @@ ROWS = {
     "pgx:minatar-breakout": Row(GRID | {"total_timesteps": 2_000_000}),
     "pgx:2048": Row(GRID | {"total_timesteps": 1_000_000}),
     "jumanji:Game2048-v1": Row(GRID | {"total_timesteps": 1_000_000}),
-    "jumanji:Snake-v1": Row(GRID | {"network": "cnn", "total_timesteps": 1_000_000}),
+    "jumanji:Snake-v1": Row(GRID | {"total_timesteps": 1_000_000}),
     "envpool:HalfCheetah-v4": Row(MUJOCO),
     "envpool:Hopper-v4": Row(MUJOCO),
     "gymnasium:Hopper-v5": Row(MUJOCO | {"total_timesteps": 500_000}),

@@ -164,6 +164,8 @@ def visit(
     config, settings, *_ = session.description
     first, length = training.done, settings.segment_length
     seen = training.advance(min(length - first % length, last - first), parts)
+    if seen is None:
+        return False
     for event in seen.events:
         if event["event"] == "excessive":
             session.warn(events.excess_text(event))

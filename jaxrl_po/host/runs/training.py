@@ -77,17 +77,16 @@ class Training:
         """What the last segment was cut short by, where environments are on the host."""
         return self._engine.failure
 
-    def advance(self, count: int, parts: Parts) -> Seen:
-        """Do so many iterations, in the parts that a bar wants to see; fewer where that fails.
+    def advance(self, count: int, parts: Parts) -> Seen | None:
+        """Do so many iterations, in the parts that a bar wants to see.
 
-        Raises:
-            SimulatorError: when an environment on the host fails before the first of them is done.
+        Fewer where an environment on the host fails: see `failure`; None if not one was done.
         """
         with self.clock("train"):
             segments = in_parts(self._engine.advance, parts)(self.blocks, count)
         count = next(iter(segments[0][1].values())).shape[1]
-        if not count and self.failure:
-            raise self.failure
+        if not count:
+            return None
         self.blocks = [state for state, _ in segments]
         seen = self._watch.look(segments, self.done, count)
         self.done += count

@@ -1,5 +1,6 @@
 """A pool of environments on the host, which steps all and begins anew those that have ended."""
 
+import contextlib
 import importlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -72,6 +73,7 @@ class Pool:
         _, acts = single_spaces(self._env)
         self._action_dtype, self._first_action = acts.dtype, getattr(acts, "start", 0)
         self._action_shape = acts.shape
+        self._has_failed = False
         self.info: dict[str, Any] = {}  # what the last step told beside
         self._current: PyTree = None  # [N, ...] what is to be acted on
         self._restarted = np.zeros(num_envs, bool)  # whether the last step has reset it
@@ -150,13 +152,15 @@ class Pool:
         return self._current
 
     def close(self) -> None:
-        """Let go of all environments."""
-        self._env.close()
+        """Let go of all environments; where one has failed, others may not close either."""
+        with contextlib.suppress(Exception) if self._has_failed else contextlib.nullcontext():
+            self._env.close()
 
     def _called(self, function: Any, *arguments: Any, **options: Any) -> Any:
         try:
             return function(*arguments, **options)
         except Exception as error:
+            self._has_failed = True
             raise SimulatorError(f"{self.name}: {type(error).__name__}: {error}") from error
 
     def _observations(self, observation: Any) -> PyTree:

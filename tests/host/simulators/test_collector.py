@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from jaxrl_po import PPOConfig, evaluate, load_policy, make_train, resume, run
 from jaxrl_po.envs import HostEnvironment
@@ -183,6 +183,26 @@ def test_what_was_learned_before_an_environment_failed_is_saved(message, tmp_pat
     assert done.state.iteration.tolist() == [8]
     rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == list(range(1, 9))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Gymnasium, closing what is gone
+def test_a_worker_that_dies_is_named_and_what_was_learned_is_saved(tmp_path):
+    """The second vector environment is the one that is trained in; the first told the spaces."""
+    made = []
+
+    def make(num_envs, seeds):
+        made.append(AsyncVectorEnv([Line] * num_envs, context="forkserver"))
+        return made[-1]
+
+    def kill(moment):
+        if moment.iteration == 4:
+            made[1].processes[0].kill()
+
+    settings = {"directory": tmp_path, "segment_length": 2, "callbacks": [kill], **RUN}
+    with pytest.raises(SimulatorError, match=r"env: \w+Error.*after iteration [45] of 12"):
+        run(config(num_iterations=12), env=HostEnvironment(make), **settings)
+    assert resume(tmp_path, env=hosted(), quiet=True).state.iteration.tolist() == [12]
 
 
 def test_compiled_programs_refuse_what_steps_on_the_host():
