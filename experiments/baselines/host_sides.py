@@ -6,6 +6,7 @@ python experiments/baselines/host_sides.py pool|own|sb3 envpool:HalfCheetah-v4 S
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,19 @@ def own(env_id: str, steps: int) -> dict[str, float]:
     from jaxrl_po.host.simulators.pool import Pool
 
     stepping = 0.0
-    original = Pool.step
 
-    def timed(self: Pool, action: np.ndarray) -> Any:
-        nonlocal stepping
-        started = time.perf_counter()
-        outcome = original(self, action)
-        stepping += time.perf_counter() - started
-        return outcome
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            nonlocal stepping
+            started = time.perf_counter()
+            outcome = method(*arguments)
+            stepping += time.perf_counter() - started
+            return outcome
 
-    Pool.step = timed  # type: ignore[method-assign]
+        return call
+
+    for name in ("send", "receive", "restart"):
+        setattr(Pool, name, timed(getattr(Pool, name)))
     during: list[float] = []
     config = PPOConfig(
         env_id=env_id,

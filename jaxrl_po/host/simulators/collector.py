@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.envs import Environment
+from jaxrl_po.fast.packing import Packed, pack
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.host.machine.execution import CPU_OPTIONS
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError, Step, float_dtype
@@ -24,7 +25,6 @@ class Acted(NamedTuple):
     memory: PyTree  # [S, N, ...] that it acted on
     distribution: Any  # [S, N, ...]
     action: Array  # [S, N, ...] as sampled
-    taken: Array  # [S, N, ...] in the environment's units
     next_memory: PyTree  # [S, N, ...]
 
 
@@ -38,7 +38,7 @@ class PolicyPrograms(NamedTuple):
     """What is compiled of a rollout on the host, for members side by side."""
 
     draw: Callable[..., Any]  # states -> action noise [S, T, N, ...]
-    act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> Acted
+    act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> see `act`
     initial_memory: PyTree  # [N, ...]
 
 
@@ -56,14 +56,16 @@ def policy_programs(config: Config, environment: Environment, network: Network) 
         noise: Array = distribution.noise(unrolled(action_key), leading=(config.num_steps,))
         return noise
 
-    def act(policy: Any, seen: Any, noise: Array) -> Acted:
+    def act(policy: Any, seen: Any, noise: Array) -> tuple[Array, Packed, PyTree]:
+        """Actions in the environment's units, what is kept in few arrays, next memory."""
         params, normalizer = policy
         observation, memory, begun, t = seen
         memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
         distribution, next_memory = network.policy(params, observe(normalizer, observation), memory)
         action = distribution.sample(noise[t])
         taken = space.to_units(distribution.to_env(action))
-        return Acted(memory, distribution, action, taken, next_memory)
+        acted = Acted(memory, distribution, action, next_memory)
+        return taken, pack(acted, num_axes=1), next_memory
 
     return PolicyPrograms(compiled(draw), compiled(act), initial)
 
@@ -91,12 +93,15 @@ class Collector:
         self._length: Any = np.zeros((S, N), np.int32)
         zeros = np.zeros((S, N), float_dtype())
         outcome = Step(self._observation, zeros, self._begun, self._begun)
-        acted = programs.act((state.params, state.normalizer), self._seen(0), programs.draw(state))
-        # An empty rollout [S, T, N, ...], and no episodes.
-        self.rows: Transition = jax.tree.map(
-            lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
-            _transition(self._before(acted), outcome),
+        _, packed, _ = programs.act(
+            (state.params, state.normalizer), self._seen(0), programs.draw(state)
         )
+        # Where rollouts [S, T, N, ...] are written; and one that is empty, without episodes.
+        self._rows = jax.tree.map(
+            lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
+            (self._observation, packed, outcome),
+        )
+        self.rows = _transitions(*self._rows)
         nothing: Any = np.zeros(S, float_dtype()), *np.zeros((2, S), np.int32)
         self.sums = EpisodeSums(*nothing)
 
@@ -117,15 +122,15 @@ class Collector:
         """
         S, N = self.shape
         policy, noise = (state.params, state.normalizer), self._programs.draw(state)
-        rows: Transition = jax.tree.map(np.empty_like, self.rows)
-        before, after = (jax.tree.leaves(part) for part in _parts(rows))
+        seen, packs, outcomes = jax.tree.map(np.empty_like, self._rows)
+        before, after = jax.tree.leaves((seen, packs)), jax.tree.leaves(outcomes)
         sums = self.sums
         for t in range(self._num_steps):
-            acted = self._programs.act(policy, self._seen(t), noise)
-            taken = np.asarray(acted.taken)
+            action, packed, memory = self._programs.act(policy, self._seen(t), noise)
+            taken = np.asarray(action)
             self._pool.send(taken.reshape(S * N, *taken.shape[2:]))
-            # This is written while they step.
-            for column, leaf in zip(before, jax.tree.leaves(self._before(acted)), strict=True):
+            known = self._observation, packed  # and written while they step
+            for column, leaf in zip(before, jax.tree.leaves(known), strict=True):
                 column[:, t] = leaf
             outcome = self._of_members(self._pool.receive())
             for column, leaf in zip(after, jax.tree.leaves(outcome), strict=True):
@@ -142,18 +147,14 @@ class Collector:
                 )
                 self._return, self._length = self._return * ~ended, self._length * ~ended
                 self._observation = self._of_members(self._pool.restart(ended.ravel()))
-            self._memory, self._begun = acted.next_memory, ended
+            self._memory, self._begun = memory, ended
+        rows = _transitions(seen, packs, outcomes)
         self._check(rows)
         return rows, sums
 
     def _seen(self, t: int) -> tuple[PyTree, PyTree, np.ndarray, np.ndarray]:
         """What a policy acts on at step t."""
         return self._observation, self._memory, self._begun, np.full(self.shape[0], t, np.int32)
-
-    def _before(self, acted: Acted) -> Any:
-        """What of a transition is known before the environments have stepped."""
-        known = acted.memory, acted.distribution, acted.action, acted.next_memory
-        return (self._observation, *known)
 
     def _of_members(self, rows: PyTree) -> PyTree:
         """What is of S·N environments as [S, N, ...]."""
@@ -168,25 +169,19 @@ class Collector:
                     raise SimulatorError(f"{self._pool.name}: its {kind} became NaN or infinite")
 
 
-def _parts(rows: Transition) -> tuple[Any, Step]:
-    """Of transitions, what is known before a step of the environments, and what comes of it."""
-    known = rows.observation, rows.memory, rows.distribution, rows.action, rows.next_memory
-    return known, Step(rows.next_observation, rows.reward, rows.terminated, rows.truncated)
-
-
-def _transition(before: Any, outcome: Step) -> Transition:
-    """The way back."""
-    observation, memory, distribution, action, next_memory = before
+def _transitions(seen: PyTree, packs: Packed, outcomes: Step) -> Transition:
+    """A rollout from what was seen, what the policy did, and what came of it."""
+    acted = packs.unpack()
     return Transition(
-        observation=observation,
-        memory=memory,
-        distribution=distribution,
-        action=action,
-        reward=outcome.reward,
-        next_observation=outcome.observation,
-        next_memory=next_memory,
-        terminated=outcome.terminated,
-        truncated=outcome.truncated,
+        observation=seen,
+        memory=acted.memory,
+        distribution=acted.distribution,
+        action=acted.action,
+        reward=outcomes.reward,
+        next_observation=outcomes.observation,
+        next_memory=acted.next_memory,
+        terminated=outcomes.terminated,
+        truncated=outcomes.truncated,
     )
 
 
