@@ -37,7 +37,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 class PolicyPrograms(NamedTuple):
     """What is compiled of a rollout on the host, for members side by side."""
 
-    draw: Callable[..., Any]  # states -> action noise [S, T, N, ...]
+    draw: Callable[..., Any]  # states -> action noise [S, T, N, ...], step 0 [S]
     act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> see `act`
     initial_memory: PyTree  # [N, ...]
 
@@ -46,26 +46,29 @@ def policy_programs(config: Config, environment: Environment, network: Network) 
     """The programs of a config's policies; of its floats they know nothing."""
     initial, space = network.initial_memory(config.num_envs), environment.action_space
 
-    def draw(state: TrainState) -> Array:
-        """Action noise [T, N, ...], drawn as `loop.rollout` draws it."""
+    def draw(state: TrainState) -> tuple[Array, Array]:
+        """Action noise [T, N, ...], drawn as `loop.rollout` draws it, and the first step."""
         _, rollout_key, _ = split(state.key, 3)
         action_key, _, _ = split(rollout_key, 3)
         distribution, _ = network.policy(
             state.params, observe(state.normalizer, state.rollout.observation), initial
         )
         noise: Array = distribution.noise(unrolled(action_key), leading=(config.num_steps,))
-        return noise
+        return noise, jnp.int32(0)
 
-    def act(policy: Any, seen: Any, noise: Array) -> tuple[Array, Packed, PyTree]:
-        """Actions in the environment's units, what is kept in few arrays, next memory."""
+    def act(
+        policy: Any, observation: PyTree, memory: PyTree, noise: Array, t: Array
+    ) -> tuple[Array, Packed, PyTree, Array]:
+        """Actions in the environment's units, what is kept in few arrays, next memory and step.
+
+        Of what it takes, observations alone come from the host: an array is ten microseconds.
+        """
         params, normalizer = policy
-        observation, memory, begun, t = seen
-        memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
         distribution, next_memory = network.policy(params, observe(normalizer, observation), memory)
         action = distribution.sample(noise[t])
         taken = space.to_units(distribution.to_env(action))
         acted = Acted(memory, distribution, action, next_memory)
-        return taken, pack(acted, num_axes=1), next_memory
+        return taken, pack(acted, num_axes=1), next_memory, t + 1
 
     return PolicyPrograms(compiled(draw), compiled(act), initial)
 
@@ -88,13 +91,13 @@ class Collector:
         self._memory = jax.tree.map(
             lambda x: np.broadcast_to(np.asarray(x), (S, *x.shape)), self._initial
         )
-        self._begun = np.ones((S, N), bool)
         self._return: Any = np.zeros((S, N), float_dtype())
         self._length: Any = np.zeros((S, N), np.int32)
         zeros = np.zeros((S, N), float_dtype())
-        outcome = Step(self._observation, zeros, self._begun, self._begun)
-        _, packed, _ = programs.act(
-            (state.params, state.normalizer), self._seen(0), programs.draw(state)
+        outcome = Step(self._observation, zeros, zeros > 0, zeros > 0)
+        policy = state.params, state.normalizer
+        _, packed, _, _ = programs.act(
+            policy, self._observation, self._memory, *programs.draw(state)
         )
         # Where rollouts [S, T, N, ...] are written; and one that is empty, without episodes.
         self._rows = jax.tree.map(
@@ -107,11 +110,7 @@ class Collector:
 
     def standing(self) -> RolloutState:
         """Where the environments stand [S, N, ...], as far as it is seen from outside."""
-        memory = jax.tree.map(
-            lambda new, old: np.where(_axes(self._begun, np.ndim(old)), new, old),
-            self._initial,
-            jax.device_get(self._memory),
-        )
+        memory = jax.device_get(self._memory)
         return RolloutState((), self._observation, memory, self._return, self._length)
 
     def collect(self, state: TrainState) -> tuple[Transition, EpisodeSums]:
@@ -121,20 +120,22 @@ class Collector:
             SimulatorError: what an environment raised, or that it gave NaN.
         """
         S, N = self.shape
-        policy, noise = (state.params, state.normalizer), self._programs.draw(state)
+        policy, (noise, t) = (state.params, state.normalizer), self._programs.draw(state)
         seen, packs, outcomes = jax.tree.map(np.empty_like, self._rows)
         before, after = jax.tree.leaves((seen, packs)), jax.tree.leaves(outcomes)
         sums = self.sums
-        for t in range(self._num_steps):
-            action, packed, memory = self._programs.act(policy, self._seen(t), noise)
+        for row in range(self._num_steps):
+            action, packed, memory, t = self._programs.act(
+                policy, self._observation, self._memory, noise, t
+            )
             taken = np.asarray(action)
             self._pool.send(taken.reshape(S * N, *taken.shape[2:]))
             known = self._observation, packed  # and written while they step
             for column, leaf in zip(before, jax.tree.leaves(known), strict=True):
-                column[:, t] = leaf
+                column[:, row] = leaf
             outcome = self._of_members(self._pool.receive())
             for column, leaf in zip(after, jax.tree.leaves(outcome), strict=True):
-                column[:, t] = leaf
+                column[:, row] = leaf
             ended = outcome.terminated | outcome.truncated
             self._return = self._return + outcome.reward
             self._length = self._length + 1
@@ -147,14 +148,11 @@ class Collector:
                 )
                 self._return, self._length = self._return * ~ended, self._length * ~ended
                 self._observation = self._of_members(self._pool.restart(ended.ravel()))
-            self._memory, self._begun = memory, ended
+                memory = _begun(ended, self._initial, memory)
+            self._memory = memory
         rows = _transitions(seen, packs, outcomes)
         self._check(rows)
         return rows, sums
-
-    def _seen(self, t: int) -> tuple[PyTree, PyTree, np.ndarray, np.ndarray]:
-        """What a policy acts on at step t."""
-        return self._observation, self._memory, self._begun, np.full(self.shape[0], t, np.int32)
 
     def _of_members(self, rows: PyTree) -> PyTree:
         """What is of S·N environments as [S, N, ...]."""
@@ -194,9 +192,7 @@ class Player:
 
         def act(policy: Any, seen: Any, key: Array) -> tuple[Array, PyTree]:
             params, normalizer = policy
-            observation, memory, begun, t = seen
-            initial = network.initial_memory(len(begun))
-            memory = jax.tree.map(lambda new, old: _chosen(begun, new, old), initial, memory)
+            observation, memory, t = seen
             distribution, memory = network.policy(params, observe(normalizer, observation), memory)
             if deterministic:
                 action = distribution.mode()
@@ -228,7 +224,7 @@ class Player:
         results = np.zeros((each, S * n), float_dtype()), np.zeros((each, S * n), np.int32)
         played, t = np.zeros(S * n, int), 0
         everyone = np.arange(S * n)
-        observation, begun = pool.reset(), np.ones(S * n, bool)
+        observation = pool.reset()
         initial = self._network.initial_memory(n)
         memory: PyTree = jax.tree.map(lambda x: np.broadcast_to(x, (S, *x.shape)), initial)
 
@@ -237,7 +233,7 @@ class Player:
 
         policy = state.params, state.normalizer
         while (played < each).any():
-            seen = of_members(observation), memory, of_members(begun), np.full(S, t, np.int32)
+            seen = of_members(observation), memory, np.full(S, t, np.int32)
             taken, memory = self._act(policy, seen, key)
             outcome = pool.step(np.asarray(taken).reshape(S * n, *taken.shape[2:]))
             running = played < each
@@ -249,6 +245,7 @@ class Player:
             observation = outcome.observation
             if begun.any():
                 observation = pool.restart(begun)
+                memory = _begun(of_members(begun), initial, memory)
                 played = played + (begun & running)
             t += 1
         return Evaluation(
@@ -256,9 +253,11 @@ class Player:
         )
 
 
-def _chosen(mask: Array, new: Array, old: Array) -> Array:
-    return jnp.where(_axes(mask, old.ndim), new, old)
+def _begun(episodes: np.ndarray, initial: PyTree, memory: PyTree) -> PyTree:
+    """Memory [S, N, ...] with the initial one [N, ...] where an episode begins [S, N]."""
 
+    def begun(new: Any, old: Any) -> np.ndarray:
+        chosen = episodes.reshape(*episodes.shape, *[1] * (np.ndim(old) - episodes.ndim))
+        return np.where(chosen, new, np.asarray(old))
 
-def _axes(mask: Any, ndim: int) -> Any:
-    return mask.reshape(*mask.shape, *[1] * (ndim - mask.ndim))
+    return jax.tree.map(begun, initial, memory)
