@@ -13,7 +13,8 @@ from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_m
 from jaxrl_po.host.runs.diagnosis import Diagnosis, make_diagnosis
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, evaluation_keys
-from jaxrl_po.host.simulators.collector import Collector, Player, policy_programs
+from jaxrl_po.host.simulators.collector import Collector, policy_programs
+from jaxrl_po.host.simulators.evaluation import Evaluator
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError, environment_seeds
 from jaxrl_po.loop.collect import episode_means
 from jaxrl_po.loop.divergence import is_finite
@@ -22,7 +23,6 @@ from jaxrl_po.loop.parts import Given, make_parts
 from jaxrl_po.types import PyTree, TrainState
 
 Segments = list[tuple[TrainState, dict[str, Any]]]  # of each block: state, metrics [n, iterations]
-EVALUATION_ENVS = 16  # environments on the host that evaluate a member, each in several episodes
 
 
 class Engine(Protocol):
@@ -104,7 +104,7 @@ class HostEngine:
     ) -> None:
         """Make the environments, and compile."""
         self.failure: SimulatorError | None = None
-        self._settings, self._host = settings, host
+        self._settings = settings
         self._seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
         environment, network = make_parts(config, given.env, given.network)
         learn = make_learn(config, *given)
@@ -118,12 +118,12 @@ class HostEngine:
             return state._replace(rollout=rollout), metrics
 
         tell("making the environments")
-        self._pool = self._make_pool(config.num_envs, 0, done)
+        self._pool = Pool(host, environment_seeds(self._seeds, config.num_envs, 0, done))
         tell("compiling: the policy")
         programs = policy_programs(config, environment, network)
         collector = Collector(config, programs, self._pool, join_blocks(blocks))
         self._collector = collector
-        self._players = [Player(environment, network, greedy) for greedy in (True, False)]
+        self._evaluator = Evaluator(host, environment, network)
         self.blocks = [
             _begun(state, rollout)
             for state, rollout in zip(blocks, split_members(collector.standing()), strict=True)
@@ -157,27 +157,12 @@ class HostEngine:
 
     def assess(self, blocks: list[TrainState], iteration: int) -> Assessment:
         """Greedy and sampled, each in a pool of its own."""
-        settings, state = self._settings, join_blocks(blocks)
-        n = min(settings.num_episodes, EVALUATION_ENVS)
         numbers = jnp.array(self._seeds, jnp.uint32), jnp.int32(iteration)
         keys = jax.vmap(evaluation_keys, (0, None))(*numbers)
-        evaluations = []
-        for way, player in enumerate(self._players):
-            pool = self._make_pool(n, 1 + way, iteration)
-            try:
-                evaluations.append(
-                    player.play(
-                        state,
-                        keys[:, way],
-                        pool,
-                        n,
-                        settings.num_episodes,
-                        settings.max_episode_steps,
-                    )
-                )
-            finally:
-                pool.close()
-        return Assessment(*evaluations)
+        episodes = self._settings.num_episodes, self._settings.max_episode_steps
+        return Assessment(
+            *self._evaluator.evaluate(join_blocks(blocks), keys, self._seeds, iteration, *episodes)
+        )
 
     def diagnosis(self) -> Diagnosis:
         """What is not finite in an environment is a failure, so no cause of divergence."""
@@ -186,10 +171,6 @@ class HostEngine:
     def close(self) -> None:
         """Let go of the environments."""
         self._pool.close()
-
-    def _make_pool(self, num_envs: int, *purpose: int) -> Pool:
-        """`num_envs` environments for each member, for one purpose."""
-        return Pool(self._host, environment_seeds(self._seeds, num_envs, *purpose))
 
     def _members(self, blocks: list[TrainState], *rollout: Any) -> list[Any]:
         """What an update takes: states, where environments stand, transitions, episodes."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_members
 from jaxrl_po.host.machine.wording import counted
@@ -14,9 +15,12 @@ from jaxrl_po.host.runs.directory import read_description
 from jaxrl_po.host.runs.result import over_seeds
 from jaxrl_po.host.runs.run import load_state
 from jaxrl_po.host.runs.segments import Assessment
+from jaxrl_po.host.simulators.evaluation import Evaluator
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
-from jaxrl_po.loop.parts import Given
+from jaxrl_po.loop.parts import Given, make_parts
 from jaxrl_po.types import AlgorithmFactory, Array, Network, Optimizer, TrainState
+
+UNSEEN = 2**31  # from which on numbers of evaluations on the host are none of a run's iterations
 
 
 class RunEvaluation(NamedTuple):
@@ -101,8 +105,16 @@ def evaluate_run(
         )
 
     seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
-    blocks = split_members((states, np.array(seeds, np.uint32)))
-    assessment = join_blocks(compile_blocks(assess, blocks, key)(blocks, key))
-    greedy, sampled = jax.tree.map(np.asarray, assessment)
+    numbers = np.array(seeds, np.uint32)
+    if host := host_environment(config.env_id, env, config.env_params):
+        keys = jax.vmap(lambda number: jax.random.split(jax.random.fold_in(key, number)))(numbers)
+        evaluator = Evaluator(host, *make_parts(config, env, network))
+        episodes = num_episodes, max_steps
+        both = evaluator.evaluate(states, keys, seeds, UNSEEN + seed, *episodes)
+        greedy, sampled = jax.tree.map(np.asarray, both)
+    else:
+        blocks = split_members((states, numbers))
+        assessment = join_blocks(compile_blocks(assess, blocks, key)(blocks, key))
+        greedy, sampled = jax.tree.map(np.asarray, assessment)
     name = config.env_id if env is None else type(env).__name__
     return RunEvaluation(name, seeds, np.asarray(states.iteration).tolist(), sampled, greedy)

@@ -1,4 +1,4 @@
-"""Rollouts and episodes of environments on the host, around a compiled policy."""
+"""Rollouts of environments on the host, around a compiled policy."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ from jaxrl_po.fast.packing import Packed, pack
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.host.machine.execution import CPU_OPTIONS
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError, Step, float_dtype
-from jaxrl_po.loop.evaluate import Evaluation
 from jaxrl_po.loop.normalizer import observe
 from jaxrl_po.loop.rollout import EpisodeSums
 from jaxrl_po.types import Array, Network, PyTree, RolloutState, TrainState, Transition
@@ -148,7 +147,7 @@ class Collector:
                 )
                 self._return, self._length = self._return * ~ended, self._length * ~ended
                 self._observation = self._of_members(self._pool.restart(ended.ravel()))
-                memory = _begun(ended, self._initial, memory)
+                memory = fresh_where(ended, self._initial, memory)
             self._memory = memory
         rows = _transitions(seen, packs, outcomes)
         self._check(rows)
@@ -183,81 +182,11 @@ def _transitions(seen: PyTree, packs: Packed, outcomes: Step) -> Transition:
     )
 
 
-class Player:
-    """Whole episodes of S members in a pool of S·n environments, to evaluate them."""
-
-    def __init__(self, environment: Environment, network: Network, deterministic: bool) -> None:
-        """Compile nothing yet: the first call does."""
-        space = environment.action_space
-
-        def act(policy: Any, seen: Any, key: Array) -> tuple[Array, PyTree]:
-            params, normalizer = policy
-            observation, memory, t = seen
-            distribution, memory = network.policy(params, observe(normalizer, observation), memory)
-            if deterministic:
-                action = distribution.mode()
-            else:
-                noise_key = unrolled(jax.random.fold_in(key, t))
-                action = distribution.sample(distribution.noise(noise_key))
-            return space.to_units(distribution.to_env(action)), memory
-
-        self._act, self._network = compiled(act), network
-
-    def play(
-        self, state: TrainState, key: Array, pool: Pool, n: int, num_episodes: int, max_steps: int
-    ) -> Evaluation:
-        """E episodes of each member, [S, E], in turn on the member's n environments.
-
-        Each environment plays the same number of them, whatever their lengths: the first E to end
-        would be the short ones.
-
-        Args:
-            state: of all members [S, ...].
-            key: of each member [S].
-            pool: of S·n environments.
-            n: environments of a member.
-            num_episodes: E.
-            max_steps: bound on the steps of an episode.
-        """
-        S = len(key)
-        each = -(-num_episodes // n)
-        results = np.zeros((each, S * n), float_dtype()), np.zeros((each, S * n), np.int32)
-        played, t = np.zeros(S * n, int), 0
-        everyone = np.arange(S * n)
-        observation = pool.reset()
-        initial = self._network.initial_memory(n)
-        memory: PyTree = jax.tree.map(lambda x: np.broadcast_to(x, (S, *x.shape)), initial)
-
-        def of_members(rows: PyTree) -> PyTree:
-            return jax.tree.map(lambda x: x.reshape(S, n, *x.shape[1:]), rows)
-
-        policy = state.params, state.normalizer
-        while (played < each).any():
-            seen = of_members(observation), memory, np.full(S, t, np.int32)
-            taken, memory = self._act(policy, seen, key)
-            outcome = pool.step(np.asarray(taken).reshape(S * n, *taken.shape[2:]))
-            running = played < each
-            turn = played[running], everyone[running]
-            results[0][turn] += outcome.reward[running]
-            results[1][turn] += 1
-            length = results[1][np.minimum(played, each - 1), everyone]
-            begun = outcome.terminated | outcome.truncated | (running & (length >= max_steps))
-            observation = outcome.observation
-            if begun.any():
-                observation = pool.restart(begun)
-                memory = _begun(of_members(begun), initial, memory)
-                played = played + (begun & running)
-            t += 1
-        return Evaluation(
-            *(of_members(x.T).transpose(0, 2, 1).reshape(S, -1)[:, :num_episodes] for x in results)
-        )
-
-
-def _begun(episodes: np.ndarray, initial: PyTree, memory: PyTree) -> PyTree:
+def fresh_where(episodes: np.ndarray, initial: PyTree, memory: PyTree) -> PyTree:
     """Memory [S, N, ...] with the initial one [N, ...] where an episode begins [S, N]."""
 
-    def begun(new: Any, old: Any) -> np.ndarray:
-        chosen = episodes.reshape(*episodes.shape, *[1] * (np.ndim(old) - episodes.ndim))
-        return np.where(chosen, new, np.asarray(old))
+    def chosen(new: Any, old: Any) -> np.ndarray:
+        mask = episodes.reshape(*episodes.shape, *[1] * (np.ndim(old) - episodes.ndim))
+        return np.where(mask, new, np.asarray(old))
 
-    return jax.tree.map(begun, initial, memory)
+    return jax.tree.map(chosen, initial, memory)

@@ -15,7 +15,8 @@ from jaxrl_po.envs import HostEnvironment
 from jaxrl_po.host.runs import engines
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.host.runs.engines import HostEngine
-from jaxrl_po.host.simulators.collector import Player
+from jaxrl_po.host.runs.evaluation import evaluate_run
+from jaxrl_po.host.simulators.evaluation import Player
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError
 from jaxrl_po.loop.parts import Given, make_parts
 from jaxrl_po.loop.train import make_step
@@ -112,6 +113,13 @@ def test_a_resumed_run_begins_new_episodes_and_says_so(trained):
     lines = (folder / "events.jsonl").read_text().splitlines()
     [event] = [event for event in map(json.loads, lines) if event["event"] == "resumed"]
     assert "each begins a new episode" in " ".join(event["notices"])
+
+
+def test_a_run_is_evaluated_again_on_episodes_of_their_own(trained):
+    first, second, other = (evaluate_run(trained[0], 5, seed, env=hosted()) for seed in (0, 0, 1))
+    assert same(first.sampled, second.sampled)
+    assert first.sampled.episode_return.shape == (1, 5)
+    assert not same(first.sampled, other.sampled)
 
 
 def test_a_policy_that_was_trained_there_acts(trained):
