@@ -1,11 +1,13 @@
-"""Episodes as GIFs: frames that an environment draws, or states that gymnax draws."""
+"""Episodes as GIFs: frames that an environment draws, or states that its suite draws."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrl_po.host.machine.imports import import_extra
@@ -34,8 +36,11 @@ def check_drawing(suite: str, name: str, gif: str) -> None:
         raise ValueError(f"gif={gif!r}: its name must end with .gif")
     if not Path(gif).parent.is_dir():
         raise ValueError(f"gif={gif!r}: there is no folder {str(Path(gif).parent)!r}")
-    if suite not in ("gymnasium", "gymnax"):
-        raise ValueError(f"gif={gif!r}: environments of {suite} are not drawn yet")
+    if suite not in ("gymnasium", "gymnax", "jumanji", *PAINTERS):
+        drawn = ", ".join(sorted(("gymnasium", "gymnax", "jumanji", *PAINTERS)))
+        raise ValueError(
+            f"gif={gif!r}: environments of {suite} are not drawn; those of {drawn} are"
+        )
     if suite == "gymnax" and name not in RENDERED:
         raise ValueError(f"gymnax has no renderer for {name!r}; it has for {', '.join(RENDERED)}")
     import_extra("PIL.Image", "play")
@@ -84,6 +89,57 @@ def picture(name: str, frame: Any) -> np.ndarray:
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
         raise ValueError(f"{name} draws no pictures: its render() gave {type(frame).__name__}")
     return frame
+
+
+def _xminigrid_painter(name: str) -> Callable[[Any], Any]:
+    from xminigrid.registration import make
+
+    env, params = make(name)
+    return lambda timestep: env.render(params, timestep)
+
+
+def _navix_painter(name: str) -> Callable[[Any], Any]:
+    from navix.observations import rgb
+
+    return lambda timestep: np.asarray(rgb(timestep.state))
+
+
+def _craftax_painter(name: str) -> Callable[[Any], Any]:
+    from craftax.craftax_env import make_craftax_env_from_name
+
+    game = make_craftax_env_from_name(name.replace("Symbolic", "Pixels"), auto_reset=False)
+    seen = jax.jit(game.get_obs)
+    return lambda state: (255 * np.asarray(seen(state))).astype(np.uint8)
+
+
+# suite -> of an environment's name what paints a state of the suite's own
+PAINTERS = {
+    "craftax": _craftax_painter,
+    "navix": _navix_painter,
+    "xminigrid": _xminigrid_painter,
+}
+
+
+def draw_states(
+    suite: str, name: str, env_params: Mapping[str, Any], states: list[Any], gif: str
+) -> None:
+    """Draw the states of an episode as their suite does."""
+    if suite == "gymnax":
+        draw_gymnax(name, env_params, states, gif)
+        return
+    states = [state for state, _ in states]  # without our clock
+    if suite == "jumanji":
+        import jumanji
+        from matplotlib import pyplot
+
+        pyplot.switch_backend("agg")
+        stride = -(-len(states) // MAX_FRAMES)
+        jumanji.make(name).animate(states[::stride], interval=100, save_path=gif)
+        return
+    film, paint = Film(), PAINTERS[suite](name)
+    for state in states:
+        film.add(functools.partial(paint, state))
+    film.save(gif)
 
 
 def draw_gymnax(name: str, env_params: Mapping[str, Any], states: list[Any], gif: str) -> None:

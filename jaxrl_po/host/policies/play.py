@@ -12,7 +12,7 @@ from jaxrl_po.envs.environment import named_leaves
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.imports import import_extra
-from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_gymnax, picture
+from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_states, picture
 from jaxrl_po.host.policies.numpy_policy import Policy, leaves_of
 from jaxrl_po.host.simulators.pool import Pool
 from jaxrl_po.spaces import Space, as_space, same_actions, space_from_json
@@ -260,5 +260,5 @@ def _play_jax(policy: Policy, env_id: str, wishes: Wishes) -> Played:
         episode_length += running
         running &= ~np.asarray(terminated | truncated)
     if wishes.gif:
-        draw_gymnax(name, env_params, states, wishes.gif)
+        draw_states(asked[0], name, env_params, states, wishes.gif)
     return Played(episode_return, episode_length)

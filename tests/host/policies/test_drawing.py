@@ -1,0 +1,54 @@
+"""Suites draw their own episodes, where they are installed."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrl_po import PPOConfig, load_policy, make_train
+from jaxrl_po.envs import SUITES
+from jaxrl_po.host.policies.drawing import check_drawing
+from jaxrl_po.host.policies.play import play
+from jaxrl_po.host.policies.policy import save_policy
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def jumanji_object(env_id):
+    """What brings a mask back, which is in no file."""
+    return pytest.importorskip("jumanji").make(env_id.partition(":")[2])
+
+
+@pytest.mark.filterwarnings("ignore")  # of the suites' own code
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "craftax:Craftax-Classic-Symbolic-v1",
+        "jumanji:Snake-v1",
+        "navix:Navix-Empty-5x5-v0",
+        "xminigrid:MiniGrid-Empty-5x5",
+    ],
+)
+def test_a_film_has_a_frame_for_each_state(env_id, tmp_path, jit):
+    package, _ = SUITES[env_id.split(":")[0]]
+    pytest.importorskip(package)
+    limit = {"max_steps_in_episode": 6}
+    config = PPOConfig(env_id=env_id, env_params=limit, num_envs=2, num_steps=4, total_timesteps=8)
+    masked = env_id.startswith("jumanji")
+    with jax.numpy_rank_promotion("allow"):  # the suites' own code broadcasts ranks
+        state = jit(make_train(config))(jax.random.key(0)).state
+        save_policy(tmp_path / "policy", config, state)
+        env = jumanji_object(env_id) if masked else None
+        policy = load_policy(tmp_path / "policy", env=env)
+        played = play(policy, num_episodes=1, gif=tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames <= played.episode_length[0]
+        frames = []
+        for number in range(film.n_frames):
+            film.seek(number)
+            frames.append(np.asarray(film.convert("RGB")))
+    assert np.std(frames[0]) > 0  # there is something in it
+
+
+def test_what_is_not_drawn_is_refused_with_what_is(tmp_path):
+    with pytest.raises(ValueError, match="environments of pgx are not drawn; those of craftax"):
+        check_drawing("pgx", "2048", str(tmp_path / "film.gif"))
