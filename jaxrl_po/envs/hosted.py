@@ -110,6 +110,12 @@ def is_picture(array: Any) -> bool:
     return array.dtype == np.uint8 and len(shape) == 3 and shape[0] < shape[-1]
 
 
+def is_choice(array: Any, shape: jax.ShapeDtypeStruct) -> bool:
+    """Whether observations are one of n each, [] or [N], where [..., n] is stored."""
+    coded = np.issubdtype(shape.dtype, np.floating) and np.ndim(array) <= 1
+    return coded and np.issubdtype(np.asarray(array).dtype, np.integer)
+
+
 def _channels_last(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Pictures are [H, W, C] here, as networks and other suites have them."""
     if not is_picture(array):
@@ -131,6 +137,10 @@ def _shapes(name: str, space: Any) -> PyTree:
         return {key: _shapes(name, each) for key, each in space.spaces.items()}
     if space.shape is None or space.dtype is None:
         raise ValueError(f"{name}: observations are {space}, which are no arrays of numbers")
+    if hasattr(space, "n") and space.shape == ():  # one of n, which has no size: coded one-hot
+        if getattr(space, "start", 0):
+            raise ValueError(f"{name}: observations are {space}: only those from 0 on are coded")
+        return jax.ShapeDtypeStruct((int(space.n),), jax.dtypes.canonicalize_dtype(float))
     return jax.ShapeDtypeStruct(space.shape, jax.dtypes.canonicalize_dtype(space.dtype))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxrl_po.envs.hosted import (
     HostEnvironment,
     face,
+    is_choice,
     is_envpool,
     is_picture,
     single_spaces,
@@ -169,6 +170,8 @@ class Pool:
         def stored(shape: jax.ShapeDtypeStruct, found: Any) -> np.ndarray:
             if self._is_envpool and is_picture(found):
                 found = np.moveaxis(found, -3, -1)
+            if is_choice(found, shape):
+                found = np.eye(shape.shape[0])[found]
             array = np.array(found, shape.dtype, order="C")
             if array.shape[max(0, array.ndim - len(shape.shape)) :] != shape.shape:
                 raise SimulatorError(

@@ -111,6 +111,29 @@ def test_a_name_with_options_makes_another_environment():
     ]
 
 
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_one_of_n_is_observed_one_hot(mode):
+    """Straight down a frozen lake of 4 x 4 that does not slip: 0, 4, 8, 12, and on from there."""
+    made = HostEnvironment(
+        lambda num_envs, seeds: gymnasium.make_vec(
+            "FrozenLake-v1",
+            num_envs,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": mode},
+            is_slippery=False,
+            max_episode_steps=3,
+        )
+    )
+    assert make_environment(made, {}).observation.shape == (16,)
+    pool = Pool(made, [0, 1])
+    np.testing.assert_array_equal(pool.reset(), np.eye(16)[[0, 0]])
+    for place in (4, 8, 12):
+        step = pool.step(np.array([1, 1]))
+        np.testing.assert_array_equal(step.observation, np.eye(16)[[place, place]])
+    assert step.truncated.all()
+    np.testing.assert_array_equal(pool.restart(step.truncated), np.eye(16)[[0, 0]])
+
+
 def test_envpool_shows_ends_and_begins_at_once():
     """Its own clocks run from the starts that are shown, one after each end, and skip no step."""
     pytest.importorskip("envpool")
