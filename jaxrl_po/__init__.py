@@ -22,6 +22,7 @@ from jaxrl_po.types import TrainResult, TrainState
 from jaxrl_po.version import __version__
 
 if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for others
+    from jaxrl_po.host.policies.play import rollout_policy
     from jaxrl_po.host.policies.policy import load_policy, save_policy
     from jaxrl_po.host.runs.callbacks import stop_at_return
     from jaxrl_po.host.runs.result import RunResult
@@ -36,6 +37,7 @@ HOST = {
     "load_policy": "policies.policy",
     "load_state": "runs.run",
     "resume": "runs.run",
+    "rollout_policy": "policies.play",
     "run": "runs.run",
     "save_policy": "policies.policy",
     "stop_at_return": "runs.callbacks",
@@ -63,6 +65,7 @@ __all__ = [
     "make_step",
     "make_train",
     "resume",
+    "rollout_policy",
     "run",
     "save_policy",
     "stop_at_return",

@@ -14,8 +14,10 @@ from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_states, picture
 from jaxrl_po.host.policies.numpy_policy import Policy, leaves_of
+from jaxrl_po.host.policies.trajectories import Tape, Trajectories
 from jaxrl_po.host.simulators.pool import Pool
 from jaxrl_po.spaces import Space, as_space, same_actions, space_from_json
+from jaxrl_po.types import PyTree
 
 # Renderers draw into memory alone, and open the screen and the sound and greet all the same.
 UNSEEN = {
@@ -40,6 +42,7 @@ class Wishes(NamedTuple):
     key: Any  # of jax.random; None for the most likely actions
     gif: str | None
     max_steps: int
+    tape: Tape | None = None  # what is to keep each step
 
 
 def play(
@@ -68,19 +71,50 @@ def play(
         ValueError: naming the environment's spaces, where the policy was not made for them; or
             what is missing for drawing it.
     """
+    gif = None if gif is None else os.fspath(gif)
+    numbers = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    key = jax.random.key(numbers[1]) if sampled else None
+    return _play(policy, env, Wishes(*numbers, key, gif, integer("max_steps", max_steps)))
+
+
+def rollout_policy(
+    policy: Policy,
+    env: str | None = None,
+    num_episodes: int = 20,
+    *,
+    seed: int = 0,
+    sampled: bool = False,
+    max_steps: int = 10_000,
+) -> Trajectories:
+    """Play whole episodes and keep each step, for imitation, analysis or a dataset.
+
+    Args:
+        policy: as for `play`.
+        env: as for `play`.
+        num_episodes: as for `play`.
+        seed: as for `play`, which plays the same episodes.
+        sampled: as for `play`.
+        max_steps: as for `play`.
+
+    Raises:
+        ValueError: as `play` does.
+    """
+    numbers = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    key, tape = jax.random.key(numbers[1]) if sampled else None, Tape()
+    _play(policy, env, Wishes(*numbers, key, None, integer("max_steps", max_steps), tape))
+    return tape.trajectories()
+
+
+def _play(policy: Policy, env: str | None, wishes: Wishes) -> Played:
     env = own_environment(policy) if env is None else env
     suite, _, name = env.partition(":")
     if suite not in SUITES or not name:
         known = ", ".join(f"{suite}:NAME" for suite in SUITES)
         raise ValueError(f"env={env!r}: it must be one of {known}")
-    num_episodes, seed = integer("num_episodes", num_episodes), integer("seed", seed, 0)
     for variable, value in UNSEEN.items():
         os.environ.setdefault(variable, value)
-    if gif is not None:
-        gif = os.fspath(gif)
-        check_drawing(suite, name, gif)
-    key = jax.random.key(seed) if sampled else None
-    wishes = Wishes(num_episodes, seed, key, gif, integer("max_steps", max_steps))
+    if wishes.gif is not None:
+        check_drawing(suite, name, wishes.gif)
     if suite == "gymnasium":
         return _play_gymnasium(policy, name, wishes)
     if suite == "envpool":
@@ -135,24 +169,36 @@ def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
             stack.callback(env.close)
         episode_return, episode_length = np.zeros(len(envs)), np.zeros(len(envs), int)
         observation = [env.reset(seed=wishes.seed + e)[0] for e, env in enumerate(envs)]
-        running, film, player, t = set(range(len(envs))), Film(), policy.player(), 0
-        while running and t < wishes.max_steps:
-            if wishes.gif and 0 in running:
+        running, film, player, t = np.ones(len(envs), bool), Film(), policy.player(), 0
+        while running.any() and t < wishes.max_steps:
+            if wishes.gif and running[0]:
                 film.add(draw)
             step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
             rows = jax.tree.map(lambda *each: np.stack(each), *observation)
             action = player(rows, step_key) + action_start
-            for e in sorted(running):
-                taken = action[e].reshape(envs[e].action_space.shape)[()]
-                observation[e], reward, terminated, truncated, _ = envs[e].step(taken)
-                episode_return[e] += float(reward)
-                episode_length[e] += 1
-                if terminated or truncated:
-                    running.remove(e)
+            were_running = running.copy()
+            outcome = _step_each(envs, observation, action, running)
+            episode_return += outcome[0]
+            episode_length += were_running
+            running &= ~(outcome[1] | outcome[2])
+            if wishes.tape:
+                shown = jax.tree.map(lambda *each: np.stack(each), *observation)
+                wishes.tape.add(rows, action, outcome, shown, were_running)
             t += 1
     if wishes.gif:
         film.save(wishes.gif)
     return Played(episode_return, episode_length)
+
+
+def _step_each(
+    envs: list[Any], observation: list[PyTree], action: np.ndarray, running: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Step those that run, with their observations replaced: reward, terminated, truncated [E]."""
+    reward, (terminated, truncated) = np.zeros(len(envs)), np.zeros((2, len(envs)), bool)
+    for e in np.flatnonzero(running):
+        taken = action[e].reshape(envs[e].action_space.shape)[()]
+        observation[e], reward[e], terminated[e], truncated[e], _ = envs[e].step(taken)
+    return reward, terminated, truncated
 
 
 def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
@@ -174,7 +220,11 @@ def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
         observation = pool.reset()
         while running.any() and t < wishes.max_steps:
             step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
-            outcome = pool.step(np.asarray(player(observation, step_key)))
+            action = np.asarray(player(observation, step_key))
+            outcome = pool.step(action)
+            if wishes.tape:
+                ends = outcome.reward, outcome.terminated, outcome.truncated
+                wishes.tape.add(observation, action, ends, outcome.observation, running)
             episode_return += np.where(running, outcome.reward, 0.0)
             episode_length += running
             ended = outcome.terminated | outcome.truncated
@@ -252,10 +302,13 @@ def _play_jax(policy: Policy, env_id: str, wishes: Wishes) -> Played:
         if wishes.gif and running[0]:
             states.append(jax.tree.map(lambda x: x[0], state))
         step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
-        action = from_units(player(observation, step_key))
+        taken = player(observation, step_key)
+        action, seen = from_units(taken), observation
         t += 1
         keys_t = jax.vmap(lambda k, t=t: jax.random.fold_in(k, t))(keys)
         observation, state, reward, terminated, truncated = step(keys_t, state, action, env.params)
+        if wishes.tape:
+            wishes.tape.add(seen, taken, (reward, terminated, truncated), observation, running)
         episode_return += np.where(running, reward, 0.0)
         episode_length += running
         running &= ~np.asarray(terminated | truncated)
