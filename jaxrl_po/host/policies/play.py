@@ -1,8 +1,7 @@
 """A saved policy at work, in the real Gymnasium or in gymnax, and what it looks like."""
 
 import os
-from contextlib import ExitStack, closing
-from typing import Any, NamedTuple
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -11,13 +10,13 @@ from jaxrl_po.envs import SUITES, make_environment, suite_and_name
 from jaxrl_po.envs.environment import named_leaves
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer
-from jaxrl_po.host.machine.imports import import_extra
-from jaxrl_po.host.policies.drawing import CLASSIC, Film, check_drawing, draw_states, picture
-from jaxrl_po.host.policies.numpy_policy import Policy, leaves_of
+from jaxrl_po.host.policies.drawing import CLASSIC, check_drawing, draw_states
+from jaxrl_po.host.policies.episodes import Played, Wishes, check_spaces
+from jaxrl_po.host.policies.gymnasium import play_in_gymnasium
+from jaxrl_po.host.policies.numpy_policy import Policy
 from jaxrl_po.host.policies.trajectories import Tape, Trajectories
 from jaxrl_po.host.simulators.pool import Pool
-from jaxrl_po.spaces import Space, as_space, same_actions, space_from_json
-from jaxrl_po.types import PyTree
+from jaxrl_po.spaces import space_from_json
 
 # Renderers draw into memory alone, and open the screen and the sound and greet all the same.
 UNSEEN = {
@@ -25,24 +24,6 @@ UNSEEN = {
     "SDL_VIDEODRIVER": "dummy",
     "PYGAME_HIDE_SUPPORT_PROMPT": "1",
 }
-
-
-class Played(NamedTuple):
-    """Episodes that were played."""
-
-    episode_return: np.ndarray  # [E]
-    episode_length: np.ndarray  # [E]
-
-
-class Wishes(NamedTuple):
-    """How the episodes are to be played."""
-
-    num_episodes: int
-    seed: int
-    key: Any  # of jax.random; None for the most likely actions
-    gif: str | None
-    max_steps: int
-    tape: Tape | None = None  # what is to keep each step
 
 
 def play(
@@ -116,7 +97,7 @@ def _play(policy: Policy, env: str | None, wishes: Wishes) -> Played:
     if wishes.gif is not None:
         check_drawing(suite, name, wishes.gif)
     if suite == "gymnasium":
-        return _play_gymnasium(policy, name, wishes)
+        return play_in_gymnasium(policy, name, wishes)
     if suite == "envpool":
         return _play_envpool(policy, env, wishes)
     return _play_jax(policy, env, wishes)
@@ -143,64 +124,6 @@ def own_environment(policy: Policy) -> str:
     return f"{suite}:{name}"
 
 
-def _play_gymnasium(policy: Policy, name: str, wishes: Wishes) -> Played:
-    gymnasium = import_extra("gymnasium", "play")
-
-    def make(mode: str | None) -> Any:
-        drawn = {} if mode is None else {"render_mode": mode}  # not all know that argument
-        try:
-            return gymnasium.make(name, **drawn)
-        except (gymnasium.error.Error, ImportError) as error:
-            raise ValueError(f"gymnasium:{name}: {error}") from None
-
-    def draw() -> np.ndarray:
-        try:
-            return picture(f"gymnasium:{name}", envs[0].render())
-        except (gymnasium.error.Error, ImportError) as error:
-            raise ValueError(f"gymnasium:{name} cannot be drawn: {error}") from None
-
-    with ExitStack() as stack:
-        envs = [make(None)]
-        stack.callback(envs[0].close)
-        action_start = _check_gymnasium(policy, name, envs[0], wishes.gif is not None)
-        modes = ["rgb_array" if wishes.gif else None, *[None] * (wishes.num_episodes - 1)]
-        envs = [make(mode) for mode in modes]
-        for env in envs:
-            stack.callback(env.close)
-        episode_return, episode_length = np.zeros(len(envs)), np.zeros(len(envs), int)
-        observation = [env.reset(seed=wishes.seed + e)[0] for e, env in enumerate(envs)]
-        running, film, player, t = np.ones(len(envs), bool), Film(), policy.player(), 0
-        while running.any() and t < wishes.max_steps:
-            if wishes.gif and running[0]:
-                film.add(draw)
-            step_key = wishes.key if wishes.key is None else jax.random.fold_in(wishes.key, t)
-            rows = jax.tree.map(lambda *each: np.stack(each), *observation)
-            action = player(rows, step_key) + action_start
-            were_running = running.copy()
-            outcome = _step_each(envs, observation, action, running)
-            episode_return += outcome[0]
-            episode_length += were_running
-            running &= ~(outcome[1] | outcome[2])
-            if wishes.tape:
-                shown = jax.tree.map(lambda *each: np.stack(each), *observation)
-                wishes.tape.add(rows, action, outcome, shown, were_running)
-            t += 1
-    if wishes.gif:
-        film.save(wishes.gif)
-    return Played(episode_return, episode_length)
-
-
-def _step_each(
-    envs: list[Any], observation: list[PyTree], action: np.ndarray, running: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Step those that run, with their observations replaced: reward, terminated, truncated [E]."""
-    reward, (terminated, truncated) = np.zeros(len(envs)), np.zeros((2, len(envs)), bool)
-    for e in np.flatnonzero(running):
-        taken = action[e].reshape(envs[e].action_space.shape)[()]
-        observation[e], reward[e], terminated[e], truncated[e], _ = envs[e].step(taken)
-    return reward, terminated, truncated
-
-
 def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     if wishes.gif:
         raise ValueError(f"{env_id} cannot be drawn: EnvPool gives no pictures of it")
@@ -212,7 +135,7 @@ def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     observed, space = environment.observation, environment.action_space
     shapes = {key: leaf.shape for key, leaf in named_leaves(observed).items()}
     shown = list(shapes[""]) if "" in shapes else shapes
-    _check_spaces(policy, env_id, (shapes, shown), (space, space))
+    check_spaces(policy, env_id, (shapes, shown), (space, space))
     count, player, t = wishes.num_episodes, policy.player(), 0
     episode_return, episode_length = np.zeros(count), np.zeros(count, int)
     running = np.ones(count, bool)
@@ -234,49 +157,6 @@ def _play_envpool(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     return Played(episode_return, episode_length)
 
 
-def _check_gymnasium(policy: Policy, name: str, env: Any, drawn: bool) -> Any:
-    """Check that an environment fits the policy; the number of its first action, mostly 0, or
-    those of the first of each choice [K].
-    """
-    observed, space = env.observation_space, env.action_space
-    shapes = _shapes(observed)
-    _check_spaces(policy, f"gymnasium:{name}", (shapes, observed), (as_space(space), space))
-    modes = env.metadata.get("render_modes") or ()
-    if drawn and "rgb_array" not in modes:
-        raise ValueError(
-            f"gymnasium:{name} draws no pictures: it has no render mode rgb_array, "
-            f"only {', '.join(modes) or 'none at all'}"
-        )
-    return getattr(space, "start", 0)
-
-
-def _shapes(space: Any, prefix: str = "") -> dict[str, Any]:
-    """The shape of each array of a Gymnasium observation by its name; None of what is no array."""
-    spaces = import_extra("gymnasium.spaces", "play")
-    if isinstance(space, spaces.Dict):
-        inner = (_shapes(each, f"{prefix}/{key}".lstrip("/")) for key, each in space.items())
-        return {name: shape for shapes in inner for name, shape in shapes.items()}
-    arrays = spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete
-    return {prefix: space.shape if isinstance(space, arrays) else None}
-
-
-def _check_spaces(
-    policy: Policy,
-    name: str,
-    observation: tuple[dict[str, Any], Any],
-    action: tuple[Space | None, Any],
-) -> None:
-    """Compare an environment's spaces, each beside what is shown of it, with the policy's."""
-    (shapes, observed), (space, acts) = observation, action
-    taken = {name: tuple(leaf["shape"]) for name, leaf in leaves_of(policy.description).items()}
-    if shapes != taken:
-        takes = list(taken[""]) if "" in taken else taken
-        raise ValueError(f"{name} observes {observed}; this policy takes {takes}")
-    own = policy.description["action"]
-    if not same_actions(space, space_from_json(own)):
-        raise ValueError(f"{name} acts in {acts}; this policy in {own}")
-
-
 def _play_jax(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     config = policy.description["config"]
     _, name = asked = suite_and_name(env_id)
@@ -284,7 +164,7 @@ def _play_jax(policy: Policy, env_id: str, wishes: Wishes) -> Played:
     env = make_environment(env_id, env_params)
     observed, space = env.observation, env.action_space
     shapes = {key: leaf.shape for key, leaf in named_leaves(observed).items()}
-    _check_spaces(
+    check_spaces(
         policy,
         env_id,
         (shapes, list(shapes[""]) if "" in shapes else shapes),
