@@ -22,6 +22,7 @@ from jaxrl_po.types import TrainResult, TrainState
 from jaxrl_po.version import __version__
 
 if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for others
+    from jaxrl_po.host.language.checkpoints import Pretrained, load_pretrained, save_pretrained
     from jaxrl_po.host.policies.play import rollout_policy
     from jaxrl_po.host.policies.policy import load_policy, save_policy
     from jaxrl_po.host.runs.callbacks import stop_at_return
@@ -32,14 +33,17 @@ if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for
     from jaxrl_po.host.tuned import tuned
 
 HOST = {
+    "Pretrained": "language.checkpoints",
     "RunResult": "runs.result",
     "SweepResult": "sweeps.results",
     "load_policy": "policies.policy",
+    "load_pretrained": "language.checkpoints",
     "load_state": "runs.run",
     "resume": "runs.run",
     "rollout_policy": "policies.play",
     "run": "runs.run",
     "save_policy": "policies.policy",
+    "save_pretrained": "language.checkpoints",
     "stop_at_return": "runs.callbacks",
     "sweep": "sweeps.sweep",
     "tuned": "tuned",
@@ -50,6 +54,7 @@ __all__ = [
     "NPGConfig",
     "PPOConfig",
     "PPOPenaltyConfig",
+    "Pretrained",
     "RunResult",
     "SweepResult",
     "TRPOConfig",
@@ -60,6 +65,7 @@ __all__ = [
     "config_from_dict",
     "evaluate",
     "load_policy",
+    "load_pretrained",
     "load_state",
     "make_learn",
     "make_step",
@@ -68,6 +74,7 @@ __all__ = [
     "rollout_policy",
     "run",
     "save_policy",
+    "save_pretrained",
     "stop_at_return",
     "sweep",
     "tuned",

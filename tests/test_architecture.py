@@ -25,7 +25,7 @@ ROOMS = [
     ["rlhf"],
     ["host", "host/machine"],
     ["host/simulators"],
-    ["host/policies"],
+    ["host/policies", "host/language"],
     ["host/runs"],
     ["host/sweeps", "host/tuned"],
     ["host/cli", "host/spaces"],

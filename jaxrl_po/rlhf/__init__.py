@@ -39,7 +39,8 @@ it has, and token 0 ends it:
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate
 from jaxrl_po.rlhf.heads import policy_params
-from jaxrl_po.rlhf.models.transformer import TransformerConfig, make_transformer
+from jaxrl_po.rlhf.models.config import TransformerConfig
+from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts
 from jaxrl_po.rlhf.reward_model import (
     RewardModel,

@@ -17,7 +17,7 @@ from jaxrl_po.config import (
     pytree,
     setting,
 )
-from jaxrl_po.rlhf.models.transformer import TransformerConfig
+from jaxrl_po.rlhf.models.config import TransformerConfig
 
 WITHOUT_MEANING = EnvironmentConfig, NetworkConfig  # of an update's records, on token sequences
 MINIBATCH_FIELDS = "num_minibatches", "critic_minibatches"

@@ -155,7 +155,7 @@ def test_the_price_that_counts_is_the_states(changes, reward, prompts, params, s
     for price in (0.0, 10.0):
         state = init(jax.random.key(0), params)
         state = state._replace(kl_coef=jnp.full_like(state.kl_coef, price))
-        for _ in range(3):
+        for _ in range(6):
             state, metrics = step(config, state, params)
         last.append(metrics)
     free, priced = last

@@ -1,158 +1,227 @@
-"""A decoder-only transformer in flax.linen: stacked layers under a scan, a key-value cache."""
+"""A decoder-only transformer: stacked layers under a scan, a key-value cache."""
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.config import COUNT, Settings, pytree, setting
+from jaxrl_po.rlhf.models.config import TransformerConfig
+from jaxrl_po.rlhf.models.layers import (
+    ACTIVATIONS,
+    attend,
+    dense,
+    frequencies,
+    normalize,
+    rotate,
+    softcap,
+)
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
 
 STDDEV = 0.02  # of initial weights (GPT-2)
 
 
-@pytree
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig(Settings):
-    """Size of the transformer."""
-
-    # V, tokens it knows
-    vocab_size: int = setting(256, COUNT)
-    # slots a sequence may have, prompt and response together
-    context_length: int = setting(64, COUNT)
-    # layers, each attention and a feed-forward network
-    num_layers: int = setting(2, COUNT)
-    # attention heads; they divide num_features
-    num_heads: int = setting(4, COUNT)
-    # D, width of the residual stream
-    num_features: int = setting(64, COUNT)
-
-    def validate(self) -> None:
-        """Check that the heads divide the width."""
-        if self.num_features % self.num_heads:
-            raise ValueError(
-                f"num_heads={self.num_heads} does not divide num_features={self.num_features}"
-            )
-
-
 class Cache(NamedTuple):
     """Keys and values of what a sequence has seen. One index serves all, thanks to left-padding."""
 
-    keys: Array  # [layers, N, S, H, D/H]
-    values: Array  # [layers, N, S, H, D/H]
+    keys: Array  # [layers, N, S, K, d]
+    values: Array  # [layers, N, S, K, d]
     mask: Array  # [N, S] the slots that hold a token
     next_slot: Array  # [] to fill
 
 
-class Block(nn.Module):
+class Kind(NamedTuple):
+    """What tokens are to a kind of layer: one that sees all, or one that slides."""
+
+    visible: Array  # [N, L, S] the slots that each query sees
+    turn: Any  # cosines and sines of positions [N, L, d/2], or ()
+
+
+def init_params(config: TransformerConfig, key: Array) -> PyTree:
+    """Initial weights: normal, those that write to the residual stream smaller (GPT-2)."""
+    D, F, H = config.num_features, config.feedforward_width, config.num_heads
+    K, d, layers = config.kv_heads, config.head_width, (config.num_layers,)
+    keys = iter(jax.random.split(key, 16))
+
+    def kernel(*shape: int, scale: float = 1.0) -> Array:
+        return scale * STDDEV * jax.random.normal(next(keys), shape)
+
+    def norm(*shape: int) -> dict[str, Array]:
+        scale = {"scale": jnp.full(shape, 0.0 if config.norm_offset else 1.0)}
+        return scale | ({"bias": jnp.zeros(shape)} if config.norm == "layer" else {})
+
+    def linear(
+        inputs: tuple[int, ...], outputs: tuple[int, ...], bias: bool, scale: float = 1.0
+    ) -> dict[str, Array]:
+        weights = {"kernel": kernel(*layers, *inputs, *outputs, scale=scale)}
+        return weights | ({"bias": jnp.zeros((*layers, *outputs))} if bias else {})
+
+    small = (2 * config.num_layers) ** -0.5
+    block = {
+        "attention_norm": norm(*layers, D),
+        "query": linear((D,), (H, d), config.qkv_bias),
+        "key": linear((D,), (K, d), config.qkv_bias),
+        "value": linear((D,), (K, d), config.qkv_bias),
+        "attention_out": linear((H, d), (D,), config.attention_bias, small),
+        "feedforward_norm": norm(*layers, D),
+        "feedforward_in": linear((D,), (F,), config.feedforward_bias),
+        "feedforward_out": linear((F,), (D,), config.feedforward_bias, small),
+    }
+    if config.gated:
+        block["feedforward_gate"] = linear((D,), (F,), config.feedforward_bias)
+    if config.qk_norm:
+        block |= {"query_norm": norm(*layers, d), "key_norm": norm(*layers, d)}
+    if config.post_norms:
+        block |= {f"{name}_post_norm": norm(*layers, D) for name in ("attention", "feedforward")}
+    params = {"embedding": {"embedding": kernel(config.vocab_size, D)}, "layers": block}
+    if config.positions == "learned":
+        params["position"] = {"embedding": kernel(config.context_length, D)}
+    if not config.tied_embedding:
+        params["head"] = {"kernel": kernel(D, config.vocab_size)}
+    return params | {"norm": norm(D)}
+
+
+def apply_layer(
+    config: TransformerConfig,
+    weights: Mapping[str, Any],
+    x: Array,
+    kind: Kind,
+    cached: Any,
+    index: Array,
+) -> tuple[Array, Any]:
     """A pre-norm layer: x + attention(norm(x)), then x + feedforward(norm(x)).
 
-    A feed-forward network here is two dense layers with a GELU between them, 4 D wide. All tokens
-    lie in a row, [N L, D], but for the attention: with [N, L, D] the gradient of a dense layer
-    contracts two axes, which a CPU is slow at (0.7 of the time for a minibatch at V = 4096).
+    All tokens lie in a row, [N L, D], but for the attention: with [N, L, D] the gradient of a dense
+    layer contracts two axes, which a CPU is slow at (0.7 of the time for a minibatch at V = 4096).
+
+    Args:
+        config: the transformer.
+        weights: of this layer.
+        x: features [N L, D].
+        kind: what tokens are to this layer.
+        cached: its keys and values [N, S, K, d] so far, or None.
+        index: the slot where those of x are written.
+
+    Returns:
+        Features [N L, D], and keys and values with those of x among them.
     """
+    N, L, _ = kind.visible.shape
 
-    config: TransformerConfig
+    def added(name: str, y: Array) -> Array:
+        return normalize(y, weights[name], config) if config.post_norms else y
 
-    @nn.compact
-    def __call__(self, x: Array, cached: Any, visible: Array, index: Array) -> tuple[Array, Any]:
-        """Features [N L, D] and this layer's cached keys and values, both one step on.
+    def heads(name: str, h: Array) -> Array:
+        y = dense(h, weights[name]).reshape(N, L, -1, config.head_width)
+        if config.qk_norm and name != "value":
+            y = normalize(y, weights[f"{name}_norm"], config)
+        return rotate(y, kind.turn) if kind.turn and name != "value" else y
 
-        `visible` [N, L, S] says which slots each query sees, `index` where its keys are written.
-        """
-        config = self.config
-        size = config.num_features // config.num_heads
-        heads = (config.num_heads, size)
-        N, L, _ = visible.shape
-        inner = nn.initializers.normal(STDDEV)
-        outer = nn.initializers.normal(STDDEV / (2 * config.num_layers) ** 0.5)
-
-        h = nn.LayerNorm(name="attention_norm")(x)
-        query, key, value = (
-            nn.DenseGeneral(heads, use_bias=False, kernel_init=inner, name=name)(h).reshape(
-                N, L, *heads
-            )
-            for name in ("query", "key", "value")
+    h = normalize(x, weights["attention_norm"], config)
+    query, key, value = (heads(name, h) for name in ("query", "key", "value"))
+    if cached is not None:
+        key, value = (
+            jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=1)
+            for old, new in zip(cached, (key, value), strict=True)
         )
-        if cached is not None:
-            key, value = (
-                jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=1)
-                for old, new in zip(cached, (key, value), strict=True)
-            )
-            cached = key, value
-        scores = jnp.einsum("nlhd,nshd->nhls", query, key) / size**0.5
-        # Finite even where a padded query sees nothing: its features are unused, not NaN.
-        scores = jnp.where(visible[:, None], scores, jnp.finfo(scores.dtype).min)
-        attended = jnp.einsum("nhls,nshd->nlhd", jax.nn.softmax(scores), value)
-        x = x + nn.DenseGeneral(
-            config.num_features, axis=(-2, -1), kernel_init=outer, name="attention_out"
-        )(attended.reshape(N * L, *heads))
+        cached = key, value
+    scale = config.attention_scale or config.head_width**-0.5
+    attended = attend(query, key, value, kind.visible, scale, config.attention_softcap)
+    x += added("attention_post_norm", dense(attended.reshape(N * L, -1), weights["attention_out"]))
 
-        h = nn.LayerNorm(name="feedforward_norm")(x)
-        h = nn.gelu(nn.Dense(4 * config.num_features, kernel_init=inner, name="feedforward_in")(h))
-        x = x + nn.Dense(config.num_features, kernel_init=outer, name="feedforward_out")(h)
-        return x, cached
+    h = normalize(x, weights["feedforward_norm"], config)
+    inner = ACTIVATIONS[config.activation](
+        dense(h, weights["feedforward_gate" if config.gated else "feedforward_in"])
+    )
+    if config.gated:
+        inner *= dense(h, weights["feedforward_in"])
+    return x + added("feedforward_post_norm", dense(inner, weights["feedforward_out"])), cached
 
 
-class Transformer(nn.Module):
-    """Tokens to features; the embedding turns features back into logits."""
+def layer_kinds(
+    config: TransformerConfig, seen: Array, slot: Array, position: Array
+) -> tuple[list[Kind], Array]:
+    """The kinds of layers that there are, and which one each layer is [layers].
 
-    config: TransformerConfig
+    Args:
+        config: the transformer.
+        seen: the slots that hold a token [N, S].
+        slot: of each query [L].
+        position: of each query in its text [N, L].
+    """
+    slides = [bool(config.sliding_window)] * config.num_layers
+    if config.sliding_layers:
+        slides = [bool(one) for one in config.sliding_layers]
+    distance = slot[:, None] - jnp.arange(seen.shape[1])[None]
 
-    def setup(self) -> None:
-        """Embeddings of tokens and positions, the layers, the last norm."""
-        init = nn.initializers.normal(STDDEV)
-        config = self.config
-        self.embedding = nn.Embed(config.vocab_size, config.num_features, embedding_init=init)
-        self.position = nn.Embed(config.context_length, config.num_features, embedding_init=init)
-        self.layers = nn.scan(
-            Block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast),
-            length=config.num_layers,
-        )(config)
-        self.norm = nn.LayerNorm()
+    def kind(sliding: bool) -> Kind:
+        near = (distance >= 0) & (distance < config.sliding_window if sliding else True)
+        visible = near[None] & seen[:, None]
+        turn: Any = ()
+        if config.positions == "rotary":
+            turned = frequencies(config, sliding)[None, None]
+            angle = position[..., None].astype(jnp.float32) * turned
+            turn = jnp.cos(angle), jnp.sin(angle)
+        return Kind(visible, turn)
 
-    def __call__(self, tokens: Tokens, cache: Cache | None = None) -> tuple[Array, Cache | None]:
-        """Features [N, L, D] of tokens [N, L], and the cache with them appended.
+    found = sorted(set(slides))
+    return [kind(one) for one in found], jnp.array([found.index(one) for one in slides])
 
-        A token's position is the number of tokens before it, so padding on the left shifts nothing:
-        position = cumsum(mask) - mask.
-        """
-        ids, mask = tokens
-        N, L = ids.shape
-        check_slots(L, self.config)
-        position = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - mask
-        index = jnp.zeros((), jnp.int32)
-        seen, cached = mask, None
-        if cache is not None:
-            index = cache.next_slot
-            position += cache.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
-            seen = jax.lax.dynamic_update_slice_in_dim(cache.mask, mask, index, axis=1)
-        slot = index + jnp.arange(L)
-        causal = jnp.arange(seen.shape[1])[None] <= slot[:, None]
-        visible = causal[None] & seen[:, None]
 
-        x = self.embedding(jnp.where(mask, ids, 0)) + self.position(jnp.where(mask, position, 0))
-        if cache is not None:  # in the precision of what is computed, which parameters set
-            cached = cache.keys.astype(x.dtype), cache.values.astype(x.dtype)
-        x, cached = self.layers(x.reshape(N * L, -1), cached, visible, index)
-        if cache is not None:
-            cache = Cache(cached[0], cached[1], seen, index + L)
-        return self.norm(x).reshape(N, L, -1), cache
+def apply_transformer(
+    config: TransformerConfig, params: PyTree, tokens: Tokens, cache: Cache | None = None
+) -> tuple[Array, Cache | None]:
+    """Features [N, L, D] of tokens [N, L], and the cache with them appended.
 
-    def logits(self, features: Array) -> Array:
-        """Logits [..., V] of features [..., D], with the embedding as the last layer."""
-        flat = self.embedding.attend(features.reshape(-1, features.shape[-1]))
-        return flat.reshape(*features.shape[:-1], -1)
+    A token's position is the number of tokens before it, so padding on the left shifts nothing:
+    position = cumsum(mask) - mask.
+    """
+    ids, mask = tokens
+    N, L = ids.shape
+    check_slots(L, config)
+    position = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - mask
+    index, seen, cached = jnp.zeros((), jnp.int32), mask, None
+    if cache is not None:
+        index = cache.next_slot
+        position += cache.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
+        seen = jax.lax.dynamic_update_slice_in_dim(cache.mask, mask, index, axis=1)
+    position = jnp.where(mask, position, 0)
+    kinds, kind_of = layer_kinds(config, seen, index + jnp.arange(L), position)
+
+    table = params["embedding"]["embedding"]
+    x = table[jnp.where(mask, ids, 0)].astype(config.compute_dtype or table.dtype)
+    if config.scaled_embedding:
+        x *= jnp.asarray(config.num_features**0.5, table.dtype).astype(x.dtype)
+    if config.positions == "learned":
+        x += params["position"]["embedding"][position].astype(x.dtype)
+    if cache is not None:  # in the precision of what is computed
+        cached = cache.keys.astype(x.dtype), cache.values.astype(x.dtype)
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *kinds)
+
+    def layer(x: Array, inputs: tuple[Any, Array, Any]) -> tuple[Array, Any]:
+        weights, which, cached = inputs
+        kind = kinds[0] if len(kinds) == 1 else jax.tree.map(lambda each: each[which], stacked)
+        return apply_layer(config, weights, x, kind, cached, index)
+
+    step = jax.checkpoint(layer) if config.remat else layer
+    x, new = jax.lax.scan(step, x.reshape(N * L, -1), (params["layers"], kind_of, cached))
+    if cache is not None:
+        cache = Cache(new[0], new[1], seen, index + L)
+    return normalize(x, params["norm"], config).reshape(N, L, -1), cache
+
+
+def apply_head(config: TransformerConfig, params: PyTree, features: Array) -> Array:
+    """Logits [..., V] of features [..., D], by the embedding's rows or a matrix of their own."""
+    rows = features.reshape(-1, features.shape[-1])
+    if config.tied_embedding:
+        logits = rows @ params["embedding"]["embedding"].astype(rows.dtype).T
+    else:
+        logits = dense(rows, params["head"])
+    return softcap(logits, config.logit_softcap).reshape(*features.shape[:-1], -1)
 
 
 def check_slots(num_slots: int, config: TransformerConfig) -> None:
-    """Raise where positions would run out: their embedding has no row for more."""
+    """Raise where positions would run out."""
     if num_slots > config.context_length:
         raise ValueError(
             f"sequences of {num_slots} slots do not fit in context_length={config.context_length}"
@@ -161,21 +230,19 @@ def check_slots(num_slots: int, config: TransformerConfig) -> None:
 
 def make_transformer(config: TransformerConfig) -> LanguageModel:
     """The transformer as pure functions on plain parameter pytrees."""
-    module = Transformer(config)
 
     def init(key: Array) -> PyTree:
-        one = jnp.zeros((1, 1), jnp.int32)
-        return module.init(key, Tokens(one, one == 0))["params"]
+        return init_params(config, key)
 
     def apply(params: PyTree, tokens: Tokens, cache: Any = None) -> Any:
-        return module.apply({"params": params}, tokens, cache)
+        return apply_transformer(config, params, tokens, cache)
 
-    def logits(params: PyTree, features: Array) -> Any:
-        return module.apply({"params": params}, features, method="logits")
+    def logits(params: PyTree, features: Array) -> Array:
+        return apply_head(config, params, features)
 
     def init_cache(num_sequences: int, num_slots: int) -> Cache:
         check_slots(num_slots, config)
-        heads = config.num_heads, config.num_features // config.num_heads
+        heads = config.kv_heads, config.head_width
         empty = jnp.zeros((config.num_layers, num_sequences, num_slots, *heads))
         mask = jnp.zeros((num_sequences, num_slots), bool)
         return Cache(empty, empty, mask, jnp.zeros((), jnp.int32))

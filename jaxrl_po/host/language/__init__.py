@@ -1,0 +1,1 @@
+"""Language models on the host: checkpoints in and out, text, runs."""
