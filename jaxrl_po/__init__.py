@@ -23,6 +23,7 @@ from jaxrl_po.version import __version__
 
 if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for others
     from jaxrl_po.host.language.checkpoints import Pretrained, load_pretrained, save_pretrained
+    from jaxrl_po.host.language.gguf import read_gguf
     from jaxrl_po.host.policies.play import rollout_policy
     from jaxrl_po.host.policies.policy import load_policy, save_policy
     from jaxrl_po.host.runs.callbacks import stop_at_return
@@ -39,6 +40,7 @@ HOST = {
     "load_policy": "policies.policy",
     "load_pretrained": "language.checkpoints",
     "load_state": "runs.run",
+    "read_gguf": "language.gguf",
     "resume": "runs.run",
     "rollout_policy": "policies.play",
     "run": "runs.run",
@@ -70,6 +72,7 @@ __all__ = [
     "make_learn",
     "make_step",
     "make_train",
+    "read_gguf",
     "resume",
     "rollout_policy",
     "run",

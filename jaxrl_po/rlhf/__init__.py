@@ -39,6 +39,7 @@ it has, and token 0 ends it:
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate
 from jaxrl_po.rlhf.heads import policy_params
+from jaxrl_po.rlhf.lora import LoRAConfig, adapted, init_adapters, merge
 from jaxrl_po.rlhf.models.config import TransformerConfig
 from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts
@@ -55,6 +56,7 @@ from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 __all__ = [
     "Generation",
     "LanguageModel",
+    "LoRAConfig",
     "RLHFConfig",
     "RLHFResult",
     "RLHFState",
@@ -63,14 +65,17 @@ __all__ = [
     "SFTConfig",
     "Tokens",
     "TransformerConfig",
+    "adapted",
     "as_prompts",
     "generate",
+    "init_adapters",
     "learned_reward",
     "make_reward_model",
     "make_rlhf",
     "make_rlhf_step",
     "make_sft",
     "make_transformer",
+    "merge",
     "pair_accuracy",
     "perplexity",
     "policy_params",

@@ -17,12 +17,14 @@ from jaxrl_po.config import (
     pytree,
     setting,
 )
+from jaxrl_po.rlhf.lora import LoRAConfig
 from jaxrl_po.rlhf.models.config import TransformerConfig
 
 WITHOUT_MEANING = EnvironmentConfig, NetworkConfig  # of an update's records, on token sequences
 MINIBATCH_FIELDS = "num_minibatches", "critic_minibatches"
 
 MODEL = TransformerConfig()
+LORA = LoRAConfig()
 PPO = PPOConfig(
     num_envs=64,
     num_steps=16,
@@ -55,6 +57,8 @@ class RLHFConfig(Settings):
     model: TransformerConfig = MODEL
     # the update, and the loop's size
     update: Config = PPO
+    # low-rank adapters, if that is what is learned
+    lora: LoRAConfig = LORA
     # of the softmax, wherever a log-probability is taken: sampling, training, reference
     temperature: float = setting(1.0, POSITIVE)
     # β, reward units a nat of log π/π_ref costs; its first value, not 0, when it adapts

@@ -18,6 +18,7 @@ from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate, response_distribution
 from jaxrl_po.rlhf.heads import init_actor_critic, policy_params, token_network
 from jaxrl_po.rlhf.kl import ESTIMATORS, adapt_kl_coef_per_sequence
+from jaxrl_po.rlhf.lora import adapted, init_adapters
 from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts, prompt_rows
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
@@ -26,7 +27,8 @@ from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
 
 Metrics = dict[str, Array]
 
-PROMPTS = 2**31  # folded into a run's key: the randomness of prompts is apart from all other
+# Folded into a run's key: the randomness of prompts, and of adapters, is apart from all other.
+PROMPTS, ADAPTERS = 2**31, 2**31 + 1
 
 # The update's own metrics under the names of the field (those of TRL).
 NAMES = {
@@ -70,6 +72,10 @@ def make_rlhf(
         train = jax.jit(make_rlhf(config, reward_fn, prompts))
         result = train(jax.random.key(0), sft_params)
         results = jax.vmap(train, (0, None))(jax.random.split(key, 4), sft_params)
+
+    With `config.lora.rank` adapters are what is learned, of the policy and of the critic's torso;
+    `sft_params` serve them and the reference at once, and `merge(sft_params,
+    policy_params(state.params), config.lora)` is the fine-tuned model.
 
     Every prompt is answered once before any is answered again. A response whose score is not finite
     is left out of the update (`objective/non_finite_scores` counts them), and an update that would
@@ -127,12 +133,16 @@ def make_rlhf_step(
 
     def init(key: Array, sft_params: PyTree) -> RLHFState:
         start = config.at(0.0)
-        network = token_network(model, T, start.temperature)
-        params = init_actor_critic(model, sft_params, config.update.shared_torso)
-        params = jax.tree.map(jnp.copy, params)  # policy and value begin as the same arrays
         own_key = jax.random.wrap_key_data(
             jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key)
         )
+        learned = sft_params
+        if config.lora.rank:
+            adapter_key = jax.random.fold_in(own_key, ADAPTERS)
+            learned = init_adapters(adapter_key, sft_params, config.lora)
+        network = token_network(policy_model(start, sft_params), T, start.temperature)
+        params = init_actor_critic(model, learned, config.update.shared_torso)
+        params = jax.tree.map(jnp.copy, params)  # policy and value begin as the same arrays
         return RLHFState(
             params=params,
             algorithm=make_algorithm(start.update, network).init(params),
@@ -142,11 +152,15 @@ def make_rlhf_step(
             prompt_key=jax.random.fold_in(own_key, PROMPTS),
         )
 
-    def answer(now: RLHFConfig, state: RLHFState, key: Array) -> Generation:
+    def policy_model(now: RLHFConfig, sft_params: PyTree) -> LanguageModel:
+        """The model as a function of what is learned: its weights, or adapters beside them."""
+        return adapted(model, sft_params, now.lora) if config.lora.rank else model
+
+    def answer(now: RLHFConfig, policy: LanguageModel, state: RLHFState, key: Array) -> Generation:
         rows = prompt_rows(unrolled(state.prompt_key), state.iteration, N, pool.ids.shape[0])
         prompt = constrain(jax.tree.map(lambda x: x[rows], pool))
         generation = generate(
-            model,
+            policy,
             policy_params(state.params),
             prompt,
             key,
@@ -164,10 +178,11 @@ def make_rlhf_step(
         key, _, *draws = split(state.key, 4)
         generation_key, update_key = map(unrolled, draws)
         now = config.at(config.update.fraction_done(state.iteration))
-        network = token_network(model, T, now.temperature)
+        policy = policy_model(now, sft_params)
+        network = token_network(policy, T, now.temperature)
         if is_schedule(config.kl_coef):
             state = state._replace(kl_coef=jnp.asarray(now.kl_coef, state.kl_coef.dtype))
-        generation = answer(now, state, generation_key)
+        generation = answer(now, policy, state, generation_key)
         score = score_responses(now, reward_fn, generation)
 
         def reference(observation: Tokens) -> Categorical:
