@@ -84,10 +84,22 @@ def check_left_padded(name: str, tokens: Tokens) -> None:
         raise ValueError(f"{name} must be padded on the left: an empty slot follows a token")
 
 
-def check_end(model: LanguageModel, eos_id: int, pad_id: int) -> None:
-    """Raise unless the model knows the token that ends a response, and padding is another."""
+def check_end(model: LanguageModel, eos_id: int, stop_ids: tuple[int, ...], pad_id: int) -> None:
+    """Raise unless the model knows the tokens that end a response, and padding is another."""
     vocab_size = vocabulary_size(model)
     if not 0 <= eos_id < vocab_size:
         raise ValueError(f"eos_id={eos_id} is not in the model's vocabulary of {vocab_size}")
-    if pad_id == eos_id:
-        raise ValueError(f"pad_id={pad_id} equals eos_id: give padding a token of its own")
+    for token in stop_ids:
+        if not 0 <= token < vocab_size:
+            raise ValueError(f"stop_ids: {token} is not in the model's vocabulary of {vocab_size}")
+    check_padding(eos_id, stop_ids, pad_id)
+
+
+def check_padding(eos_id: int, stop_ids: tuple[int, ...], pad_id: int) -> None:
+    """Raise if padding is a token that ends a response."""
+    if pad_id == eos_id or pad_id in stop_ids:
+        end = "equals eos_id" if pad_id == eos_id else f"is one of stop_ids={stop_ids}"
+        raise ValueError(
+            f"pad_id={pad_id} {end}: the end of a response would be taken for padding; "
+            "give pad_id a token of its own (it may lie outside the vocabulary)"
+        )

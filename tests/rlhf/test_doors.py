@@ -175,6 +175,9 @@ def test_prompts_padded_on_the_right_are_refused_by_generation(doors):
         ({"num_steps": 0}, "num_steps=0"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"pad_id": EOS}, "pad_id=0 equals eos_id"),
+        ({"stop_ids": (1, V)}, f"stop_ids: {V} is not in the model's vocabulary of {V}"),
+        ({"stop_ids": (PAD,)}, f"stop_ids: {PAD} is not in the model's vocabulary of {V}"),
+        ({"stop_ids": (2, 3), "pad_id": 3}, r"pad_id=3 is one of stop_ids=\(2, 3\)"),
     ],
 )
 def test_settings_of_a_generation_are_refused_by_name(changes, message, model, params):
