@@ -40,6 +40,7 @@ from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate
 from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.models.transformer import TransformerConfig, make_transformer
+from jaxrl_po.rlhf.packing import pack
 from jaxrl_po.rlhf.prompts import as_prompts
 from jaxrl_po.rlhf.reward_model import (
     RewardModel,
@@ -70,6 +71,7 @@ __all__ = [
     "make_rlhf_step",
     "make_sft",
     "make_transformer",
+    "pack",
     "pair_accuracy",
     "perplexity",
     "policy_params",

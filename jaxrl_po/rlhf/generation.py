@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
-from jaxrl_po.rlhf.checks import check_end, check_left_padded, check_tokens, is_traced
+from jaxrl_po.rlhf.checks import (
+    check_end,
+    check_left_padded,
+    check_one_text,
+    check_tokens,
+    is_traced,
+)
 from jaxrl_po.rlhf.types import Generation, LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
 
@@ -49,6 +55,7 @@ def generate(
         raise ValueError(f"temperature={temperature} must be > 0")
     check_end(model, eos_id, stop_ids, pad_id)
     check_tokens("prompt", prompt, model, num_steps)
+    check_one_text("prompt", prompt)
     check_left_padded("prompt", prompt)
     prompt = jax.tree.map(jnp.asarray, prompt)
     N, P = prompt.ids.shape

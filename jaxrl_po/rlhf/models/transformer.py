@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.config import COUNT, Settings, pytree, setting
-from jaxrl_po.rlhf.types import LanguageModel, Tokens
+from jaxrl_po.rlhf.types import LanguageModel, Tokens, positions
 from jaxrl_po.types import Array, PyTree
 
 STDDEV = 0.02  # of initial weights (GPT-2)
@@ -120,22 +120,27 @@ class Transformer(nn.Module):
     def __call__(self, tokens: Tokens, cache: Cache | None = None) -> tuple[Array, Cache | None]:
         """Features [N, L, D] of tokens [N, L], and the cache with them appended.
 
-        A token's position is the number of tokens before it, so padding on the left shifts nothing:
-        position = cumsum(mask) - mask.
+        A token's position is the number of tokens before it, so padding on the left shifts nothing.
         """
-        ids, mask = tokens
+        ids, mask, segment = tokens
         N, L = ids.shape
         check_slots(L, self.config)
-        position = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - mask
+        position = positions(tokens)
         index = jnp.zeros((), jnp.int32)
         seen, cached = mask, None
         if cache is not None:
+            if segment is not None:
+                raise ValueError(
+                    "tokens.segment must be None with a cache, which holds a text a row"
+                )
             index = cache.next_slot
             position += cache.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
             seen = jax.lax.dynamic_update_slice_in_dim(cache.mask, mask, index, axis=1)
         slot = index + jnp.arange(L)
         causal = jnp.arange(seen.shape[1])[None] <= slot[:, None]
         visible = causal[None] & seen[:, None]
+        if segment is not None:
+            visible &= segment[:, :, None] == segment[:, None]
 
         x = self.embedding(jnp.where(mask, ids, 0)) + self.position(jnp.where(mask, position, 0))
         if cache is not None:  # in the precision of what is computed, which parameters set
