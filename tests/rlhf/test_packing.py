@@ -71,17 +71,18 @@ def test_what_counts_moves_with_its_tokens(texts, packed):
 
 def test_no_token_sees_another_text(packed, model, params, jit):
     """To the bit: features of one text stay as they are when all of another's tokens change."""
-    tokens = jax.tree.map(lambda x: x[:1], packed[0])
-    second = (tokens.segment == 1) & tokens.mask
-    assert second.any()
+    tokens, _ = packed
 
     @jit
     def features(ids):
         return model.apply(params, tokens._replace(ids=ids), None)[0]
 
-    other = features(jnp.where(second, (tokens.ids + 1) % V, tokens.ids))
-    same = np.asarray(other == features(tokens.ids)).all(axis=-1)
-    np.testing.assert_array_equal(same[tokens.mask], ~second[tokens.mask])
+    for number in (0, 1):  # what comes after it, and what comes before
+        changed = (tokens.segment == number) & tokens.mask
+        other = features(jnp.where(changed, (tokens.ids + 1) % V, tokens.ids))
+        same = np.asarray(other == features(tokens.ids)).all(axis=-1)
+        np.testing.assert_array_equal(same[tokens.mask], ~changed[tokens.mask])
+        assert changed.any()
 
 
 def test_positions_begin_again_in_each_text():
