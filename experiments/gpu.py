@@ -284,7 +284,7 @@ def rlhf(tiny: bool) -> dict[str, Any]:
 
 def share_of_low_tokens(prompt: Tokens, response: Tokens) -> jax.Array:
     """The score of the RLHF section: the part of a response's ids below 512."""
-    ids, mask = response
+    ids, mask, _ = response
     return (mask & (ids < 512)).sum(-1) / jnp.maximum(1, mask.sum(-1))
 
 

@@ -274,7 +274,7 @@ def answer(data: Data, speaker: PyTree, policy: PyTree, reference: PyTree, key: 
         eos_id=snippets.EOS,
         pad_id=PAD,
     )
-    ids, mask = generation.response
+    ids, mask, _ = generation.response
 
     def log_prob(params: PyTree) -> Array:
         distribution = response_distribution(LANGUAGE_MODEL, params, states(generation), T, 1.0)

@@ -42,6 +42,7 @@ from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.lora import LoRAConfig, adapted, init_adapters, merge
 from jaxrl_po.rlhf.models.config import TransformerConfig
 from jaxrl_po.rlhf.models.transformer import make_transformer
+from jaxrl_po.rlhf.packing import pack
 from jaxrl_po.rlhf.prompts import as_prompts
 from jaxrl_po.rlhf.reward_model import (
     RewardModel,
@@ -76,6 +77,7 @@ __all__ = [
     "make_sft",
     "make_transformer",
     "merge",
+    "pack",
     "pair_accuracy",
     "perplexity",
     "policy_params",

@@ -13,6 +13,7 @@ from jaxrl_po.distributions import Categorical
 from jaxrl_po.loop.learn import advantages_and_targets
 from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.config import RLHFConfig
+from jaxrl_po.rlhf.generation import is_end
 from jaxrl_po.rlhf.kl import ESTIMATORS
 from jaxrl_po.rlhf.types import Generation, RewardFn, Tokens
 from jaxrl_po.types import Array, Batch, Network, PyTree
@@ -61,9 +62,9 @@ def score_responses(config: RLHFConfig, reward_fn: RewardFn, generation: Generat
 
 
 def ended(config: RLHFConfig, generation: Generation) -> Array:
-    """Which responses have their EOS [N]."""
+    """Which responses have an end [N]: EOS or one of `stop_ids`."""
     response = generation.response
-    return ((response.ids == config.eos_id) & response.mask).any(axis=1)
+    return (is_end(response.ids, config.eos_id, config.stop_ids) & response.mask).any(axis=1)
 
 
 def last_slot(mask: Array) -> Array:

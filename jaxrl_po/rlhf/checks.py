@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_po.rlhf.types import LanguageModel, Tokens
+from jaxrl_po.rlhf.types import LanguageModel, Tokens, predicted
 from jaxrl_po.types import Array
 
 LARGEST_ID = np.iinfo(np.int32).max
@@ -30,7 +30,7 @@ def check_tokens(name: str, tokens: Tokens, model: LanguageModel, num_steps: int
 
     Of traced tokens only shapes and types are looked at.
     """
-    ids, mask = tokens
+    ids, mask = tokens.ids, tokens.mask
     integer = jnp.issubdtype(ids.dtype, jnp.integer) and mask.dtype == bool
     if not integer or ids.ndim != 2 or ids.shape != mask.shape:
         raise ValueError(
@@ -39,9 +39,44 @@ def check_tokens(name: str, tokens: Tokens, model: LanguageModel, num_steps: int
         )
     if not ids.size:
         raise ValueError(f"{name}: there are no rows, or no slots in them: {list(ids.shape)}")
+    check_segments(name, tokens)
     check_length(name, ids.shape[1], model, num_steps)
     if not is_traced(tokens):
         check_ids(name, np.asarray(ids)[np.asarray(mask)], vocabulary_size(model))
+
+
+def check_segments(name: str, tokens: Tokens) -> None:
+    """Raise unless segments are integers, one a slot, that do not decrease along a row."""
+    segment = tokens.segment
+    if segment is None:
+        return
+    if not jnp.issubdtype(segment.dtype, jnp.integer) or segment.shape != tokens.ids.shape:
+        raise ValueError(
+            f"{name}.segment must be integers of the ids' shape {list(tokens.ids.shape)}, "
+            f"not {segment.dtype} {list(segment.shape)}"
+        )
+    if not is_traced(tokens):
+        mask, number = np.asarray(tokens.mask), np.asarray(segment)
+        so_far = np.maximum.accumulate(np.where(mask, number, number.min()), axis=1)
+        if (number < so_far)[mask].any():
+            raise ValueError(f"{name}.segment decreases along a row: a text must be in one piece")
+
+
+def check_one_text(name: str, tokens: Tokens) -> None:
+    """Raise if a row may hold several texts."""
+    if tokens.segment is not None:
+        raise ValueError(f"{name}.segment must be None: here a row is one text")
+
+
+def check_completion(tokens: Tokens, completion: Array | None) -> None:
+    """Raise unless `completion` says of each slot whether it counts."""
+    if completion is None:
+        return
+    if completion.dtype != bool or completion.shape != tokens.ids.shape:
+        raise ValueError(
+            f"completion must be a bool mask of the tokens' shape {list(tokens.ids.shape)}, "
+            f"not {completion.dtype} {list(completion.shape)}"
+        )
 
 
 def check_length(name: str, length: int, model: LanguageModel, num_steps: int = 0) -> None:
@@ -68,13 +103,13 @@ def check_some_token(name: str, tokens: Tokens) -> None:
         raise ValueError(f"{name}: each needs a token, and some row has none")
 
 
-def check_some_pair(name: str, tokens: Tokens) -> None:
+def check_some_pair(name: str, tokens: Tokens, completion: Array | None = None) -> None:
     """Raise if nowhere a token follows another, so that there is nothing to predict."""
-    if is_traced(tokens):
+    if is_traced((tokens, completion)):
         return
-    mask = np.asarray(tokens.mask)
-    if not (mask[:, 1:] & mask[:, :-1]).any():
-        raise ValueError(f"{name}: in no row does a token follow another: nothing to predict")
+    if not predicted(*jax.tree.map(np.asarray, (tokens, completion))).any():
+        of = "" if completion is None else " of the completion"
+        raise ValueError(f"{name}: in no row does a token{of} follow another: nothing to predict")
 
 
 def check_left_padded(name: str, tokens: Tokens) -> None:
@@ -84,10 +119,22 @@ def check_left_padded(name: str, tokens: Tokens) -> None:
         raise ValueError(f"{name} must be padded on the left: an empty slot follows a token")
 
 
-def check_end(model: LanguageModel, eos_id: int, pad_id: int) -> None:
-    """Raise unless the model knows the token that ends a response, and padding is another."""
+def check_end(model: LanguageModel, eos_id: int, stop_ids: tuple[int, ...], pad_id: int) -> None:
+    """Raise unless the model knows the tokens that end a response, and padding is another."""
     vocab_size = vocabulary_size(model)
     if not 0 <= eos_id < vocab_size:
         raise ValueError(f"eos_id={eos_id} is not in the model's vocabulary of {vocab_size}")
-    if pad_id == eos_id:
-        raise ValueError(f"pad_id={pad_id} equals eos_id: give padding a token of its own")
+    for token in stop_ids:
+        if not 0 <= token < vocab_size:
+            raise ValueError(f"stop_ids: {token} is not in the model's vocabulary of {vocab_size}")
+    check_padding(eos_id, stop_ids, pad_id)
+
+
+def check_padding(eos_id: int, stop_ids: tuple[int, ...], pad_id: int) -> None:
+    """Raise if padding is a token that ends a response."""
+    if pad_id == eos_id or pad_id in stop_ids:
+        end = "equals eos_id" if pad_id == eos_id else f"is one of stop_ids={stop_ids}"
+        raise ValueError(
+            f"pad_id={pad_id} {end}: the end of a response would be taken for padding; "
+            "give pad_id a token of its own (it may lie outside the vocabulary)"
+        )

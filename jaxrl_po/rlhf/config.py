@@ -17,6 +17,7 @@ from jaxrl_po.config import (
     pytree,
     setting,
 )
+from jaxrl_po.rlhf.checks import check_padding
 from jaxrl_po.rlhf.lora import LoRAConfig
 from jaxrl_po.rlhf.models.config import TransformerConfig
 
@@ -78,6 +79,8 @@ class RLHFConfig(Settings):
     missing_eos_penalty: float = setting(0.0, NON_NEGATIVE)
     # token that ends a response
     eos_id: int = setting(0, Range(0))
+    # other tokens that end a response as eos_id does
+    stop_ids: tuple[int, ...] = setting((), Range(0))
     # token that fills empty slots; it may lie outside the vocabulary
     pad_id: int = -1
 
@@ -93,11 +96,7 @@ class RLHFConfig(Settings):
 
     def validate(self) -> None:
         """Check that the parts fit each other."""
-        if self.pad_id == self.eos_id:
-            raise ValueError(
-                f"pad_id={self.pad_id} equals eos_id: the end of a response would be taken for "
-                "padding; give pad_id a token of its own (it may lie outside the vocabulary)"
-            )
+        check_padding(self.eos_id, self.stop_ids, self.pad_id)
         self._check_price()
         if self.adaptive_kl:
             if self.kl_in_loss == self.kl_in_reward == "none":

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
-from jaxrl_po.rlhf.checks import check_end, check_left_padded, check_tokens, is_traced
+from jaxrl_po.rlhf.checks import (
+    check_end,
+    check_left_padded,
+    check_one_text,
+    check_tokens,
+    is_traced,
+)
 from jaxrl_po.rlhf.types import Generation, LanguageModel, Tokens
 from jaxrl_po.types import Array, PyTree
 
@@ -22,8 +28,9 @@ def generate(
     temperature: float | Array,
     eos_id: int,
     pad_id: int,
+    stop_ids: tuple[int, ...] = (),
 ) -> Generation:
-    """Let the model continue each prompt until EOS, or for `num_steps` tokens.
+    """Let the model continue each prompt until it ends, or for `num_steps` tokens.
 
     a_t ~ softmax(logits / temperature). A response that has ended goes on as empty slots that hold
     `pad_id`; once all have ended nothing is computed any more.
@@ -37,6 +44,7 @@ def generate(
         temperature: of the softmax.
         eos_id: the token that ends a response; it belongs to the response.
         pad_id: what stands in empty slots.
+        stop_ids: other tokens that end a response as `eos_id` does.
 
     Raises:
         ValueError: when the model cannot read the prompts, or a setting is out of range.
@@ -45,8 +53,9 @@ def generate(
         raise ValueError(f"num_steps={num_steps} must be >= 1")
     if not is_traced(temperature) and not temperature > 0:
         raise ValueError(f"temperature={temperature} must be > 0")
-    check_end(model, eos_id, pad_id)
+    check_end(model, eos_id, stop_ids, pad_id)
     check_tokens("prompt", prompt, model, num_steps)
+    check_one_text("prompt", prompt)
     check_left_padded("prompt", prompt)
     prompt = jax.tree.map(jnp.asarray, prompt)
     N, P = prompt.ids.shape
@@ -67,7 +76,8 @@ def generate(
         written = jax.tree.map(lambda x, now: x.at[t].set(now), written, (ids, running, log_prob))
         tokens = Tokens(ids[:, None], running[:, None])
         features, cache = model.apply(params, tokens, cache)
-        return t + 1, features[:, 0], cache, running & (ids != eos_id), written
+        running &= ~is_end(ids, eos_id, stop_ids)
+        return t + 1, features[:, 0], cache, running, written
 
     last = features[:, -1]
     precision = jax.eval_shape(lambda: next_token(model, params, last, temperature).logits).dtype
@@ -80,6 +90,11 @@ def generate(
     *_, written = jax.lax.while_loop(going_on, step, start)
     ids, mask, log_prob = (x.swapaxes(0, 1) for x in written)
     return Generation(prompt, Tokens(ids, mask), log_prob)
+
+
+def is_end(ids: Array, eos_id: int, stop_ids: tuple[int, ...]) -> Array:
+    """Which tokens [...] end a response."""
+    return jnp.isin(ids, jnp.array([eos_id, *stop_ids]))
 
 
 def draw(key: Array, logits: Array) -> Array:

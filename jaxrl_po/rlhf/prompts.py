@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_po.rlhf.checks import LARGEST_ID, check_ids, check_left_padded, is_traced
+from jaxrl_po.rlhf.checks import LARGEST_ID, check_ids, check_left_padded, check_one_text, is_traced
 from jaxrl_po.rlhf.types import Tokens
 from jaxrl_po.types import Array
 
@@ -15,7 +15,8 @@ def as_prompts(prompts: Any, pad_id: int, vocab_size: int = LARGEST_ID + 1) -> T
     """Token ids [number, P], padded on the left, with their mask; or `Tokens`, checked alike."""
     ids: Any
     if isinstance(prompts, Tokens):
-        ids, mask = prompts
+        check_one_text("prompts", prompts)
+        ids, mask = prompts.ids, prompts.mask
     else:
         ids = prompts if is_traced(prompts) else np.asarray(prompts)
         mask = ids != pad_id

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.rlhf.batch import last_slot
-from jaxrl_po.rlhf.checks import check_length, check_some_token, check_tokens, is_traced
+from jaxrl_po.rlhf.checks import (
+    check_length,
+    check_one_text,
+    check_some_token,
+    check_tokens,
+    is_traced,
+)
 from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.heads import apply_head, init_head
 from jaxrl_po.rlhf.sft import SFTConfig, epoch_orders, exchange_tokens, fit
@@ -164,6 +170,7 @@ def check_preferences(config: SFTConfig, model: LanguageModel, data: Preferences
 def check_rows(name: str, tokens: Tokens, model: LanguageModel) -> None:
     """Raise unless a model can score the rows."""
     check_tokens(name, tokens, model)
+    check_one_text(name, tokens)
     check_some_token(name, tokens)
 
 

@@ -20,10 +20,10 @@ from jaxrl_po.config import (
     setting,
 )
 from jaxrl_po.fast.optimizer import clip_by_norm
-from jaxrl_po.rlhf.checks import check_some_pair, check_tokens
+from jaxrl_po.rlhf.checks import check_completion, check_some_pair, check_tokens
 from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.generation import next_token
-from jaxrl_po.rlhf.types import LanguageModel, Tokens
+from jaxrl_po.rlhf.types import LanguageModel, Tokens, positions, predicted
 from jaxrl_po.types import Array, PyTree
 
 
@@ -64,89 +64,116 @@ def next_token_log_prob(
     return jnp.where(mask, log_prob, 0.0)
 
 
-def predicted(tokens: Tokens) -> Array:
-    """Which of the tokens [N, 1:] are there, with one before them [N, L - 1]."""
-    return tokens.mask[:, 1:] & tokens.mask[:, :-1]
-
-
 def sft_loss(
-    model: LanguageModel, params: PyTree, tokens: Tokens, seen: Tokens | None = None
+    model: LanguageModel,
+    params: PyTree,
+    tokens: Tokens,
+    seen: Tokens | None = None,
+    completion: Array | None = None,
 ) -> Array:
     """-E[log π(x_{l+1} | x_{≤l})] over the tokens that have one before them, in nats.
 
-    0 where there are none.
+    Over those of `completion` [N, L] alone, if it is given. 0 where there are none.
     """
-    log_prob = next_token_log_prob(model, params, tokens, seen)
-    return -log_prob.sum() / jnp.maximum(predicted(tokens).sum(), 1)
+    log_prob, counted = (
+        next_token_log_prob(model, params, tokens, seen),
+        predicted(tokens, completion),
+    )
+    return -log_prob.sum(where=counted) / jnp.maximum(counted.sum(), 1)
 
 
-def perplexity(model: LanguageModel, params: PyTree, tokens: Tokens, chunk: int = 100) -> Array:
-    """exp of the mean negative log-probability [] of all tokens but the first of each row.
+def perplexity(
+    model: LanguageModel,
+    params: PyTree,
+    tokens: Tokens,
+    chunk: int = 100,
+    completion: Array | None = None,
+) -> Array:
+    """exp of the mean negative log-probability [] of all tokens but the first of each text.
 
-    `chunk` rows at a time.
+    Of those of `completion` [R, L] alone, if it is given. `chunk` rows at a time.
     """
     chunk = check_count("chunk", chunk)
-    check_tokens("tokens", tokens, model)
-    check_some_pair("tokens", tokens)
+    check_texts(model, tokens, completion)
     rows = jax.tree.map(jnp.asarray, tokens)
     log_prob = in_chunks(lambda some: next_token_log_prob(model, params, some), rows, chunk)
-    return jnp.exp(-log_prob.sum() / predicted(rows).sum())
+    counted = predicted(rows, completion)
+    return jnp.exp(-log_prob.sum(where=counted) / counted.sum())
+
+
+def check_texts(model: LanguageModel, tokens: Tokens, completion: Array | None) -> None:
+    """Raise unless a model can read the rows, and they have a token to predict."""
+    check_tokens("tokens", tokens, model)
+    check_completion(tokens, completion)
+    check_some_pair("tokens", tokens, completion)
 
 
 def make_sft(
-    config: SFTConfig, model: LanguageModel, tokens: Tokens
-) -> Callable[[Array, PyTree], tuple[PyTree, Array]]:
+    config: SFTConfig, model: LanguageModel, tokens: Tokens, completion: Array | None = None
+) -> Callable[..., tuple[PyTree, Array]]:
     """Fine-tuning as one pure function.
 
     Args:
         config: the run.
         model: a language model.
-        tokens: rows [R, L]; padding on either side.
+        tokens: rows [R, L]; padding on either side. With segments a row holds several texts.
+        completion: which tokens the loss counts, bool [R, L]; all if None. A text's first token is
+            predicted from nothing, and never counts.
 
     Returns:
         fine_tune(key, params) -> params, loss of each step [epochs · (R // batch_size)], in nats.
-        fine_tune(key, params, tokens), jitted, takes the rows as an argument of the program;
-        without them they are constants in it, which costs memory and time while it is compiled.
+        fine_tune(key, params, tokens, completion), jitted, takes the rows as an argument of the
+        program; without them they are constants in it, which costs memory and time while it is
+        compiled.
 
     Raises:
         ValueError: when the model cannot read the rows, or they are fewer than `batch_size`.
     """
+    constants = tokens, completion
 
-    def check(tokens: Tokens) -> None:
-        check_tokens("tokens", tokens, model)
-        check_some_pair("tokens", tokens)
+    def check(tokens: Tokens, completion: Array | None) -> None:
+        check_texts(model, tokens, completion)
         num_rows = tokens.ids.shape[0]
         if num_rows < config.batch_size:
             raise ValueError(
                 f"batch_size={config.batch_size} is more than there are rows: {num_rows}"
             )
 
-    def fine_tune(key: Array, params: PyTree, tokens: Tokens = tokens) -> tuple[PyTree, Array]:
-        check(tokens)
-        data = jax.tree.map(jnp.asarray, tokens)
+    def fine_tune(
+        key: Array, params: PyTree, tokens: Tokens | None = None, completion: Array | None = None
+    ) -> tuple[PyTree, Array]:
+        if tokens is None:
+            if completion is not None:
+                raise ValueError(
+                    "completion comes with its tokens: fine_tune(key, params, tokens, completion)"
+                )
+            tokens, completion = constants
+        check(tokens, completion)
+        data = jax.tree.map(jnp.asarray, (tokens, completion))
 
         def loss(params: PyTree, batch: tuple[Array, Array]) -> Array:
             index, key = batch
-            rows = jax.tree.map(lambda x: x[index], data)
-            return sft_loss(model, params, rows, exchange_tokens(key, rows, config.token_noise))
+            rows, counted = jax.tree.map(lambda x: x[index], data)
+            seen = exchange_tokens(key, rows, config.token_noise)
+            return sft_loss(model, params, rows, seen, counted)
 
         order_key, noise_key = jax.random.split(key)
         orders = epoch_orders(order_key, tokens.ids.shape[0], config)
         keys = jax.random.split(noise_key, orders.shape[0])
         return fit(config, loss, params, (orders, keys))
 
-    check(tokens)
+    check(tokens, completion)
     return fine_tune
 
 
 def exchange_tokens(key: Array, tokens: Tokens, probability: float | Array) -> Tokens:
-    """Sequences [N, L], where some tokens, never the first, are others drawn from the batch."""
-    ids, mask = tokens
+    """Sequences [N, L], where some tokens, no text's first, are others drawn from the batch."""
+    ids, mask = tokens.ids, tokens.mask
     which_key, source_key = jax.random.split(key)
     source = jax.random.randint(source_key, ids.shape, 0, ids.size)
     chosen = jax.random.uniform(which_key, ids.shape) < probability
-    chosen = (chosen & mask.ravel()[source]).at[:, 0].set(False)
-    return Tokens(jnp.where(chosen, ids.ravel()[source], ids), mask)
+    chosen &= mask.ravel()[source] & (positions(tokens) > 0)
+    return tokens._replace(ids=jnp.where(chosen, ids.ravel()[source], ids))
 
 
 def epoch_orders(key: Array, num_rows: int, config: SFTConfig) -> Array:

@@ -126,7 +126,7 @@ def make_rlhf_step(
         that `jax.jit(step, donate_argnums=0)` may reuse it.
     """
     model = make_transformer(config.model) if model is None else model
-    check_end(model, config.eos_id, config.pad_id)
+    check_end(model, config.eos_id, config.stop_ids, config.pad_id)
     pool = as_prompts(prompts, config.pad_id, vocabulary_size(model))
     N, T = config.update.num_envs, config.update.num_steps
     check_length("prompts", pool.ids.shape[1], model, T)
@@ -167,6 +167,7 @@ def make_rlhf_step(
             num_steps=T,
             temperature=now.temperature,
             eos_id=config.eos_id,
+            stop_ids=config.stop_ids,
             pad_id=config.pad_id,
         )
         constrained: Generation = constrain(generation)

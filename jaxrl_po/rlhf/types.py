@@ -7,16 +7,22 @@ not token ids, say which slots hold a token.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxrl_po.types import Array, PyTree
 
 
 class Tokens(NamedTuple):
-    """Token sequences of unequal length."""
+    """Token sequences of unequal length; or several texts in a row, told apart by segments.
+
+    Segments do not decrease along a row. A token sees those of its own segment alone, and its
+    position is its place among them.
+    """
 
     ids: Array  # [..., L] token ids; whatever stands in an empty slot has no influence
     mask: Array  # [..., L] bool, the slots that hold a token
+    segment: Array | None = None  # [..., L] int, the text a token is of; None: a row is a text
 
 
 class Generation(NamedTuple):
@@ -53,5 +59,27 @@ RewardFn = Callable[[Tokens, Tokens], Array]  # prompt [N, P], response [N, T] -
 
 def concatenate(first: Tokens, second: Tokens) -> Tokens:
     """One sequence after the other."""
-    ids = jnp.concatenate([first.ids, second.ids], axis=-1)
-    return Tokens(ids, jnp.concatenate([first.mask, second.mask], axis=-1))
+    both: Tokens = jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1), first, second)
+    return both
+
+
+def positions(tokens: Tokens) -> Array:
+    """How many tokens of its text are before each [N, L]; without meaning in empty slots."""
+    before = jnp.cumsum(tokens.mask, axis=1, dtype=jnp.int32) - tokens.mask
+    if tokens.segment is None:
+        return before
+    lowest = jnp.iinfo(tokens.segment.dtype).min
+    segment = jax.lax.cummax(jnp.where(tokens.mask, tokens.segment, lowest), axis=1)
+    begins = jnp.pad(segment[:, 1:] != segment[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return before - jax.lax.cummax(jnp.where(begins, before, 0), axis=1)
+
+
+def predicted(tokens: Tokens, completion: Array | None = None) -> Array:
+    """Which of the tokens [N, 1:] are there, with one of their text before them [N, L - 1].
+
+    Those of `completion` [N, L] alone, if it is given.
+    """
+    found = tokens.mask[:, 1:] & tokens.mask[:, :-1]
+    if tokens.segment is not None:
+        found &= tokens.segment[:, 1:] == tokens.segment[:, :-1]
+    return found if completion is None else found & completion[:, 1:]

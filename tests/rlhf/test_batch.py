@@ -194,3 +194,14 @@ def test_missing_eos_costs_its_penalty(prompt):
     config = tiny_config(missing_eos_penalty=2.0)
     score = score_responses(config, lambda prompt, response: jnp.ones(8), generation)
     np.testing.assert_array_equal(score, [1, -1] * 4)
+
+
+def test_a_stop_token_that_is_there_costs_no_penalty(prompt):
+    ids = jnp.tile(
+        jnp.array([[1, 3, PAD, PAD], [1, 2, 4, 4], [1, 2, 1, EOS], [3, 1, 1, 1]]), (2, 1)
+    )
+    mask = (ids != PAD).at[3::4, 0].set(False)  # a 3 in an empty slot ends nothing
+    generation = Generation(prompt, Tokens(ids, mask), jnp.zeros(ids.shape))
+    config = tiny_config(missing_eos_penalty=2.0, stop_ids=(5, 3))
+    score = score_responses(config, lambda prompt, response: jnp.ones(8), generation)
+    np.testing.assert_array_equal(score, [1, -1, 1, -1] * 2)

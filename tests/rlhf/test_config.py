@@ -29,6 +29,9 @@ SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": N * T}
         ({"adaptive_kl": True, "kl_coef": 0.0}, "kl_coef=0.0 would stay 0"),
         ({"adaptive_kl": True, "kl_in_reward": "none"}, "nothing to adapt"),
         ({"pad_id": EOS}, "pad_id=0 equals eos_id"),
+        ({"stop_ids": (1, 2), "pad_id": 2}, r"pad_id=2 is one of stop_ids=\(1, 2\)"),
+        ({"stop_ids": (1, -1)}, "stop_ids=-1 is out of range"),
+        ({"stop_ids": 1}, "stop_ids must be a tuple of integers, not 1"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"target_kl_per_sequence": 0.0}, "target_kl_per_sequence=0.0"),
@@ -75,6 +78,8 @@ def test_prompts_are_refused_by_name(prompts, message):
 def test_an_end_that_the_model_does_not_know_is_refused(prompts):
     with pytest.raises(ValueError, match="eos_id=50 is not in the model's vocabulary of 6"):
         make_rlhf(tiny_config(eos_id=50), zero, prompts)
+    with pytest.raises(ValueError, match="stop_ids: 50 is not in the model's vocabulary of 6"):
+        make_rlhf(tiny_config(stop_ids=(1, 50)), zero, prompts)
 
 
 def test_a_score_for_each_sequence_is_asked_for(prompts, params):

@@ -77,9 +77,13 @@ def good(length=L):
 
 
 def changed(value):
-    ids, mask = good()
+    ids, mask, _ = good()
     ids[2, -1] = value
     return Tokens(ids, mask)
+
+
+def segmented(segment):
+    return good()._replace(segment=segment)
 
 
 BAD = {
@@ -91,6 +95,9 @@ BAD = {
     "mask": (lambda: good()._replace(mask=np.ones((4, L), int)), "bool mask"),
     "shapes": (lambda: good()._replace(mask=np.ones((4, 1), bool)), "of one shape"),
     "axes": (lambda: jax.tree.map(lambda x: x[0], good()), r"\[rows, L\]"),
+    "segment": (lambda: segmented(np.zeros((4, L - 1), int)), r"segment must be integers .* shape"),
+    "fractions": (lambda: segmented(np.zeros((4, L))), "segment must be integers"),
+    "falling": (lambda: segmented(np.arange(4 * L)[::-1].reshape(4, L)), "segment decreases"),
     "nothing": (lambda: Tokens(np.zeros((0, L), int), np.zeros((0, L), bool)), "no rows"),
 }
 
@@ -111,6 +118,29 @@ def test_tokens_that_a_model_cannot_read_are_refused(door, case, doors):
         getattr(doors, door)(rows)
 
 
+@pytest.mark.parametrize(
+    ("completion", "message"),
+    [
+        (np.ones((4, L), int), r"completion must be a bool mask of the tokens' shape \[4, 7\]"),
+        (np.ones((4, L - 1), bool), r"completion must be .* not bool \[4, 6\]"),
+        (
+            np.arange(L)[None] + np.zeros((4, 1)) == 0,
+            "no row does a token of the completion follow",
+        ),
+    ],
+)
+def test_a_completion_that_is_none_of_the_rows_is_refused(completion, message, model, params):
+    with pytest.raises(ValueError, match=message):
+        make_sft(CONFIG, model, good(), completion)
+    with pytest.raises(ValueError, match=message):
+        perplexity(model, params, good(), completion=completion)
+    fine_tune = make_sft(CONFIG, model, good())
+    with pytest.raises(ValueError, match=message):
+        fine_tune(jax.random.key(0), params, good(), completion)
+    with pytest.raises(ValueError, match="completion comes with its tokens"):
+        fine_tune(jax.random.key(0), params, completion=completion)
+
+
 @pytest.mark.parametrize("door", NAMES)
 def test_of_traced_tokens_the_shapes_are_looked_at(door, doors):
     def trace(rows):
@@ -125,7 +155,7 @@ def test_of_traced_tokens_the_shapes_are_looked_at(door, doors):
 @pytest.mark.parametrize("door", NAMES)
 def test_empty_slots_may_hold_anything(door, doors):
     def through(*empty):
-        ids, mask = good()
+        ids, mask, _ = good()
         mask[1, :2] = False
         ids[1, :2] = empty
         outcome = getattr(doors, door)(Tokens(ids, mask))
@@ -146,6 +176,17 @@ def test_a_row_without_a_token_has_no_score_and_no_answer(doors):
             getattr(doors, door)(empty)
 
 
+def test_several_texts_in_a_row_are_for_fine_tuning(doors):
+    rows = segmented(np.tile(np.arange(L) // 2, (4, 1)))
+    for door in ("sft", "perplexity"):
+        getattr(doors, door)(rows)
+    for door in ("reward_model", "reference", "accuracy", "generation"):
+        with pytest.raises(ValueError, match=rf"^{NAMES[door]}.segment must be None: here a row"):
+            getattr(doors, door)(rows)
+    with pytest.raises(ValueError, match=r"^prompts.segment must be None"):
+        as_prompts(rows, PAD)
+
+
 def test_rows_in_which_no_token_follows_another_teach_nothing(doors):
     single = good()._replace(mask=np.arange(L)[None] + np.zeros((4, 1)) == 1)
     for door in ("sft", "perplexity"):
@@ -154,7 +195,7 @@ def test_rows_in_which_no_token_follows_another_teach_nothing(doors):
 
 
 def test_a_batch_without_such_a_token_moves_nothing(model, params, jit):
-    ids, mask = good()
+    ids, mask, _ = good()
     rows = Tokens(ids, mask & (np.arange(4)[:, None] < 2) | (np.arange(L)[None] == 0))
     config = CONFIG.replace(batch_size=1, weight_decay=0.0)
     learned, losses = jit(make_sft(config, model, rows))(jax.random.key(0), params)
@@ -163,7 +204,7 @@ def test_a_batch_without_such_a_token_moves_nothing(model, params, jit):
 
 
 def test_prompts_padded_on_the_right_are_refused_by_generation(doors):
-    ids, mask = good()
+    ids, mask, _ = good()
     with pytest.raises(ValueError, match=r"^prompt must be padded on the left"):
         doors.generation(Tokens(ids, mask & (np.arange(L)[None] < L - 1)))
 
@@ -175,6 +216,9 @@ def test_prompts_padded_on_the_right_are_refused_by_generation(doors):
         ({"num_steps": 0}, "num_steps=0"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"pad_id": EOS}, "pad_id=0 equals eos_id"),
+        ({"stop_ids": (1, V)}, f"stop_ids: {V} is not in the model's vocabulary of {V}"),
+        ({"stop_ids": (PAD,)}, f"stop_ids: {PAD} is not in the model's vocabulary of {V}"),
+        ({"stop_ids": (2, 3), "pad_id": 3}, r"pad_id=3 is one of stop_ids=\(2, 3\)"),
     ],
 )
 def test_settings_of_a_generation_are_refused_by_name(changes, message, model, params):

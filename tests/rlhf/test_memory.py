@@ -223,7 +223,7 @@ def test_generation_stops_when_all_have_ended(model, params, prompt, jit):
         options = {"num_steps": T, "temperature": 1.0, "eos_id": EOS, "pad_id": PAD}
         return generate(watched, params, prompt, jax.random.key(0), **options)
 
-    ids, mask = jit(lambda params: run(params, ends))(params).response
+    ids, mask, _ = jit(lambda params: run(params, ends))(params).response
     jax.effects_barrier()
     assert len(steps) == 2  # the prompts, and one token each
     np.testing.assert_array_equal(mask, [[True] + [False] * (T - 1)] * N)

@@ -40,7 +40,7 @@ def test_the_loss_is_the_mean_over_tokens_that_are_there(model, params, rows, lo
     log_prob = np.asarray(jit(functools.partial(next_token_log_prob, model))(params, rows))
     logits = jit(lambda params: model.logits(params, model.apply(params, rows, None)[0]))(params)
     logits = np.asarray(logits)
-    ids, mask = map(np.asarray, rows)
+    ids, mask = map(np.asarray, rows[:2])
     expected = [
         logits[n, slot, ids[n, slot + 1]] - scipy.special.logsumexp(logits[n, slot])
         for n in range(64)
@@ -51,6 +51,36 @@ def test_the_loss_is_the_mean_over_tokens_that_are_there(model, params, rows, lo
     np.testing.assert_allclose(loss(params, rows), -np.mean(expected), rtol=1e-5)
     found = perplexity(model, params, rows, chunk=60)
     np.testing.assert_allclose(found, np.exp(-np.mean(expected)), rtol=1e-5)
+
+
+def test_the_loss_of_completions_counts_them_alone(model, params, rows, jit):
+    completion = jax.random.bernoulli(jax.random.key(2), 0.4, rows.ids.shape)
+    log_prob = np.asarray(jit(functools.partial(next_token_log_prob, model))(params, rows))
+    counted = np.asarray(completion & rows.mask)[:, 1:]
+    loss = jit(lambda params, completion: sft_loss(model, params, rows, completion=completion))
+    np.testing.assert_allclose(loss(params, completion), -log_prob[counted].mean(), rtol=1e-5)
+    found = perplexity(model, params, rows, 16, completion)
+    np.testing.assert_allclose(found, np.exp(-log_prob[counted].mean()), rtol=1e-5)
+    assert loss(params, jnp.zeros_like(completion)) == 0
+
+
+def test_only_completions_are_learned(model, params, jit):
+    """After an even token comes 1 or 3, after an odd one anything: only the former counts."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, V, (64, L))
+    ids[:, 1::2] = 2 * rng.integers(0, 2, (64, L // 2)) + 1
+    ids[:, 0::2] = 2 * (ids[:, 0::2] // 2)
+    completion = np.arange(L)[None] % 2 + np.zeros((64, 1)) == 1
+    rows = Tokens(ids, np.ones_like(ids, bool))
+    config = SFTConfig(num_epochs=8, batch_size=16, learning_rate=1e-2, weight_decay=0.0)
+    learn = make_sft(config, model, rows, completion)
+    learned, losses = jit(learn)(jax.random.key(0), params)
+    assert perplexity(model, learned, rows, 16, completion) < 2.5
+    assert perplexity(model, learned, rows, 16, ~completion) > 5.0
+    _, same = jit(learn)(jax.random.key(0), params, rows, completion)
+    np.testing.assert_allclose(same, losses, rtol=1e-5)
+    _, others = jit(learn)(jax.random.key(0), params, rows)  # without completion: all of the rows
+    assert others[0] != losses[0]
 
 
 def test_what_stands_in_empty_slots_has_no_influence_on_the_gradient(model, params, rows, jit):

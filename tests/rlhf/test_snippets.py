@@ -73,7 +73,7 @@ def test_vader_does_not_look_at_empty_slots():
     found = corpus("not a good chair", "bad")
     vocabulary = snippets.Vocabulary(found, 50)
     lexicon = vader.make_lexicon(vocabulary.words, TABLES)
-    ids, mask = snippets.whole(found, vocabulary, 8)
+    ids, mask, _ = snippets.whole(found, vocabulary, 8)
     expected = vader.vader_score(lexicon, Tokens(ids, mask))
     noise = Tokens(jnp.where(mask, ids, vocabulary.ids["good"]), mask)
     np.testing.assert_array_equal(vader.vader_score(lexicon, noise), expected)
@@ -107,7 +107,7 @@ def test_a_vocabulary_holds_the_most_frequent_words():
 def test_packed_rows_hold_every_snippet_once():
     found = corpus(*["a b c", "a", "b b b b b", "c c"] * 3)
     vocabulary = snippets.Vocabulary(found, 10)
-    ids, mask = map(np.asarray, snippets.packed(found, vocabulary, 8))
+    ids, mask = map(np.asarray, snippets.packed(found, vocabulary, 8)[:2])
     assert (ids[:, 0] == EOS).all()
     assert len(ids) < 12
     pieces = [tuple(p) for i, m in zip(ids, mask, strict=True) for p in pieces_of(i[m])]

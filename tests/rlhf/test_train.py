@@ -107,6 +107,14 @@ def test_schedules_move_the_price_and_the_update(config, reward, prompts, params
         np.testing.assert_allclose(metrics["objective/kl_coef"], 0.1 + done, rtol=1e-6)
 
 
+def test_stop_tokens_end_the_responses_of_a_run(config, reward, prompts, params, result, jit):
+    stopping = config.replace(stop_ids=(1, 2, 3, 4, 5))
+    metrics = jit(make_rlhf(stopping, reward, prompts))(jax.random.key(0), params).metrics
+    np.testing.assert_array_equal(metrics["tokens/response_len_mean"], 1.0)
+    np.testing.assert_array_equal(metrics["val/num_eos_tokens"], N)
+    assert (result.metrics["tokens/response_len_mean"] > 1.0).all()
+
+
 def test_holding_the_loop_changes_nothing(config, reward, prompts, params, result, step):
     init, _ = make_rlhf_step(config, reward, prompts)
     state = init(jax.random.key(0), params)

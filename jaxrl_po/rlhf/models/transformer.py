@@ -16,7 +16,7 @@ from jaxrl_po.rlhf.models.layers import (
     rotate,
     softcap,
 )
-from jaxrl_po.rlhf.types import LanguageModel, Tokens
+from jaxrl_po.rlhf.types import LanguageModel, Tokens, positions
 from jaxrl_po.types import Array, PyTree
 
 STDDEV = 0.02  # of initial weights (GPT-2)
@@ -139,30 +139,29 @@ def apply_layer(
 
 
 def layer_kinds(
-    config: TransformerConfig, seen: Array, slot: Array, position: Array
+    config: TransformerConfig, visible: Array, slot: Array, position: Array
 ) -> tuple[list[Kind], Array]:
     """The kinds of layers that there are, and which one each layer is [layers].
 
     Args:
         config: the transformer.
-        seen: the slots that hold a token [N, S].
+        visible: the slots that hold a token of the same text [N, 1 or L, S].
         slot: of each query [L].
         position: of each query in its text [N, L].
     """
     slides = [bool(config.sliding_window)] * config.num_layers
     if config.sliding_layers:
         slides = [bool(one) for one in config.sliding_layers]
-    distance = slot[:, None] - jnp.arange(seen.shape[1])[None]
+    distance = slot[:, None] - jnp.arange(visible.shape[2])[None]
 
     def kind(sliding: bool) -> Kind:
         near = (distance >= 0) & (distance < config.sliding_window if sliding else True)
-        visible = near[None] & seen[:, None]
         turn: Any = ()
         if config.positions == "rotary":
             turned = frequencies(config, sliding)[None, None]
             angle = position[..., None].astype(jnp.float32) * turned
             turn = jnp.cos(angle), jnp.sin(angle)
-        return Kind(visible, turn)
+        return Kind(near[None] & visible, turn)
 
     found = sorted(set(slides))
     return [kind(one) for one in found], jnp.array([found.index(one) for one in slides])
@@ -173,20 +172,24 @@ def apply_transformer(
 ) -> tuple[Array, Cache | None]:
     """Features [N, L, D] of tokens [N, L], and the cache with them appended.
 
-    A token's position is the number of tokens before it, so padding on the left shifts nothing:
-    position = cumsum(mask) - mask.
+    A token's position is the number of tokens before it, so padding on the left shifts nothing.
     """
-    ids, mask = tokens
+    ids, mask, segment = tokens
     N, L = ids.shape
     check_slots(L, config)
-    position = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - mask
+    position = positions(tokens)
     index, seen, cached = jnp.zeros((), jnp.int32), mask, None
     if cache is not None:
+        if segment is not None:
+            raise ValueError("tokens.segment must be None with a cache, which holds a text a row")
         index = cache.next_slot
         position += cache.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
         seen = jax.lax.dynamic_update_slice_in_dim(cache.mask, mask, index, axis=1)
     position = jnp.where(mask, position, 0)
-    kinds, kind_of = layer_kinds(config, seen, index + jnp.arange(L), position)
+    visible = seen[:, None]
+    if segment is not None:
+        visible &= segment[:, :, None] == segment[:, None]
+    kinds, kind_of = layer_kinds(config, visible, index + jnp.arange(L), position)
 
     table = params["embedding"]["embedding"]
     x = table[jnp.where(mask, ids, 0)].astype(config.compute_dtype or table.dtype)

@@ -32,7 +32,7 @@ def sample(model, params, prompt, jit):
 def test_decoding_agrees_with_the_training_pass(model, params, sample, temperature):
     generation = sample(jax.random.key(0), temperature)
     states = jax.tree.map(lambda x: x[:, :-1], generation.sequence)
-    ids, mask = generation.response
+    ids, mask, _ = generation.response
 
     @jax.jit
     def teacher_forced(states, ids):
@@ -86,7 +86,7 @@ def test_a_cache_may_be_filled_in_pieces(model, apply, params, prompt):
 
 
 def test_responses_end_at_eos_and_hold_it(sample):
-    ids, mask = sample(jax.random.key(3), 1.0).response
+    ids, mask, _ = sample(jax.random.key(3), 1.0).response
     after = np.cumsum(ids == EOS, axis=1) - (ids == EOS) > 0
     np.testing.assert_array_equal(mask, ~after)
     assert (ids[~mask] == PAD).all()
