@@ -51,6 +51,13 @@ class RLHFState(NamedTuple):
     prompt_key: Array  # of the orders in which prompts are taken
 
 
+class Scored(NamedTuple):
+    """The responses of an iteration, and what they were worth."""
+
+    generation: Generation  # [N]
+    score: Array  # [N]
+
+
 class RLHFResult(NamedTuple):
     """What `train(key, sft_params)` returns."""
 
@@ -125,6 +132,24 @@ def make_rlhf_step(
         or step(state, sft_params, reward_fn). No array of a state shares memory with another, so
         that `jax.jit(step, donate_argnums=0)` may reuse it.
     """
+    init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model, constrain)
+
+    def step(
+        state: RLHFState, sft_params: PyTree, reward_fn: RewardFn = reward_fn
+    ) -> tuple[RLHFState, Metrics]:
+        return iterate(state, sft_params, reward_fn)[:2]
+
+    return init, step
+
+
+def make_rlhf_iteration(
+    config: RLHFConfig,
+    reward_fn: RewardFn,
+    prompts: Any,
+    model: LanguageModel | None = None,
+    constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
+) -> tuple[Callable[[Array, PyTree], RLHFState], Callable[..., tuple[RLHFState, Metrics, Scored]]]:
+    """`make_rlhf_step`, whose step gives the responses too."""
     model = make_transformer(config.model) if model is None else model
     check_end(model, config.eos_id, config.stop_ids, config.pad_id)
     pool = as_prompts(prompts, config.pad_id, vocabulary_size(model))
@@ -173,9 +198,9 @@ def make_rlhf_step(
         constrained: Generation = constrain(generation)
         return constrained
 
-    def step(
+    def iterate(
         state: RLHFState, sft_params: PyTree, reward_fn: RewardFn = reward_fn
-    ) -> tuple[RLHFState, Metrics]:
+    ) -> tuple[RLHFState, Metrics, Scored]:
         key, _, *draws = split(state.key, 4)
         generation_key, update_key = map(unrolled, draws)
         now = config.at(config.update.fraction_done(state.iteration))
@@ -218,9 +243,9 @@ def make_rlhf_step(
             key=key,
             iteration=state.iteration + 1,
         )
-        return state, metrics
+        return state, metrics, Scored(generation, score)
 
-    return init, step
+    return init, iterate
 
 
 def make_update(config: RLHFConfig, network: Network, kl_coef: Array) -> Algorithm:

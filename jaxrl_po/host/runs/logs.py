@@ -53,8 +53,8 @@ def mend(
             name not in digests or hashlib.sha256(data).hexdigest() == digests[name]
         )
 
-    kept = {name: read_prefix(directory / name, positions[name]) for name in STREAMS}
-    broken = [name for name in STREAMS if not is_intact(name, kept[name])]
+    kept = {name: read_prefix(directory / name, positions[name]) for name in positions}
+    broken = [name for name in positions if not is_intact(name, kept[name])]
     positions, done = dict(positions), []
     for name in broken:
         source = next((s for s in (JSONL, CSV) if name in (JSONL, CSV) and s not in broken), None)

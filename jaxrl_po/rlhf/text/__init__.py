@@ -22,6 +22,7 @@ from jaxrl_po.rlhf.text.datasets import (
     read_preferences,
     read_prompts,
 )
+from jaxrl_po.rlhf.text.reward import text_reward
 from jaxrl_po.rlhf.text.tokenizer import (
     Exchange,
     Tokenizer,
@@ -42,4 +43,5 @@ __all__ = [
     "read_completions",
     "read_preferences",
     "read_prompts",
+    "text_reward",
 ]

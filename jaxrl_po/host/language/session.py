@@ -1,0 +1,267 @@
+"""An RLHF run as it goes on: its state, its programs, and what a visit finds."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxrl_po.host.language.checkpoints import Pretrained, save_pretrained
+from jaxrl_po.host.language.records import Records, fingerprint
+from jaxrl_po.host.runs.clock import Clock
+from jaxrl_po.host.runs.logging import Logger, Visit
+from jaxrl_po.rlhf.config import RLHFConfig
+from jaxrl_po.rlhf.evaluate import Answers, make_answer, win_rate
+from jaxrl_po.rlhf.heads import policy_params
+from jaxrl_po.rlhf.lora import merge
+from jaxrl_po.rlhf.text import Tokenizer, decode_responses
+from jaxrl_po.rlhf.train import RLHFState, Scored, make_rlhf_iteration
+from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
+from jaxrl_po.types import Array, PyTree
+
+EVALUATION = 2**31 + 2  # folded into a run's key: the randomness of evaluations is apart
+
+
+class Assessment(NamedTuple):
+    """The policy on held-out prompts, beside its reference."""
+
+    score: float  # mean of the policy's answers
+    reference_score: float
+    win_rate: float  # against the reference, prompt by prompt
+    kl: float  # nats a response, exact given each token
+
+
+class Moment(NamedTuple):
+    """A run at a visit."""
+
+    config: RLHFConfig
+    iteration: int  # done so far
+    state: RLHFState  # the next iteration takes its buffers: copy what you keep
+    metrics: dict[str, np.ndarray]  # [C] each, since the visit before
+    evaluation: Assessment | None
+
+
+class RLHFRun(NamedTuple):
+    """What has come of a run."""
+
+    state: RLHFState
+    metrics: dict[str, np.ndarray]  # [I] each, of the iterations of this session
+    evaluations: list[tuple[int, Assessment]]  # of this session, with their iterations
+    seconds: dict[str, float]  # compile, train, evaluate, host
+
+
+Callback = Callable[[Moment], bool | None]
+
+
+class Settings(NamedTuple):
+    """What a run is beside its config."""
+
+    seed: int
+    visit_every: int
+    keep_checkpoints: int
+    num_samples: int
+
+
+class RLHFSession:
+    """A run as it goes on: its state, its programs, and what it has found."""
+
+    def __init__(
+        self,
+        config: RLHFConfig,
+        model: LanguageModel,
+        sft_params: PyTree,
+        reward_fn: RewardFn,
+        prompts: Tokens,
+        tests: Tokens | None,
+        settings: Settings,
+        tokenizer: Tokenizer | None,
+    ) -> None:
+        self._config, self._sft_params, self._settings = config, sft_params, settings
+        self._prompts, self._tests, self._tokenizer = prompts, tests, tokenizer
+        # A learned reward is a tree of arrays: an argument of the programs, not constants in them.
+        is_tree = jax.tree.leaves(reward_fn) != [reward_fn]
+        self._reward = (reward_fn,) if is_tree else ()
+        init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model)
+        self._init, self._iterate = jax.jit(init), jax.jit(iterate, donate_argnums=0)
+
+        def answer(learned: PyTree, sft_params: PyTree, key: Array, *reward: RewardFn) -> Answers:
+            own = make_answer(config, model, *(reward or (reward_fn,)))
+            assert tests is not None
+            return own(learned, sft_params, tests, key)
+
+        self._answer = jax.jit(answer)
+        self._reference: Answers | None = None
+        self.clock, self.done = Clock(), 0
+        self._state: Any = None
+        self._scored: Scored | None = None  # of the last iteration
+        self._news: list[dict[str, Any]] = []
+        self._history: list[dict[str, np.ndarray]] = []
+        self._visited = 0  # length of the history at the last visit
+        self._best: dict[str, Any] = {"iteration": None, "score": None}
+        self._evaluations: list[tuple[int, Assessment]] = []
+
+    def description(self) -> dict[str, Any]:
+        """What must be the same when the run goes on."""
+        return {
+            "config": self._config.to_dict(),
+            "settings": self._settings._asdict(),
+            "model": fingerprint(self._sft_params),
+            "prompts": fingerprint(self._prompts),
+            "test_prompts": fingerprint(self._tests),
+        }
+
+    def begin(self, records: Records, loggers: Sequence[Logger]) -> None:
+        """Stand at the newest checkpoint of a directory, or at the start; open its logs."""
+        key = jax.random.key(self._settings.seed)
+        template = jax.eval_shape(self._init, key, self._sft_params)
+        restored = records.restore(template)
+        mended = records.open(restored)
+        records.loggers += loggers
+        if restored is None:
+            with self.clock("compile"):
+                self._state = self._init(key, self._sft_params)
+            return
+        self._state, self.done = restored.state, restored.iteration
+        self._best = restored.notes["best"]
+        notices = [*restored.notices, *mended]
+        self._news.append({"event": "resumed", "iteration": self.done, "notices": notices})
+
+    def advance(self, records: Records) -> None:
+        """An iteration, and its row in the logs."""
+        with self.clock("train" if self._history else "compile"):
+            self._state, metrics, self._scored = self._iterate(
+                self._state, self._sft_params, *self._reward
+            )
+            row = {name: np.asarray(value)[None] for name, value in metrics.items()}
+        self.done += 1
+        self._history.append(row)
+        if row["val/update_held"][0]:
+            self._news.append({"event": "update_held", "iteration": self.done})
+        with self.clock("host"):
+            self._write(records, {name: value[None] for name, value in row.items()})
+
+    def _write(self, records: Records, metrics: dict[str, np.ndarray]) -> None:
+        seconds, count = self.clock.seconds, 1 if metrics else 0
+        records.write(
+            Visit(
+                [self._settings.seed],
+                np.arange(self.done + 1 - count, self.done + 1),
+                metrics,
+                np.array([count]),
+                self._news,
+                seconds["train"],
+                seconds["evaluate"] + seconds["host"],
+            )
+        )
+        self._news = []
+
+    def visit(self, records: Records, callbacks: Sequence[Callback], console: Console) -> bool:
+        """Evaluate, show samples, ask the callbacks, save; whether the run is to end here."""
+        assessment = None
+        if self._tests is not None:
+            with self.clock("evaluate"):
+                assessment = self.evaluate()
+            self._evaluations.append((self.done, assessment))
+            event = {"event": "evaluation", "seed": self._settings.seed, "iteration": self.done}
+            self._news.append(event | assessment._asdict())
+            if self._best["score"] is None or assessment.score > self._best["score"]:
+                self._best = {"iteration": self.done, "score": assessment.score}
+        recent, self._visited = self._history[self._visited :], len(self._history)
+        moment = Moment(self._config, self.done, self._state, stacked(recent), assessment)
+        answers = [callback(moment) for callback in callbacks]
+        for answer in answers:
+            if not isinstance(answer, bool | np.bool_ | None):
+                raise ValueError(
+                    f"callbacks: one must return True to end the run, or False; not {answer!r}"
+                )
+        if any(answers):
+            self._news.append({"event": "ended", "iteration": self.done, "by": "callback"})
+        with self.clock("host"):
+            if self._scored is not None:
+                records.samples(self._samples(self._scored))
+            self._write(records, {})
+            records.save(self._state, self.done, self._best, self._settings.keep_checkpoints)
+        console.print(self._summary(recent, assessment), soft_wrap=True, highlight=False)
+        return any(answers)
+
+    def evaluate(self) -> Assessment:
+        """The policy's answers to the test prompts beside the reference's, from one key each."""
+        key = jax.random.fold_in(jax.random.key(self._settings.seed), EVALUATION)
+        if self._reference is None:
+            self._reference = self._answer(None, self._sft_params, key, *self._reward)
+        learned = policy_params(self._state.params)
+        own, other = self._answer(learned, self._sft_params, key, *self._reward), self._reference
+        return Assessment(
+            score=float(own.score.mean()),
+            reference_score=float(other.score.mean()),
+            win_rate=float(win_rate(own.score, other.score)),
+            kl=float(own.kl.mean()),
+        )
+
+    def write_policies(self, records: Records, pretrained: Pretrained, directory: Path) -> None:
+        """The last policy and that of the best evaluation as folders, adapters merged."""
+        with self.clock("host"):
+            self._write_policy(pretrained, self._state, directory / "last")
+            if self._best["iteration"] is not None:
+                template = jax.eval_shape(lambda state: state, self._state)
+                best = records.state_of(template, self._best["iteration"])
+                self._write_policy(pretrained, best, directory / "best")
+
+    def _write_policy(self, pretrained: Pretrained, state: RLHFState, folder: Path) -> None:
+        if (folder / "config.json").exists():  # a run that had ended was asked to go on
+            return
+        learned = policy_params(state.params)
+        if self._config.lora.rank:
+            learned = merge(self._sft_params, learned, self._config.lora)
+        save_pretrained(folder, pretrained, learned)
+
+    def _samples(self, scored: Scored) -> list[dict[str, Any]]:
+        """Some answers of the last batch, unchosen: its first ones."""
+        some: Scored = jax.tree.map(lambda x: x[: self._settings.num_samples], scored)
+        if self._tokenizer is not None:
+            texts: list[Any] = [
+                exchange._asdict()
+                for exchange in decode_responses(self._tokenizer, some.generation)
+            ]
+        else:
+            prompt, response = some.generation.prompt, some.generation.response
+            texts = [
+                {"prompt": kept(prompt, row), "response": kept(response, row)}
+                for row in range(len(some.score))
+            ]
+        return [
+            {"iteration": self.done, **text, "score": float(score)}
+            for text, score in zip(texts, some.score, strict=True)
+        ]
+
+    def _summary(self, recent: list[dict[str, np.ndarray]], found: Assessment | None) -> str:
+        """A line for people."""
+        line = f"iteration {self.done}"
+        if recent:
+            now = {n: float(x.mean()) for n, x in stacked(recent).items()}
+            line += f": score {now['objective/scores']:.3f}, KL {now['objective/kl_exact']:.2f}"
+        if found:
+            line += (
+                f"; test score {found.score:.3f} (reference {found.reference_score:.3f}), "
+                f"win-rate {found.win_rate:.2f}, KL {found.kl:.2f}"
+            )
+        return line
+
+    def result(self) -> RLHFRun:
+        """What has come of it."""
+        metrics = stacked(self._history)
+        return RLHFRun(self._state, metrics, self._evaluations, dict(self.clock.seconds))
+
+
+def stacked(history: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Metrics [iterations] of rows [1] each."""
+    names = history[0] if history else {}
+    return {name: np.concatenate([row[name] for row in history]) for name in names}
+
+
+def kept(tokens: Tokens, row: int) -> list[int]:
+    """The token ids of a row."""
+    ids: list[int] = np.asarray(tokens.ids[row])[np.asarray(tokens.mask[row])].tolist()
+    return ids

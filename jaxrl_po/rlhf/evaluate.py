@@ -1,0 +1,78 @@
+"""A policy held against its reference on prompts that it was not trained on."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.rlhf.batch import states
+from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
+from jaxrl_po.rlhf.config import RLHFConfig
+from jaxrl_po.rlhf.generation import generate, response_distribution
+from jaxrl_po.rlhf.lora import adapted
+from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
+from jaxrl_po.types import Array, PyTree
+
+
+class Answers(NamedTuple):
+    """Responses to prompts of an evaluation."""
+
+    generation: Generation  # [E]
+    score: Array  # [E]
+    kl: Array  # [E] Σ_t KL(π(·|s_t) ‖ π_ref(·|s_t)) in nats
+
+
+def make_answer(
+    config: RLHFConfig, model: LanguageModel, reward_fn: RewardFn
+) -> Callable[[PyTree, PyTree, Tokens, Array], Answers]:
+    """One answer to each prompt, its score, and its exact distance from the reference.
+
+    Returns:
+        answer(learned, sft_params, prompts [E, P], key) -> `Answers`; `learned` are the policy's
+        parameters, adapters where `config.lora.rank` says so, or None for the reference itself,
+        whose KL is 0.
+    """
+    T = config.update.num_steps
+
+    def answer(learned: PyTree, sft_params: PyTree, prompts: Tokens, key: Array) -> Answers:
+        policy, params = model, learned
+        if learned is None:
+            params = sft_params
+        elif config.lora.rank:
+            policy = adapted(model, sft_params, config.lora)
+        generation = generate(
+            policy,
+            params,
+            prompts,
+            key,
+            num_steps=T,
+            temperature=config.temperature,
+            eos_id=config.eos_id,
+            stop_ids=config.stop_ids,
+            pad_id=config.pad_id,
+        )
+        score = reward_fn(generation.prompt, generation.response)
+        if learned is None:
+            return Answers(generation, score, jnp.zeros_like(score))
+
+        def distance(observation: Tokens) -> Array:
+            one, other = (
+                response_distribution(*of, observation, T, config.temperature)
+                for of in ((policy, params), (model, sft_params))
+            )
+            return one.kl(other)
+
+        observation, mask = states(generation), generation.response.mask
+        num_rows = mask.shape[0]
+        size = jax.eval_shape(model.logits, sft_params, jnp.zeros((T, model.num_features))).size
+        kl = in_chunks(distance, observation, rows_at_once(num_rows, size))
+        return Answers(generation, score, jnp.where(mask, kl, 0.0).sum(axis=1))
+
+    return answer
+
+
+def win_rate(score: Array, reference_score: Array) -> Array:
+    """How often an answer scores higher than the reference's to the same prompt [], ties half."""
+    wins = (score > reference_score) + 0.5 * (score == reference_score)
+    return wins.mean(dtype=jnp.zeros(()).dtype)

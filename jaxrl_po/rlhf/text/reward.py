@@ -1,0 +1,50 @@
+"""A reward that is a Python function of texts, called from within the compiled program."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_po.rlhf.text.tokenizer import Tokenizer
+from jaxrl_po.rlhf.types import RewardFn, Tokens
+from jaxrl_po.types import Array
+
+Score = Callable[[list[str], list[str]], Sequence[float]]  # prompts, answers -> scores
+
+
+def text_reward(score: Score, tokenizer: Tokenizer, skip_special: bool = True) -> RewardFn:
+    """score(prompts, answers) -> a number each, as a reward function of tokens.
+
+    The program waits for the function, which may call whatever it likes. It must be a function of
+    the texts alone: a run that goes on after a checkpoint calls it again. Where it raises or gives
+    anything but one number an answer, the run stops with that error; a NaN leaves the answer out
+    of the update.
+
+    Args:
+        score: the function.
+        tokenizer: turns tokens into text.
+        skip_special: leave out special tokens, such as the one that ends an answer.
+    """
+
+    def texts(ids: Any, mask: Any) -> list[str]:
+        rows = zip(np.asarray(ids), np.asarray(mask), strict=True)
+        return [tokenizer.decode(row[kept].tolist(), skip_special) for row, kept in rows]
+
+    def call(prompt: Tokens, response: Tokens) -> np.ndarray:
+        answers = texts(response.ids, response.mask)
+        found = np.asarray(score(texts(prompt.ids, prompt.mask), answers), np.float32)
+        if found.shape != (len(answers),):
+            raise ValueError(
+                f"the reward function must return one number for each of {len(answers)} answers, "
+                f"not {list(found.shape)}"
+            )
+        return found
+
+    def reward(prompt: Tokens, response: Tokens) -> Array:
+        shape = jax.ShapeDtypeStruct(response.ids.shape[:1], jnp.float32)
+        scores: Array = jax.pure_callback(call, shape, prompt, response, vmap_method="sequential")
+        return scores
+
+    return reward

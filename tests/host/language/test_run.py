@@ -1,0 +1,268 @@
+"""RLHF runs: what they write, that they go on to the bit, and what they refuse."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po import PPOConfig, load_pretrained
+from jaxrl_po.host.language.run import run_rlhf
+from jaxrl_po.host.machine.files import lock
+from jaxrl_po.host.runs import checkpoint
+from jaxrl_po.rlhf import LoRAConfig, RLHFConfig, make_rlhf, merge, policy_params
+from jaxrl_po.rlhf.text import Tokenizer, text_reward
+
+SOURCE = pathlib.Path(__file__).with_name("checkpoints") / "llama"
+P, T, N, ITERATIONS = 3, 4, 8, 5
+CONFIG = RLHFConfig(
+    update=PPOConfig(
+        num_envs=N,
+        num_steps=T,
+        total_timesteps=ITERATIONS * N * T,
+        learning_rate=1e-2,
+        num_minibatches=2,
+        update_epochs=1,
+        gamma=1.0,
+    ),
+    lora=LoRAConfig(rank=2),
+    eos_id=2,
+    pad_id=-1,
+)
+PROMPTS = np.array([[-1, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15]])
+OPTIONS = {"visit_every": 2, "quiet": True}
+
+
+def count_small(prompt, response):
+    """The share of an answer's tokens below half of the vocabulary."""
+    return ((response.ids < 24) & response.mask).sum(axis=1) / T
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return load_pretrained(SOURCE)
+
+
+@pytest.fixture(scope="module")
+def whole(pretrained, tmp_path_factory):
+    """A run that nothing interrupted."""
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    result = run_rlhf(
+        CONFIG, pretrained, count_small, PROMPTS, directory, test_prompts=PROMPTS[:2], **OPTIONS
+    )
+    return directory, result
+
+
+def rows(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def assert_same_state(one, other):
+    for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        if jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = map(jax.random.key_data, (a, b))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_is_make_rlhf_with_files(whole, pretrained):
+    directory, result = whole
+    train = jax.jit(make_rlhf(CONFIG, count_small, PROMPTS, pretrained.model))
+    expected = train(jax.random.key(0), pretrained.params)
+    written = rows(directory / "metrics.jsonl")
+    assert [row["iteration"] for row in written] == list(range(1, ITERATIONS + 1))
+    for name, values in expected.metrics.items():
+        np.testing.assert_allclose(result.metrics[name], values, rtol=1e-4, atol=1e-5)
+        found = [row[name] for row in written]
+        np.testing.assert_allclose(found, result.metrics[name], rtol=1e-6, err_msg=name)
+
+
+def test_visits_evaluate_and_show_answers(whole):
+    directory, result = whole
+    events = rows(directory / "events.jsonl")
+    evaluations = [event for event in events if event["event"] == "evaluation"]
+    assert [event["iteration"] for event in evaluations] == [0, 2, 4, 5]
+    first, last = evaluations[0], evaluations[-1]
+    assert first["score"] == first["reference_score"]
+    assert (first["win_rate"], first["kl"]) == (0.5, 0.0)
+    assert last["kl"] > 1e-4
+    assert last["reference_score"] == first["reference_score"]
+    assert result.evaluations[-1][1].kl == pytest.approx(last["kl"])
+    samples = rows(directory / "samples.jsonl")
+    assert [row["iteration"] for row in samples] == [2] * 4 + [4] * 4 + [5] * 4
+    for row in samples:
+        assert row["score"] == pytest.approx(sum(i < 24 for i in row["response"]) / T)
+
+
+def test_the_policies_are_left_as_folders(whole, pretrained):
+    directory, result = whole
+    found = load_pretrained(directory / "last").params
+    learned = policy_params(result.state.params)
+    expected = merge(pretrained.params, learned, CONFIG.lora)
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+    scores = {at: found.score for at, found in result.evaluations}
+    best = max(scores, key=lambda at: (scores[at], -at))
+    kept = {int(path.name[:10]) for path in checkpoint.files(directory / "checkpoints")}
+    assert kept == {best, 4, 5}
+    assert (directory / "best" / "config.json").exists()
+
+
+def test_a_run_that_paused_goes_on_to_the_bit(whole, pretrained, tmp_path):
+    directory, expected = whole
+    arguments = CONFIG, pretrained, count_small, PROMPTS, tmp_path / "run"
+    options = {"test_prompts": PROMPTS[:2], **OPTIONS}
+    run_rlhf(*arguments, until=3, **options)
+    result = run_rlhf(*arguments, resume=True, **options)
+    assert_same_state(result.state, expected.state)
+    for name in ("metrics.jsonl", "metrics.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (directory / name).read_bytes()
+    kinds = [event["event"] for event in rows(tmp_path / "run" / "events.jsonl")]
+    assert kinds.count("resumed") == 1
+    assert result.metrics["objective/kl"].shape == (2,)
+
+
+PROGRAM = """
+import sys
+from tests.host.language.test_run import *
+
+run_rlhf(
+    CONFIG, load_pretrained(SOURCE), count_small, PROMPTS, sys.argv[1],
+    test_prompts=PROMPTS[:2], resume=len(sys.argv) > 2, visit_every=1, quiet=True,
+    callbacks=[lambda moment: time.sleep(0.3)],
+)
+"""
+
+
+def test_killed_runs_go_on_to_the_bit(whole, tmp_path):
+    """Killed by SIGKILL at a moment that nothing chose, until it gets to its end."""
+    _, expected = whole
+    directory, environment = tmp_path / "run", {"PYTHONPATH": ":".join(sys.path)}
+    reached, kills = [], 0
+    while not reached or reached[-1] < ITERATIONS:
+        arguments = [sys.executable, "-c", PROGRAM, str(directory)]
+        arguments += ["resume"] * (directory / "rlhf.json").exists()
+        process = subprocess.Popen(arguments, env=os.environ | environment)
+        before = reached[-1] if reached else -1
+        while process.poll() is None:
+            found = checkpoint.files(directory / "checkpoints")
+            newest = int(found[-1].name[:10]) if found else -1
+            if newest > before and kills < 3:
+                time.sleep(0.1 * kills)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.02)
+        process.wait()
+        found = checkpoint.files(directory / "checkpoints")
+        reached.append(int(found[-1].name[:10]))
+    assert kills == 3
+    written = rows(directory / "metrics.jsonl")
+    assert [row["iteration"] for row in written] == list(range(1, ITERATIONS + 1))
+    samples = rows(directory / "samples.jsonl")
+    assert [row["iteration"] for row in samples] == [i for i in range(1, 6) for _ in range(4)]
+    found = load_pretrained(directory / "last").params
+    learned = merge(
+        load_pretrained(SOURCE).params, policy_params(expected.state.params), CONFIG.lora
+    )
+    for one, other in zip(*map(jax.tree.leaves, (found, learned)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+WORDS = Tokenizer(
+    encode=lambda text, begin=False: [int(word) for word in text.split()],
+    decode=lambda ids, skip_special=True: " ".join(str(i) for i in ids),
+    apply_chat_template=lambda messages, add_generation_prompt=True: "",
+    stop_ids=(2,),
+    pad_id=-1,
+    bos_id=None,
+    vocab_size=48,
+)
+
+
+def test_a_reward_may_be_a_function_of_texts(pretrained, whole, tmp_path):
+    seen = []
+
+    def score(prompts, answers):
+        seen.extend(prompts)
+        return [sum(int(word) < 24 for word in answer.split()) / T for answer in answers]
+
+    result = run_rlhf(
+        CONFIG,
+        pretrained,
+        text_reward(score, WORDS),
+        PROMPTS,
+        tmp_path / "run",
+        tokenizer=WORDS,
+        until=2,
+        **OPTIONS,
+    )
+    _, expected = whole
+    found, known = (r.metrics["objective/scores"][:2] for r in (result, expected))
+    np.testing.assert_allclose(found, known, rtol=1e-4)
+    assert set(seen) == {"5 6", "7 8 9", "10 11 12", "13 14 15"}
+    samples = rows(tmp_path / "run" / "samples.jsonl")
+    assert samples[0]["prompt"] in seen
+    assert samples[0]["score"] == score([""], [samples[0]["response"]])[0]
+
+
+def test_callbacks_see_visits_and_may_end_the_run(pretrained, tmp_path):
+    moments = []
+
+    def stop(moment):
+        moments.append((moment.iteration, len(moment.metrics.get("objective/kl", ()))))
+        return moment.iteration == 2
+
+    run_rlhf(
+        CONFIG, pretrained, count_small, PROMPTS, tmp_path / "run", callbacks=[stop], **OPTIONS
+    )
+    assert moments == [(0, 0), (2, 2)]
+    assert rows(tmp_path / "run" / "events.jsonl")[-1]["event"] == "ended"
+    assert (tmp_path / "run" / "last" / "model.safetensors").exists()
+
+
+def test_what_differs_or_is_in_the_way_is_named(whole, pretrained, tmp_path):
+    directory, _ = whole
+    options = {"test_prompts": PROMPTS[:2], **OPTIONS}
+    again = {"resume": True, **options}
+    with pytest.raises(ValueError, match=r"holds rlhf.json.*resume=True"):
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS, directory, **options)
+    other = CONFIG.replace(kl_coef=0.3)
+    with pytest.raises(ValueError, match=r"other values of config.kl_coef: a run goes on"):
+        run_rlhf(other, pretrained, count_small, PROMPTS, directory, **again)
+    with pytest.raises(ValueError, match="other values of prompts"):
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS[:3], directory, **again)
+    moved = pretrained._replace(params=jax.tree.map(lambda x: x + 1, pretrained.params))
+    with pytest.raises(ValueError, match="other values of model"):
+        run_rlhf(CONFIG, moved, count_small, PROMPTS, directory, **again)
+    with pytest.raises(ValueError, match="holds no RLHF run to go on with"):
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "a", **again)
+    with pytest.raises(ValueError, match="visit_every=0 is out of range"):
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "b", visit_every=0)
+    with lock(tmp_path / "c"), pytest.raises(ValueError, match="in use by another process"):
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "c", **options)
+    with pytest.raises(ValueError, match="token ids must be from 0 to 47"):
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS + 40, tmp_path / "d", **options)
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(ValueError, match="does not fit the model"):
+        large = WORDS._replace(vocab_size=50)
+        run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "e", tokenizer=large)
+
+
+def test_a_reward_that_fails_says_so(pretrained, tmp_path):
+    reward = text_reward(lambda prompts, answers: [1.0], WORDS)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="one number for each of 8 answers"):
+        run_rlhf(CONFIG, pretrained, reward, PROMPTS, tmp_path / "run", **OPTIONS)
+
+
+def test_a_model_of_ones_own_takes_no_folder(pretrained, tmp_path):
+    policy = pretrained.model, jax.tree.map(jnp.copy, pretrained.params)
+    result = run_rlhf(CONFIG, policy, count_small, PROMPTS, tmp_path / "run", until=1, **OPTIONS)
+    assert result.metrics["objective/kl"].shape == (1,)
+    assert not (tmp_path / "run" / "last").exists()
