@@ -5,6 +5,7 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 from scores import machine
@@ -57,9 +58,10 @@ def write(
     policies = {"SFT": base} | {
         f"PPO, β = {beta}": run for name, (beta, run) in on_gold.items() if name.endswith("seed 0")
     }
+    some = jax.tree.map(lambda x: x[:NUM_TEXTS], prompts)
     texts = {
         name: vocabulary.decode(
-            Tokens(*(x[:NUM_TEXTS] for x in concatenate(prompts, Tokens(run["ids"], run["mask"]))))
+            concatenate(some, Tokens(run["ids"][:NUM_TEXTS], run["mask"][:NUM_TEXTS]))
         )
         for name, run in policies.items()
     }
