@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxrl_po.host.language.json_files import read_object
 from jaxrl_po.rlhf.models.config import TransformerConfig
 from jaxrl_po.rlhf.models.families import FAMILIES, Tensor, family_of, transformer_config
 from jaxrl_po.rlhf.models.transformer import init_params, make_transformer
@@ -57,7 +58,7 @@ def load_pretrained(
     folder = pathlib.Path(folder)
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
-    hf_config = read_json(folder / "config.json")
+    hf_config = read_object(folder / "config.json", needed=True)
     try:
         config = transformer_config(hf_config, **options)
     except KeyError as missing:
@@ -68,23 +69,10 @@ def load_pretrained(
     return Pretrained(make_transformer(config), params, config, hf_config, folder)
 
 
-def read_json(file: pathlib.Path) -> dict[str, Any]:
-    """The object that a JSON file holds, or an error that names the file."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no {file.name} in {file.parent}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} must hold an object, not {type(found).__name__}")
-    return found
-
-
 def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files that hold the weights: those of the index, or the only one."""
     if (folder / INDEX).exists():
-        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+        names = sorted(set(read_object(folder / INDEX)["weight_map"].values()))
     else:
         names = sorted(file.name for file in folder.glob("*.safetensors"))
     if not names:

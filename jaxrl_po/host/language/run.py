@@ -9,6 +9,7 @@ from typing import Any
 from jaxrl_po.host.language.checkpoints import Pretrained
 from jaxrl_po.host.language.records import Records
 from jaxrl_po.host.language.session import Callback, RLHFRun, RLHFSession, Settings
+from jaxrl_po.host.language.text import Tokenizer, check_fits
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
@@ -16,7 +17,6 @@ from jaxrl_po.host.runs.logging import Logger, Start
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.prompts import as_prompts
-from jaxrl_po.rlhf.text import Tokenizer, check_fits
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn
 from jaxrl_po.types import PyTree
 

@@ -10,13 +10,13 @@ from rich.console import Console
 
 from jaxrl_po.host.language.checkpoints import Pretrained, save_pretrained
 from jaxrl_po.host.language.records import Records, fingerprint
+from jaxrl_po.host.language.text import Tokenizer, decode_responses
 from jaxrl_po.host.runs.clock import Clock
 from jaxrl_po.host.runs.logging import Logger, Visit
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.evaluate import Answers, make_answer, win_rate
 from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.lora import merge
-from jaxrl_po.rlhf.text import Tokenizer, decode_responses
 from jaxrl_po.rlhf.train import RLHFState, Scored, make_rlhf_iteration
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Array, PyTree

@@ -165,7 +165,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no .*safetensors in"):
         load_pretrained(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config.json is not JSON"):
+    with pytest.raises(ValueError, match=r"config.json: not JSON"):
         load_pretrained(folder)
     (folder / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match=r"config.json has no 'vocab_size'"):

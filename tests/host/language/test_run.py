@@ -15,10 +15,10 @@ import pytest
 
 from jaxrl_po import PPOConfig, load_pretrained
 from jaxrl_po.host.language.run import run_rlhf
+from jaxrl_po.host.language.text import Tokenizer, text_reward
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.runs import checkpoint
 from jaxrl_po.rlhf import LoRAConfig, RLHFConfig, make_rlhf, merge, policy_params
-from jaxrl_po.rlhf.text import Tokenizer, text_reward
 
 SOURCE = pathlib.Path(__file__).with_name("checkpoints") / "llama"
 P, T, N, ITERATIONS = 3, 4, 8, 5
@@ -168,9 +168,8 @@ def test_killed_runs_go_on_to_the_bit(whole, tmp_path):
     samples = rows(directory / "samples.jsonl")
     assert [row["iteration"] for row in samples] == [i for i in range(1, 6) for _ in range(4)]
     found = load_pretrained(directory / "last").params
-    learned = merge(
-        load_pretrained(SOURCE).params, policy_params(expected.state.params), CONFIG.lora
-    )
+    base, adapters = load_pretrained(SOURCE).params, policy_params(expected.state.params)
+    learned = merge(base, adapters, CONFIG.lora)
     for one, other in zip(*map(jax.tree.leaves, (found, learned)), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -250,8 +249,8 @@ def test_what_differs_or_is_in_the_way_is_named(whole, pretrained, tmp_path):
     with pytest.raises(ValueError, match="token ids must be from 0 to 47"):
         run_rlhf(CONFIG, pretrained, count_small, PROMPTS + 40, tmp_path / "d", **options)
     assert not (tmp_path / "d").exists()
+    large = WORDS._replace(vocab_size=50)
     with pytest.raises(ValueError, match="does not fit the model"):
-        large = WORDS._replace(vocab_size=50)
         run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "e", tokenizer=large)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tokenizers
 
+from jaxrl_po.host.language.text import Exchange, check_fits, decode_responses, load_tokenizer
 from jaxrl_po.rlhf import Generation, Tokens, TransformerConfig, make_transformer
-from jaxrl_po.rlhf.text import Exchange, check_fits, decode_responses, load_tokenizer
 
 TEXT = "the heron waits, naïvely: \n twice"
 

@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
-from jaxrl_po.rlhf.text import load_tokenizer
-from jaxrl_po.rlhf.text.chat import make_chat_template
+from jaxrl_po.host.language.text import load_tokenizer
+from jaxrl_po.host.language.text.chat import make_chat_template
 
 ASKED = [{"role": "user", "content": "which bird?"}]
 BOTH = [*ASKED, {"role": "assistant", "content": "the heron"}]

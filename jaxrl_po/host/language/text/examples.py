@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from jaxrl_po.rlhf.text.chat import Message
-from jaxrl_po.rlhf.text.tokenizer import Tokenizer
+from jaxrl_po.host.language.text.chat import Message
+from jaxrl_po.host.language.text.tokenizer import Tokenizer
 
 Record = dict[str, Any]
 

@@ -9,6 +9,12 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from jaxrl_po.algorithms import PPOConfig
+from jaxrl_po.host.language.text import (
+    load_tokenizer,
+    read_completions,
+    read_preferences,
+    read_prompts,
+)
 from jaxrl_po.rlhf import (
     RLHFConfig,
     SFTConfig,
@@ -20,7 +26,6 @@ from jaxrl_po.rlhf import (
     pack,
     perplexity,
 )
-from jaxrl_po.rlhf.text import load_tokenizer, read_completions, read_preferences, read_prompts
 from jaxrl_po.rlhf.types import predicted
 
 

@@ -1,9 +1,10 @@
 """The files of a Hugging Face folder that say what a tokenizer is."""
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from jaxrl_po.host.language.json_files import read_object
 
 SPECIAL = "bos", "eos", "pad", "unk"
 
@@ -38,19 +39,6 @@ def read_folder(folder: str | pathlib.Path) -> Folder:
         read_object(path / "generation_config.json"),
         read_templates(path, settings),
     )
-
-
-def read_object(file: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is no file."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: must hold an object, not {type(found).__name__}")
-    return found
 
 
 def read_templates(path: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, str]:

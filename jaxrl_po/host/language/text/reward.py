@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_po.rlhf.text.tokenizer import Tokenizer
+from jaxrl_po.host.language.text.tokenizer import Tokenizer
 from jaxrl_po.rlhf.types import RewardFn, Tokens
 from jaxrl_po.types import Array
 

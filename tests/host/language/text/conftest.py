@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from jaxrl_po.rlhf.text import load_tokenizer
+from jaxrl_po.host.language.text import load_tokenizer
 
 SENTENCES = [
     "the heron waits by the weir and the weir does not wait",

@@ -1,6 +1,6 @@
 """Text in and out: tokenizers and chat templates of Hugging Face folders, data sets of JSON lines.
 
-from jaxrl_po.rlhf.text import *
+from jaxrl_po.host.language.text import *
 
 tokenizer = load_tokenizer("SmolLM2-135M-Instruct")
 check_fits(tokenizer, model)
@@ -14,7 +14,7 @@ config = RLHFConfig(pad_id=tokenizer.pad_id, **end)
 train = jax.jit(make_rlhf(config, reward_fn, prompts.tokens, model))
 """
 
-from jaxrl_po.rlhf.text.datasets import (
+from jaxrl_po.host.language.text.datasets import (
     Completions,
     Pairs,
     Prompts,
@@ -22,8 +22,8 @@ from jaxrl_po.rlhf.text.datasets import (
     read_preferences,
     read_prompts,
 )
-from jaxrl_po.rlhf.text.reward import text_reward
-from jaxrl_po.rlhf.text.tokenizer import (
+from jaxrl_po.host.language.text.reward import text_reward
+from jaxrl_po.host.language.text.tokenizer import (
     Exchange,
     Tokenizer,
     check_fits,

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import check_count
-from jaxrl_po.rlhf.text.examples import Record, Text, completion_text, pair_texts, prompt_text
-from jaxrl_po.rlhf.text.tokenizer import Tokenizer
+from jaxrl_po.host.language.text.examples import (
+    Record,
+    Text,
+    completion_text,
+    pair_texts,
+    prompt_text,
+)
+from jaxrl_po.host.language.text.tokenizer import Tokenizer
 from jaxrl_po.rlhf.types import Tokens
 from jaxrl_po.types import Array
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl_po.host.language.text.chat import Render, make_chat_template
+from jaxrl_po.host.language.text.folder import Folder, read_folder, special_ids, special_tokens
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.rlhf.checks import vocabulary_size
-from jaxrl_po.rlhf.text.chat import Render, make_chat_template
-from jaxrl_po.rlhf.text.folder import Folder, read_folder, special_ids, special_tokens
 from jaxrl_po.rlhf.types import Generation, LanguageModel, Tokens
 
 NO_TOKEN = -1  # fills empty slots where no token of the vocabulary can: it lies outside
