@@ -40,10 +40,5 @@ def shape_scores(config: RLHFConfig, statistics: PyTree, score: Array) -> tuple[
     return score, statistics
 
 
-def shapes_scores(config: RLHFConfig) -> bool:
-    """Whether an update's scores may be others than the reward function's."""
-    return config.scale_scores or _is_bound(config.score_clip)
-
-
 def _is_bound(score_clip: float | Array) -> bool:
     return isinstance(score_clip, jax.core.Tracer) or bool(np.any(score_clip != np.inf))

@@ -18,7 +18,7 @@ from jaxrl_po.rlhf.kl import adapt_kl_coef_per_sequence
 from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts, prompt_rows
 from jaxrl_po.rlhf.reward_model import RewardModel
-from jaxrl_po.rlhf.scores import init_score_statistics, shape_scores, shapes_scores
+from jaxrl_po.rlhf.scores import init_score_statistics, shape_scores
 from jaxrl_po.rlhf.start import check_critic, init_params
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 from jaxrl_po.rlhf.update import make_update
@@ -208,7 +208,7 @@ def make_rlhf_step(
         (params, algorithm_state), held = hold_unless_finite(new, old)
         policy = after_warmup(config, state.iteration, params.policy, state.params.policy)
         params = params._replace(policy=policy)
-        if shapes_scores(now):
+        if config.scale_scores:
             metrics["objective/raw_scores"] = raw_score.mean(where=jnp.isfinite(raw_score))
         metrics |= {NAMES.get(name, f"policy/{name}"): x for name, x in update_metrics.items()}
         metrics |= after_update(now, network, state.params, params, batch)
