@@ -175,7 +175,7 @@ def first_step(jit):
         value=jnp.zeros((N, T)),
         advantage=jnp.asarray(rng.normal(size=(N, T)), jnp.float32),
         target=jnp.zeros((N, T)),
-        mask=jnp.arange(T) < length[:, None],
+        mask=jnp.asarray(np.arange(T) < length[:, None]),
     )
 
     def look_up(params, observation, memory):
