@@ -85,7 +85,8 @@ class Network(NamedTuple):
     # params, observation, memory
     policy: Callable[[Params, PyTree, PyTree], tuple[Any, PyTree]]  # -> π(·|s), next memory
     value: Callable[[Params, PyTree, PyTree], Array]  # -> V(s)
-    policy_and_value: Callable[[Params, PyTree, PyTree], tuple[Any, Array]]  # one pass for both
+    # one pass for both; a policy whose params have no value, and so no critic, has None for it
+    policy_and_value: Callable[[Params, PyTree, PyTree], tuple[Any, Any]]
     initial_memory: Callable[[int], PyTree]  # number of environments -> memory, always the same
     unroll: Unroll | None = None  # of a network that remembers
     flat_params: bool = True  # optimise them as one vector; False where they are cut over devices

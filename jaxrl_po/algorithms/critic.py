@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+
 from jaxrl_po.algorithms.minibatch import Descent, check_minibatches
 from jaxrl_po.config import COUNT, Config, setting
 from jaxrl_po.ops import value_loss
@@ -37,12 +39,17 @@ def fit_value(
     opt_state: PyTree,
     batch: Batch,
     learning_rate: Array | float,
-) -> tuple[PyTree, PyTree, Array]:
+) -> tuple[PyTree, PyTree, dict[str, Array]]:
     """Regress V on the λ-returns, leaving the policy alone: minimise E[ℓ(V(s) - target)].
 
+    Params without a value have no critic to fit, and come back as they are.
+
     Returns:
-        Params with a new "value", its optimiser state, and the mean loss over the last epoch.
+        Params with a new "value", its optimiser state, and the mean loss over the last epoch as
+        "value_loss".
     """
+    if not jax.tree.leaves(params.value):
+        return params, opt_state, {}
 
     def loss(value_params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
         value = network.value(
@@ -62,4 +69,4 @@ def fit_value(
         num_minibatches=config.critic_minibatches,
     )
     last_epoch = metrics["value_loss"][-config.critic_minibatches :]
-    return params._replace(value=value_params), opt_state, last_epoch.mean()
+    return params._replace(value=value_params), opt_state, {"value_loss": last_epoch.mean()}

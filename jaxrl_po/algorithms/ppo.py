@@ -112,6 +112,7 @@ class PPOPenaltyState(NamedTuple):
 # ratio [b], advantage [b], KL(old‖new) [b] -> loss [b], further quantities to log [b]
 PolicyLoss = Callable[[Array, Array, Array], tuple[Array, dict[str, Array]]]
 Penalty = Callable[[Any, Batch], Array]  # π(·|s) [b], minibatch -> a term of the loss [b]
+Average = Callable[[Array, Array | None], Array]  # of what has a value a slot [b], mask [b] -> []
 
 
 def ppo(
@@ -120,13 +121,27 @@ def ppo(
     optimizer: Optimizer | None = None,
     *,
     penalty: Penalty | None = None,
+    clip_eps_high: Array | float | None = None,
+    average: Average | None = None,
 ) -> Algorithm:
-    """PPO-clip as an update (eq. 7 and 9), with a `penalty` of one's own added to the loss."""
+    """PPO-clip as an update (eq. 7 and 9).
+
+    Args:
+        config: its settings.
+        network: policy and value.
+        optimizer: what takes the steps, see `make_descent`.
+        penalty: a term of one's own in the loss.
+        clip_eps_high: ε above 1, where it is not `config.clip_eps`.
+        average: of the loss and its metrics, in place of the mean over all slots that count.
+    """
     descent = make_descent(config, network, optimizer)
 
     def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict[str, Array]]:
-        outside = jnp.abs(ratio - 1.0) > config.clip_eps
-        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps)
+        if clip_eps_high is None:
+            outside = jnp.abs(ratio - 1.0) > config.clip_eps
+        else:
+            outside = (ratio < 1.0 - config.clip_eps) | (ratio > 1.0 + clip_eps_high)
+        loss = clipped_surrogate_loss(ratio, advantage, config.clip_eps, clip_eps_high)
         return loss, {"clip_fraction": outside.astype(ratio.dtype)}
 
     def init(params: PyTree) -> PPOState:
@@ -149,6 +164,7 @@ def ppo(
             num_epochs=1 if config.recompute_advantages else config.update_epochs,
             max_kl=max_kl,
             penalty=penalty,
+            average=average,
         )
         return params, PPOState(opt_state), metrics
 
@@ -208,6 +224,15 @@ def adapt_kl_coef(kl_coef: Array, kl: Array, target_kl: Array | float) -> Array:
     return jnp.clip(kl_coef * factor.astype(kl_coef.dtype), *KL_COEF_BOUNDS)
 
 
+def error_of_value(config: ProximalConfig, value: Array, minibatch: Batch) -> Array:
+    """The value loss of each sample [b]."""
+    if config.clip_value:
+        return clipped_value_loss(
+            value, minibatch.value, minibatch.target, config.value_clip_eps, config.value_loss
+        )
+    return value_loss(value, minibatch.target, config.value_loss)
+
+
 def proximal_epochs(
     config: ProximalConfig,
     network: Network,
@@ -222,6 +247,7 @@ def proximal_epochs(
     num_epochs: int,
     max_kl: Array | float | None = None,
     penalty: Penalty | None = None,
+    average: Average | None = None,
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
     """Epochs of minibatch Adam on policy loss + c₁ value loss - c₂ entropy (eq. 9).
 
@@ -230,6 +256,7 @@ def proximal_epochs(
         num_epochs: passes over the batch.
         max_kl: once a minibatch's KL exceeds it, no further step is taken on this rollout.
         penalty: a further term of the loss.
+        average: of the loss and its metrics; None for the mean over all slots that count.
 
     Returns:
         Params, optimiser state, and means of the metrics over all minibatches.
@@ -246,22 +273,24 @@ def proximal_epochs(
         if config.advantage_normalization == "minibatch":
             advantage = normalize_advantage(advantage, mask)
         policy_error, terms = policy_loss(ratio, advantage, kl)
-        if config.clip_value:
-            value_error = clipped_value_loss(
-                value, minibatch.value, minibatch.target, config.value_clip_eps, config.value_loss
-            )
-        else:
-            value_error = value_loss(value, minibatch.target, config.value_loss)
-        entropy = distribution.entropy()
-        total = policy_error + config.vf_coef * value_error - config.ent_coef * entropy
+        terms |= {"policy_loss": policy_error}
+        if value is not None:
+            terms["value_loss"] = error_of_value(config, value, minibatch)
+        terms["entropy"] = distribution.entropy()
+        total = policy_error
+        if value is not None:
+            total += config.vf_coef * terms["value_loss"]
+        total -= config.ent_coef * terms["entropy"]
         if penalty is not None:
             total += penalty(distribution, minibatch)
-        terms |= {"policy_loss": policy_error, "value_loss": value_error, "entropy": entropy}
         if max_kl is not None:
             terms["minibatch_kl"] = kl
-        metrics = means(terms, mask)
+        if average is None:
+            metrics = means(terms, mask)
+        else:
+            metrics = {name: average(term, mask) for name, term in terms.items()}
         metrics["ratio_first_minibatch"] = ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))]
-        return total.mean(where=mask), metrics
+        return total.mean(where=mask) if average is None else average(total, mask), metrics
 
     params, opt_state, metrics = descent.run(
         key,

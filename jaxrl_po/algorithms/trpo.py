@@ -154,7 +154,7 @@ def _natural_gradient_algorithm(
         # TF32 or bfloat16 products would spoil CG and the acceptance test.
         with jax.default_matmul_precision("float32"):
             policy, metrics = improve_policy(params, batch)
-        params, opt_state, value_error = fit_value(
+        params, opt_state, fitted = fit_value(
             config,
             network,
             descent,
@@ -164,7 +164,7 @@ def _natural_gradient_algorithm(
             batch,
             config.learning_rate * anneal,
         )
-        return params, NaturalGradientState(opt_state), {**metrics, "value_loss": value_error}
+        return params, NaturalGradientState(opt_state), metrics | fitted
 
     def improve_policy(params: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
         def policy_on(batch: Batch) -> Callable[[PyTree], Any]:

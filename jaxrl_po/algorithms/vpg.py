@@ -81,7 +81,7 @@ def vpg(config: VPGConfig, network: Network, optimizer: Optimizer | None = None)
             num_epochs=config.update_epochs,
             num_minibatches=config.num_minibatches,
         )
-        params, value_opt_state, error = fit_value(
+        params, value_opt_state, fitted = fit_value(
             config,
             network,
             descent,
@@ -95,7 +95,7 @@ def vpg(config: VPGConfig, network: Network, optimizer: Optimizer | None = None)
         return (
             params,
             VPGState(policy_opt_state, value_opt_state),
-            {**averages, "value_loss": error},
+            averages | fitted,
         )
 
     return Algorithm(init, update)

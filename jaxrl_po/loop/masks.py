@@ -57,11 +57,11 @@ def _unseeing(value: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _heeding(
-    policy_and_value: Callable[..., tuple[Any, Array]],
-) -> Callable[..., tuple[Any, Array]]:
+    policy_and_value: Callable[..., tuple[Any, Any]],
+) -> Callable[..., tuple[Any, Any]]:
     """Values, and distributions over allowed actions only."""
 
-    def heeding(params: PyTree, seen: MaskedObservation, *more: Any) -> tuple[Any, Array]:
+    def heeding(params: PyTree, seen: MaskedObservation, *more: Any) -> tuple[Any, Any]:
         distribution, value = policy_and_value(params, seen.observation, *more)
         return distribution.masked(seen.mask), value
 

@@ -57,10 +57,19 @@ def surrogate_loss(ratio: Array, advantage: Array) -> Array:
     return -ratio * advantage
 
 
-def clipped_surrogate_loss(ratio: Array, advantage: Array, clip_eps: float | Array) -> Array:
-    """The clipped surrogate -min(r Â, clip(r, 1-ε, 1+ε) Â) (arXiv:1707.06347, eq. 7)."""
+def clipped_surrogate_loss(
+    ratio: Array,
+    advantage: Array,
+    clip_eps: float | Array,
+    clip_eps_high: float | Array | None = None,
+) -> Array:
+    """The clipped surrogate -min(r Â, clip(r, 1-ε, 1+ε) Â) (arXiv:1707.06347, eq. 7).
+
+    With `clip_eps_high` that is the ε above 1 (DAPO, arXiv:2503.14476, sec. 3.1).
+    """
     check_one_shape(ratio=ratio, advantage=advantage)
-    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
+    high = clip_eps if clip_eps_high is None else clip_eps_high
+    clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + high)
     return -jnp.minimum(ratio * advantage, clipped * advantage)
 
 

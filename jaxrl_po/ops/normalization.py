@@ -25,8 +25,12 @@ def init_statistics(shape: tuple[int, ...], dtype: jnp.dtype) -> RunningStatisti
     return RunningStatistics(jnp.zeros(shape, dtype), jnp.ones(shape, dtype), jnp.zeros((), dtype))
 
 
-def update_statistics(statistics: RunningStatistics, samples: Array) -> RunningStatistics:
+def update_statistics(
+    statistics: RunningStatistics, samples: Array, mask: Array | None = None
+) -> RunningStatistics:
     """Merge a batch of samples [..., *shape] into the statistics.
+
+    Of scalars a mask [...] may say which count; one must.
 
     The pairwise form of Welford's update (Chan, Golub & LeVeque 1979): with n and m samples and
     the difference d of their means,
@@ -35,14 +39,15 @@ def update_statistics(statistics: RunningStatistics, samples: Array) -> RunningS
     """
     mean, variance, num_samples = statistics
     axes = tuple(range(samples.ndim - mean.ndim))
-    batch_count = jnp.asarray(samples.size // mean.size, num_samples.dtype)
+    count = samples.size // mean.size if mask is None else mask.sum()
+    batch_count = jnp.asarray(count, num_samples.dtype)
     total = num_samples + batch_count
     weight = batch_count / total
-    difference = samples.mean(axes) - mean
+    difference = samples.mean(axes, where=mask) - mean
     return RunningStatistics(
         mean=mean + difference * weight,
         variance=(1 - weight) * variance
-        + weight * samples.var(axes)
+        + weight * samples.var(axes, where=mask)
         + jnp.square(difference) * weight * (1 - weight),
         num_samples=total,
     )

@@ -11,8 +11,15 @@ from jaxrl_po.algorithms import PPOConfig, VPGConfig
 from jaxrl_po.config import Config
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.loop.learn import advantages_and_targets
+from jaxrl_po.ops import normalize_advantage
 from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.config import RLHFConfig
+from jaxrl_po.rlhf.estimators import (
+    group_relative,
+    groups_that_differ,
+    leave_one_out,
+    rewards_to_go,
+)
 from jaxrl_po.rlhf.generation import is_end
 from jaxrl_po.rlhf.kl import ESTIMATORS
 from jaxrl_po.rlhf.types import Generation, RewardFn, Tokens
@@ -36,7 +43,7 @@ class Evaluation(NamedTuple):
     """What the policy and its reference make of responses."""
 
     log_prob: Array  # [N, T] log π(a_t|s_t)
-    value: Array  # [N, T] V(s_t)
+    value: Array | None  # [N, T] V(s_t); None without a critic
     reference_log_prob: Array  # [N, T] log π_ref(a_t|s_t)
     kl: Array  # [N, T] KL(π(·|s_t) ‖ π_ref(·|s_t))
     distribution: Categorical | Unkept  # π(·|s_t), where it is kept
@@ -131,6 +138,7 @@ def make_token_batch(
     ratios start at 1. The value after the last token is 0, whether that is EOS or the limit.
     Responses whose score is not finite are left out of the batch, and of the means of scores. Where
     the KL is priced in the loss, the reference's log-probabilities ride as the batch's memory.
+    Without a critic values are 0.
     """
     response, observation = generation.response, states(generation)
     mask, action = response.mask, jnp.where(response.mask, response.ids, 0)
@@ -143,13 +151,16 @@ def make_token_batch(
     price = jnp.zeros_like(log_ratio)
     if config.kl_in_reward != "none":
         price = -kl_coef * ESTIMATORS[config.kl_in_reward](log_ratio)
-    value, last = blank(found.value), last_slot(mask)
+    value = jnp.zeros_like(log_ratio) if found.value is None else blank(found.value)
+    last = last_slot(mask)
     finite = jnp.isfinite(score)
     reward = price + jnp.where(last & finite[:, None], score[:, None], 0.0)
     next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-    counted = mask & finite[:, None]
-    time_major = (x.T for x in (reward, value, next_value, last, jnp.zeros_like(last), counted))
-    advantage, target = advantages_and_targets(config.update, *time_major)
+    counts = finite
+    if config.dynamic_sampling:
+        counts = finite & groups_that_differ(score, finite, config.answers_per_prompt)
+    counted = mask & counts[:, None]
+    advantage, target = advantages_of(config, reward, value, next_value, last, counted)
     batch = Batch(
         observation=observation,
         memory=() if config.kl_in_loss == "none" else found.reference_log_prob,
@@ -157,8 +168,8 @@ def make_token_batch(
         action=action,
         log_prob=found.log_prob,
         value=value,
-        advantage=advantage.T,
-        target=target.T,
+        advantage=advantage,
+        target=target,
         mask=counted,
     )
     has_eos = ended(config, generation)
@@ -178,4 +189,44 @@ def make_token_batch(
         "tokens/response_len_mean": mask.sum(axis=1).mean(dtype=value.dtype),
         "tokens/truncated_frac": 1.0 - has_eos.mean(dtype=value.dtype),
     }
+    if config.dynamic_sampling:
+        left_out = ~counts.reshape(-1, config.answers_per_prompt).any(axis=1)
+        metrics["objective/groups_left_out"] = left_out.sum()
     return batch, metrics
+
+
+def advantages_of(
+    config: RLHFConfig,
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    last: Array,
+    counted: Array,
+) -> tuple[Array, Array]:
+    """Advantages by the config's estimator, and what values are to become: both [N, T].
+
+    Args:
+        config: the run.
+        reward: r_t [N, T], 0 in empty slots.
+        value: V(s_t) [N, T], likewise.
+        next_value: V(s_{t+1}) [N, T], likewise, and at the last.
+        last: which slot ends a response [N, T].
+        counted: which slots count [N, T].
+    """
+    update, k = config.update, config.answers_per_prompt
+    if config.has_critic:
+        given = reward, value, next_value, last, jnp.zeros_like(last), counted
+        advantage, target = advantages_and_targets(update, *(x.T for x in given))
+        return advantage.T, target.T
+    if config.estimator == "reinforce++":
+        advantage = rewards_to_go(reward, update.gamma)
+    else:
+        outcome, counts = reward.sum(axis=1), counted.any(axis=1)
+        if config.estimator == "rloo":
+            of_response = leave_one_out(outcome, counts, k)
+        else:
+            of_response = group_relative(outcome, counts, k, config.divide_by_std)
+        advantage = jnp.broadcast_to(of_response[:, None], reward.shape)
+    if update.advantage_normalization == "batch":
+        advantage = normalize_advantage(advantage, counted)
+    return advantage, jnp.zeros_like(advantage)

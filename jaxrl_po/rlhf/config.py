@@ -13,13 +13,13 @@ from jaxrl_po.config import (
     EnvironmentConfig,
     NetworkConfig,
     Range,
-    Settings,
     pytree,
     setting,
 )
 from jaxrl_po.rlhf.checks import check_padding
 from jaxrl_po.rlhf.lora import LoRAConfig
 from jaxrl_po.rlhf.models.config import TransformerConfig
+from jaxrl_po.rlhf.options import NORMALIZATION, SignalConfig
 
 WITHOUT_MEANING = EnvironmentConfig, NetworkConfig  # of an update's records, on token sequences
 MINIBATCH_FIELDS = "num_minibatches", "critic_minibatches"
@@ -43,7 +43,7 @@ PROXIMAL_DEFAULTS = "learning_rate", "max_grad_norm", "vf_coef"
 
 @pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RLHFConfig(Settings):
+class RLHFConfig(SignalConfig):
     """RLHF: an update acting on token sequences, with a price on the KL to a reference policy.
 
     The update's `num_envs` is N, sequences generated side by side; its `num_steps` is T, tokens a
@@ -51,7 +51,8 @@ class RLHFConfig(Settings):
     dense networks have nothing to act on here and must be left alone.
 
     Where they were not given, γ is 1, and PPO's learning_rate is 1e-4, max_grad_norm 1 and vf_coef
-    0.1, in place of the update's own defaults, which are for environments.
+    0.1, in place of the update's own defaults, which are for environments; and advantages are not
+    standardised after "rloo" and "grpo", and over the batch after "reinforce++".
     """
 
     # the transformer; a model of one's own can be given to `make_rlhf` instead
@@ -89,13 +90,17 @@ class RLHFConfig(Settings):
             names: tuple[str, ...] = DEFAULTS
             if isinstance(self.update, ProximalConfig):
                 names += PROXIMAL_DEFAULTS
-            missing = {n: getattr(PPO, n) for n in names if not self.update.given(n)}
+            defaults = {name: getattr(PPO, name) for name in names}
+            if self.estimator in NORMALIZATION:
+                defaults["advantage_normalization"] = NORMALIZATION[self.estimator]
+            missing = {n: value for n, value in defaults.items() if not self.update.given(n)}
             if missing:
                 object.__setattr__(self, "update", self.update.replace(**missing))
         super().__post_init__()
 
     def validate(self) -> None:
         """Check that the parts fit each other."""
+        super().validate()
         check_padding(self.eos_id, self.stop_ids, self.pad_id)
         self._check_price()
         if self.adaptive_kl:
@@ -125,7 +130,7 @@ class RLHFConfig(Settings):
         if getattr(self.update, "recompute_advantages", False):
             raise ValueError("update.recompute_advantages=True: responses are valued once")
         size = self.update.num_envs
-        for name in MINIBATCH_FIELDS:
+        for name in MINIBATCH_FIELDS if self.has_critic else MINIBATCH_FIELDS[:1]:
             count = getattr(self.update, name, 1)
             if size % count:
                 raise ValueError(
@@ -135,6 +140,11 @@ class RLHFConfig(Settings):
 
     def _check_price(self) -> None:
         """Check that the price of the KL is charged once, and in the reward's unit."""
+        if self.dynamic_sampling and self.kl_in_reward != "none":
+            raise ValueError(
+                f"dynamic_sampling=True beside kl_in_reward={self.kl_in_reward!r} would leave out "
+                "responses that differ in the price of their KL: set kl_in_reward='none'"
+            )
         if self.kl_in_loss != "none" and not isinstance(self.update, PPOConfig):
             raise ValueError(
                 f"kl_in_loss={self.kl_in_loss!r} goes with update=PPOConfig(...), "

@@ -28,12 +28,24 @@ def apply_head(head: PyTree, features: Array) -> Array:
     return scalars
 
 
-def init_actor_critic(model: LanguageModel, params: PyTree, shared_torso: bool) -> Params:
-    """Policy and value, both begun from a fine-tuned model; the value head begins at 0."""
+def init_actor_critic(
+    model: LanguageModel, params: PyTree, shared_torso: bool, critic: PyTree = None
+) -> Params:
+    """Policy and value, both begun from a fine-tuned model; the value head begins at 0.
+
+    Where they share no torso, the value may begin as another `critic`, {"torso", "head"}.
+    """
     head = zero_head(model.num_features)
     if shared_torso:
         return Params(policy=(), torso=params, value=head)
-    return Params(policy=params, value={"torso": params, "head": head})
+    return Params(
+        policy=params, value={"torso": params, "head": head} if critic is None else critic
+    )
+
+
+def init_actor(params: PyTree) -> Params:
+    """A policy without a critic, begun from a fine-tuned model."""
+    return Params(policy=params)
 
 
 def policy_params(params: Params) -> PyTree:
@@ -50,7 +62,8 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
 
     In the token MDP s_t is the prompt and t response tokens, and a_t the next one. One causal pass
     sees all T states of a sequence, so a sequence is one sample: `policy` maps `Tokens`
-    [..., P + T - 1] to π(·|s_t) [..., T] and `value` to V(s_t) [..., T].
+    [..., P + T - 1] to π(·|s_t) [..., T] and `value` to V(s_t) [..., T]. Of `init_actor`'s
+    parameters there is no value to ask for, and None beside the policy.
     """
 
     def features(params: PyTree, observation: Tokens) -> Array:
@@ -70,7 +83,11 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
         values: Array = _unflat(apply_head(head, features(torso, _flat(observation))), observation)
         return values
 
-    def policy_and_value(params: Params, observation: Any, memory: PyTree) -> tuple[Any, Array]:
+    def policy_and_value(
+        params: Params, observation: Any, memory: PyTree
+    ) -> tuple[Any, Array | None]:
+        if not jax.tree.leaves(params.value):
+            return policy(params, observation, memory)[0], None
         if not _is_shared(params):
             return policy(params, observation, memory)[0], value(params, observation, memory)
         hidden = features(params.torso, _flat(observation))

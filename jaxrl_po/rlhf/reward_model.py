@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl_po.config import NON_NEGATIVE
+from jaxrl_po.config.fields import checked_float
 from jaxrl_po.rlhf.batch import last_slot
 from jaxrl_po.rlhf.checks import (
     check_length,
@@ -17,13 +19,13 @@ from jaxrl_po.rlhf.checks import (
     is_traced,
 )
 from jaxrl_po.rlhf.chunks import in_chunks
+from jaxrl_po.rlhf.estimators import usable_std
 from jaxrl_po.rlhf.heads import apply_head, init_head
 from jaxrl_po.rlhf.sft import SFTConfig, epoch_orders, exchange_tokens, fit
 from jaxrl_po.rlhf.types import LanguageModel, Tokens, concatenate
 from jaxrl_po.types import Array, PyTree
 
 ROWS_AT_ONCE = 64  # that are scored, of a whole dataset
-SMALLEST_STD = 1e-6  # of scores, in parts of the largest: below it they differ by rounding
 
 
 class RewardModel(NamedTuple):
@@ -44,10 +46,28 @@ def raw_score(model: LanguageModel, params: PyTree, tokens: Tokens) -> Array:
     return apply_head(params["head"], last)
 
 
-def reward_loss(model: LanguageModel, params: PyTree, chosen: Tokens, rejected: Tokens) -> Array:
-    """-E[log σ(r(chosen) - r(rejected))]."""
-    difference = raw_score(model, params, chosen) - raw_score(model, params, rejected)
-    return -jax.nn.log_sigmoid(difference).mean()
+def reward_loss(
+    model: LanguageModel,
+    params: PyTree,
+    chosen: Tokens,
+    rejected: Tokens,
+    margin: Array | None = None,
+    centering: float | Array = 0.0,
+) -> Array:
+    """-E[log σ(r(chosen) - r(rejected) - m)] + η E[(r(chosen) + r(rejected))²].
+
+    The margin m [N] asks for more where the preference is stronger (Touvron et al. 2023,
+    arXiv:2307.09288, eq. 2). Pairs leave a reward free up to a constant; the second term, of weight
+    η = `centering`, draws its mean to 0 (Eisenstein et al. 2023, arXiv:2312.09244).
+    """
+    better, worse = raw_score(model, params, chosen), raw_score(model, params, rejected)
+    difference = better - worse
+    if margin is not None:
+        difference -= margin
+    loss = -jax.nn.log_sigmoid(difference).mean()
+    if is_traced(centering) or centering != 0:
+        loss += centering * jnp.square(better + worse).mean()
+    return loss
 
 
 def raw_scores(model: LanguageModel, params: PyTree, tokens: Tokens) -> Array:
@@ -77,6 +97,8 @@ def make_reward_model(
     chosen: Any,
     rejected: Any,
     reference: Tokens | None = None,
+    margin: Any = None,
+    centering: float | Array = 0.0,
 ) -> Callable[..., tuple[RewardModel, Array]]:
     """Learning a reward from pairs as one pure function.
 
@@ -88,6 +110,9 @@ def make_reward_model(
         rejected: index of the worse one.
         reference: samples on which scores are to have mean 0 and standard deviation 1; `tokens`
             if None. Where their scores do not differ, they are shifted alone.
+        margin: by how much the better one of each pair is to score higher before the loss is that
+            of no difference [number of pairs], >= 0; None for no margin. See `reward_loss`.
+        centering: weight of the term that draws raw scores to mean 0.
 
     Returns:
         learn_reward(key, sft_params) -> `RewardModel`, loss of each step.
@@ -97,16 +122,21 @@ def make_reward_model(
 
     Raises:
         ValueError: when the model cannot read the sequences, when pairs are no indices into
-        `tokens` or fewer than `batch_size`, or when no two reference samples differ.
+        `tokens` or fewer than `batch_size`, when margins are not one a pair, or when no two
+        reference samples differ.
     """
-    chosen, rejected = (x if is_traced(x) else np.asarray(x) for x in (chosen, rejected))
-    data = Preferences(tokens, chosen, rejected, tokens if reference is None else reference)
+    chosen, rejected, margin = (
+        x if x is None or is_traced(x) else np.asarray(x) for x in (chosen, rejected, margin)
+    )
+    centering = checked_float("centering", centering, NON_NEGATIVE)
+    reference = tokens if reference is None else reference
+    data = Preferences(tokens, chosen, rejected, reference, margin)
 
     def learn_reward(
         key: Array, sft_params: PyTree, data: Preferences = data
     ) -> tuple[RewardModel, Array]:
         check_preferences(config, model, data)
-        tokens, chosen, rejected, reference = jax.tree.map(jnp.asarray, data)
+        tokens, chosen, rejected, reference, margin = jax.tree.map(jnp.asarray, data)
 
         def look_up(rows: Array, key: Array) -> Tokens:
             some = jax.tree.map(lambda x: x[rows], tokens)
@@ -116,7 +146,8 @@ def make_reward_model(
             index, key = batch
             keys = jax.random.split(key)
             better, worse = map(look_up, (chosen[index], rejected[index]), keys)
-            return reward_loss(model, params, better, worse)
+            margins = None if margin is None else margin[index]
+            return reward_loss(model, params, better, worse, margins, centering)
 
         head_key, order_key, noise_key = jax.random.split(key, 3)
         orders = epoch_orders(order_key, chosen.shape[0], config)
@@ -137,6 +168,7 @@ class Preferences(NamedTuple):
     chosen: Array  # [number of pairs] rows of `tokens`
     rejected: Array  # [number of pairs]
     reference: Tokens  # [any, any]
+    margin: Array | None = None  # [number of pairs] in raw score
 
 
 def check_preferences(config: SFTConfig, model: LanguageModel, data: Preferences) -> None:
@@ -155,6 +187,8 @@ def check_preferences(config: SFTConfig, model: LanguageModel, data: Preferences
             f"chosen, rejected: must be indices into the {num_rows} rows of tokens, "
             "one of each for a pair"
         )
+    if data.margin is not None:
+        check_margin(data.margin, chosen.shape)
     if chosen.size < config.batch_size:
         raise ValueError(
             f"batch_size={config.batch_size} is more than there are pairs: {chosen.size}"
@@ -167,6 +201,16 @@ def check_preferences(config: SFTConfig, model: LanguageModel, data: Preferences
             )
 
 
+def check_margin(margin: Array, shape: tuple[int, ...]) -> None:
+    """Raise unless there is a margin for each pair; of traced ones only shapes are looked at."""
+    known = not is_traced(margin)
+    if margin.shape != shape or (known and not (np.isfinite(margin) & (margin >= 0)).all()):
+        raise ValueError(
+            f"margin: must be finite numbers >= 0, one for each of {shape[0]} pairs, "
+            f"not {margin.dtype} {list(margin.shape)}"
+        )
+
+
 def check_rows(name: str, tokens: Tokens, model: LanguageModel) -> None:
     """Raise unless a model can score the rows."""
     check_tokens(name, tokens, model)
@@ -176,8 +220,7 @@ def check_rows(name: str, tokens: Tokens, model: LanguageModel) -> None:
 
 def deviation(scores: Array) -> Array:
     """The standard deviation of scores [R], or 1 where they do not differ."""
-    std = scores.std()
-    return jnp.where(std > SMALLEST_STD * jnp.abs(scores).max(), std, 1.0)
+    return usable_std(scores.std(), jnp.abs(scores).max())
 
 
 @jax.tree_util.register_dataclass
@@ -200,9 +243,14 @@ def learned_reward(model: LanguageModel, reward_model: RewardModel) -> LearnedRe
     Raises:
         ValueError: when the scale of the scores is not one.
     """
+    check_scale("reward_model", reward_model)
+    return LearnedReward(reward_model, model)
+
+
+def check_scale(name: str, reward_model: RewardModel) -> None:
+    """Raise unless the scale of the scores is one."""
     _, mean, std = reward_model
     if not is_traced(mean) and not np.isfinite(mean):
-        raise ValueError(f"reward_model.mean={mean} must be finite")
+        raise ValueError(f"{name}.mean={mean} must be finite")
     if not is_traced(std) and not (np.isfinite(std) and std > 0):
-        raise ValueError(f"reward_model.std={std} must be > 0 and finite: scores are divided by it")
-    return LearnedReward(reward_model, model)
+        raise ValueError(f"{name}.std={std} must be > 0 and finite: scores are divided by it")

@@ -6,24 +6,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import PPOConfig, make_algorithm
-from jaxrl_po.algorithms.ppo import ProximalConfig, ppo
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.ops import importance_ratio
-from jaxrl_po.rlhf.batch import Unkept, chunk_of, make_token_batch, score_responses
+from jaxrl_po.rlhf.batch import make_token_batch, score_responses
+from jaxrl_po.rlhf.change import after_update
 from jaxrl_po.rlhf.checks import check_end, check_length, vocabulary_size
-from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import generate, response_distribution
-from jaxrl_po.rlhf.heads import init_actor_critic, policy_params, token_network
-from jaxrl_po.rlhf.kl import ESTIMATORS, adapt_kl_coef_per_sequence
+from jaxrl_po.rlhf.heads import policy_params, token_network
+from jaxrl_po.rlhf.kl import adapt_kl_coef_per_sequence
 from jaxrl_po.rlhf.lora import adapted, init_adapters
 from jaxrl_po.rlhf.models.transformer import make_transformer
 from jaxrl_po.rlhf.prompts import as_prompts, prompt_rows
+from jaxrl_po.rlhf.reward_model import RewardModel
+from jaxrl_po.rlhf.scores import init_score_statistics, shape_scores
+from jaxrl_po.rlhf.start import check_critic, init_params
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
+from jaxrl_po.rlhf.update import make_update
 from jaxrl_po.schedules import is_schedule
-from jaxrl_po.types import Algorithm, Array, Batch, Network, PyTree
+from jaxrl_po.types import Array, PyTree
 
 Metrics = dict[str, Array]
 
@@ -49,6 +50,7 @@ class RLHFState(NamedTuple):
     key: Array  # randomness of all that is to come
     iteration: Array  # [] iterations done
     prompt_key: Array  # of the orders in which prompts are taken
+    score_statistics: PyTree = ()  # of all scores so far, where they are scaled
 
 
 class Scored(NamedTuple):
@@ -71,6 +73,7 @@ def make_rlhf(
     prompts: Any,
     model: LanguageModel | None = None,
     constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
+    critic_from: RewardModel | None = None,
 ) -> Callable[..., RLHFResult]:
     """A whole RLHF run as one pure function: Ziegler et al. 2019; Ouyang et al. 2022.
 
@@ -95,22 +98,31 @@ def make_rlhf(
             `Tokens`.
         model: a `LanguageModel` in place of the transformer that `config.model` describes.
         constrain: applied to what has one row a sequence; where a sharding can be laid on it.
+        critic_from: what the critic begins as, in place of the fine-tuned model with a head of 0:
+            a reward model on the same torso (Stiennon et al. 2020, arXiv:2009.01325), with values
+            of the scores that `learned_reward` gives.
 
     Returns:
         train(key, sft_params) -> RLHFResult(state, metrics), with one value an iteration in each
         metric. train(key, sft_params, reward_fn), jitted, takes a `learned_reward` as an argument
         of the program; without it the reward model's weights are constants in it, which costs
-        several times their memory while it is compiled.
+        several times their memory while it is compiled; so do those of `critic_from`, which may be
+        given after it.
 
     Raises:
         ValueError: naming the setting that does not fit.
     """
-    init, step = make_rlhf_step(config, reward_fn, prompts, model, constrain)
+    init, step = make_rlhf_step(config, reward_fn, prompts, model, constrain, critic_from)
 
-    def train(key: Array, sft_params: PyTree, reward_fn: RewardFn = reward_fn) -> RLHFResult:
+    def train(
+        key: Array,
+        sft_params: PyTree,
+        reward_fn: RewardFn = reward_fn,
+        critic_from: RewardModel | None = critic_from,
+    ) -> RLHFResult:
         state, metrics = jax.lax.scan(
             lambda state, _: step(state, sft_params, reward_fn),
-            init(key, sft_params),
+            init(key, sft_params, critic_from),
             length=config.update.num_iterations,
         )
         return RLHFResult(state, metrics)
@@ -124,15 +136,17 @@ def make_rlhf_step(
     prompts: Any,
     model: LanguageModel | None = None,
     constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
-) -> tuple[Callable[[Array, PyTree], RLHFState], Callable[..., tuple[RLHFState, Metrics]]]:
+    critic_from: RewardModel | None = None,
+) -> tuple[Callable[..., RLHFState], Callable[..., tuple[RLHFState, Metrics]]]:
     """The two halves of `make_rlhf`, for those who want to hold the loop themselves.
 
     Returns:
-        init(key, sft_params) -> RLHFState, and step(state, sft_params) -> (RLHFState, metrics),
-        or step(state, sft_params, reward_fn). No array of a state shares memory with another, so
-        that `jax.jit(step, donate_argnums=0)` may reuse it.
+        init(key, sft_params) -> RLHFState, or init(key, sft_params, critic_from); and
+        step(state, sft_params) -> (RLHFState, metrics), or step(state, sft_params, reward_fn). No
+        array of a state shares memory with another, so that `jax.jit(step, donate_argnums=0)` may
+        reuse it.
     """
-    init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model, constrain)
+    init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model, constrain, critic_from)
 
     def step(
         state: RLHFState, sft_params: PyTree, reward_fn: RewardFn = reward_fn
@@ -148,15 +162,20 @@ def make_rlhf_iteration(
     prompts: Any,
     model: LanguageModel | None = None,
     constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
-) -> tuple[Callable[[Array, PyTree], RLHFState], Callable[..., tuple[RLHFState, Metrics, Scored]]]:
+    critic_from: RewardModel | None = None,
+) -> tuple[Callable[..., RLHFState], Callable[..., tuple[RLHFState, Metrics, Scored]]]:
     """`make_rlhf_step`, whose step gives the responses too."""
     model = make_transformer(config.model) if model is None else model
     check_end(model, config.eos_id, config.stop_ids, config.pad_id)
     pool = as_prompts(prompts, config.pad_id, vocabulary_size(model))
-    N, T = config.update.num_envs, config.update.num_steps
+    N, T, k = config.update.num_envs, config.update.num_steps, config.answers_per_prompt
     check_length("prompts", pool.ids.shape[1], model, T)
+    check_critic(config, model, critic_from)
 
-    def init(key: Array, sft_params: PyTree) -> RLHFState:
+    def init(
+        key: Array, sft_params: PyTree, critic_from: RewardModel | None = critic_from
+    ) -> RLHFState:
+        check_critic(config, model, critic_from)
         start = config.at(0.0)
         own_key = jax.random.wrap_key_data(
             jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key)
@@ -166,15 +185,17 @@ def make_rlhf_iteration(
             adapter_key = jax.random.fold_in(own_key, ADAPTERS)
             learned = init_adapters(adapter_key, sft_params, config.lora)
         network = token_network(policy_model(start, sft_params), T, start.temperature)
-        params = init_actor_critic(model, learned, config.update.shared_torso)
+        params = init_params(config, model, learned, critic_from)
         params = jax.tree.map(jnp.copy, params)  # policy and value begin as the same arrays
+        kl_coef = jnp.array(start.kl_coef, jnp.zeros(()).dtype)
         return RLHFState(
             params=params,
-            algorithm=make_algorithm(start.update, network).init(params),
-            kl_coef=jnp.array(start.kl_coef, jnp.zeros(()).dtype),
+            algorithm=make_update(start, network, kl_coef).init(params),
+            kl_coef=kl_coef,
             key=own_key,
             iteration=jnp.zeros((), jnp.uint32),
             prompt_key=jax.random.fold_in(own_key, PROMPTS),
+            score_statistics=init_score_statistics(config),
         )
 
     def policy_model(now: RLHFConfig, sft_params: PyTree) -> LanguageModel:
@@ -182,7 +203,9 @@ def make_rlhf_iteration(
         return adapted(model, sft_params, now.lora) if config.lora.rank else model
 
     def answer(now: RLHFConfig, policy: LanguageModel, state: RLHFState, key: Array) -> Generation:
-        rows = prompt_rows(unrolled(state.prompt_key), state.iteration, N, pool.ids.shape[0])
+        order = unrolled(state.prompt_key)
+        rows = prompt_rows(order, state.iteration, N // k, pool.ids.shape[0])
+        rows = rows if k == 1 else jnp.repeat(rows, k)
         prompt = constrain(jax.tree.map(lambda x: x[rows], pool))
         generation = generate(
             policy,
@@ -209,7 +232,8 @@ def make_rlhf_iteration(
         if is_schedule(config.kl_coef):
             state = state._replace(kl_coef=jnp.asarray(now.kl_coef, state.kl_coef.dtype))
         generation = answer(now, policy, state, generation_key)
-        score = score_responses(now, reward_fn, generation)
+        raw_score = score_responses(now, reward_fn, generation)
+        score, score_statistics = shape_scores(now, state.score_statistics, raw_score)
 
         def reference(observation: Tokens) -> Categorical:
             return response_distribution(model, sft_params, observation, T, now.temperature)
@@ -224,6 +248,10 @@ def make_rlhf_iteration(
         )
         old, new = (state.params, state.algorithm), (params, algorithm_state)
         (params, algorithm_state), held = hold_unless_finite(new, old)
+        warm = after_warmup(config, state.iteration, params.policy, state.params.policy)
+        params = params._replace(policy=warm)
+        if config.scale_scores:
+            metrics["objective/raw_scores"] = raw_score.mean(where=jnp.isfinite(raw_score))
         metrics |= {NAMES.get(name, f"policy/{name}"): x for name, x in update_metrics.items()}
         metrics |= after_update(now, network, state.params, params, batch)
         metrics["val/update_held"] = held.astype(jnp.int32)
@@ -236,81 +264,34 @@ def make_rlhf_iteration(
                 num_sequences=N,
                 kl_horizon_sequences=now.kl_horizon_sequences,
             )
+            kl_coef = after_warmup(config, state.iteration, kl_coef, state.kl_coef)
         state = state._replace(
             params=params,
             algorithm=algorithm_state,
             kl_coef=kl_coef,
             key=key,
             iteration=state.iteration + 1,
+            score_statistics=score_statistics,
         )
-        return state, metrics, Scored(generation, score)
+        return state, metrics, Scored(generation, raw_score)
 
     return init, iterate
-
-
-def make_update(config: RLHFConfig, network: Network, kl_coef: Array) -> Algorithm:
-    """The update, with the price of the KL in its loss where the config puts it there."""
-    if isinstance(config.update, PPOConfig) and config.kl_in_loss != "none":
-        return ppo(config.update, network, penalty=kl_loss(config, kl_coef))
-    return make_algorithm(config.update, network)
 
 
 def hold_unless_finite(new: PyTree, old: PyTree) -> tuple[PyTree, Array]:
     """The new tree if all its numbers are finite, else the old one, and whether it was held."""
     numbers = [x for x in jax.tree.leaves(new) if jnp.issubdtype(x.dtype, jnp.floating)]
     finite = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
-    return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old), ~finite
+    return choose(finite, new, old), ~finite
 
 
-class Change(NamedTuple):
-    """What an update did to the policy and values of a batch [N, T]."""
-
-    kl: Array  # KL(π_old(·|s_t) ‖ π(·|s_t))
-    log_ratio: Array  # log π(a_t|s_t) - log π_old(a_t|s_t)
-    value: Array  # V(s_t)
-
-
-def after_update(
-    config: RLHFConfig, network: Network, old: PyTree, params: PyTree, batch: Batch
-) -> Metrics:
-    """How far an update has gone from the old parameters, on the whole batch, a chunk at a time."""
-
-    def policy(observation: Tokens) -> Categorical:
-        distribution: Categorical = network.policy(old, observation, ())[0]
-        return distribution
-
-    def change(rows: Batch) -> Change:
-        distribution, value = network.policy_and_value(params, rows.observation, ())
-        kept = not isinstance(rows.distribution, Unkept)
-        before = rows.distribution if kept else policy(rows.observation)
-        log_ratio = distribution.log_prob(rows.action) - rows.log_prob
-        return Change(before.kl(distribution), log_ratio, value)
-
-    found = in_chunks(change, batch, chunk_of(policy, batch.observation))
-    mask = batch.mask
-    ratio = importance_ratio(found.log_ratio, jnp.zeros_like(found.log_ratio), mask)
-    metrics = {
-        "policy/kl": found.kl.mean(where=mask),
-        "policy/approxkl_avg": ESTIMATORS["k2"](found.log_ratio).mean(where=mask),
-        "val/ratio": ratio.mean(where=mask),
-        "val/ratio_var": ratio.var(where=mask),
-    }
-    if isinstance(config.update, ProximalConfig) and config.update.clip_value:
-        far = jnp.abs(found.value - batch.value) > config.update.value_clip_eps
-        metrics["val/clipfrac_avg"] = far.mean(where=mask, dtype=found.value.dtype)
-    return metrics
+def after_warmup(config: RLHFConfig, iteration: Array, new: PyTree, old: PyTree) -> PyTree:
+    """The new tree, but while the critic learns alone the old one."""
+    if not config.critic_warmup_iterations:
+        return new
+    return choose(iteration >= config.critic_warmup_iterations, new, old)
 
 
-def kl_loss(config: RLHFConfig, kl_coef: Array) -> Callable[[Any, Batch], Array]:
-    """β · k2 as a term of the loss: E[½ (log π/π_ref)²].
-
-    Its gradient is that of the KL of each token's distribution given its state: what a token does
-    to the KL of later ones, which k1 in the reward charges it for, is left out.
-    """
-
-    def penalty(distribution: Categorical, batch: Batch) -> Array:
-        reference_log_prob = batch.memory
-        log_ratio = distribution.log_prob(batch.action) - reference_log_prob
-        return kl_coef * ESTIMATORS[config.kl_in_loss](log_ratio)
-
-    return penalty
+def choose(condition: Array, new: PyTree, old: PyTree) -> PyTree:
+    """The new tree where the condition [] holds, else the old one."""
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

@@ -18,8 +18,8 @@ from jaxrl_po.algorithms import (
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.rlhf import Generation, Tokens
 from jaxrl_po.rlhf.batch import last_slot, make_token_batch, score_responses
+from jaxrl_po.rlhf.change import after_update
 from jaxrl_po.rlhf.heads import init_actor_critic, token_network
-from jaxrl_po.rlhf.train import after_update
 from jaxrl_po.types import Network
 from tests.rlhf.conftest import EOS, PAD, T, V, tiny_config
 

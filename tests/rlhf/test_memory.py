@@ -26,11 +26,11 @@ from jaxrl_po.rlhf import (
     pair_accuracy,
 )
 from jaxrl_po.rlhf.batch import Unkept, make_token_batch
+from jaxrl_po.rlhf.change import after_update
 from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.generation import response_distribution
 from jaxrl_po.rlhf.heads import init_actor_critic, init_head, token_network
 from jaxrl_po.rlhf.reward_model import ROWS_AT_ONCE, Preferences
-from jaxrl_po.rlhf.train import after_update
 from tests.rlhf.conftest import EOS, PAD, N, P, T, V, tiny_config
 
 

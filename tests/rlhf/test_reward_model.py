@@ -112,3 +112,36 @@ def test_too_few_pairs_are_refused(model, texts):
     one = jnp.arange(3)
     with pytest.raises(ValueError, match="batch_size=32 is more than there are pairs: 3"):
         make_reward_model(SFTConfig(), model, rows, one, one)
+
+
+def test_margins_and_centering_reach_the_learning(model, params, texts, score, jit):
+    """One batch of all pairs: the first step's loss is the definition's."""
+    rows, _ = texts
+    chosen, rejected, margin = np.arange(8), np.arange(8, 16), np.linspace(0, 3, 8)
+    config = SFTConfig(num_epochs=1, batch_size=8)
+    key = jax.random.key(5)
+    learn = make_reward_model(
+        config, model, rows, chosen, rejected, margin=margin.astype(np.float32), centering=0.2
+    )
+    _, losses = jit(learn)(key, params)
+    scorer = {"torso": params, "head": init_head(jax.random.split(key, 3)[0], 8)}
+    r = np.asarray(score(scorer, jax.tree.map(lambda x: x[:16], rows)), np.float64)
+    expected = np.log1p(np.exp(-(r[:8] - r[8:] - margin))).mean()
+    expected += 0.2 * np.square(r[:8] + r[8:]).mean()
+    np.testing.assert_allclose(losses[0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"margin": [1.0] * 31}, "margin: must be finite numbers >= 0, one for each of 32 pairs"),
+        ({"margin": [-1.0] * 32}, "margin: must be finite numbers >= 0"),
+        ({"margin": [np.nan] * 32}, "margin: must be finite numbers >= 0"),
+        ({"centering": -0.1}, "centering=-0.1 is out of range"),
+        ({"centering": "much"}, "centering must be a number"),
+    ],
+)
+def test_margins_and_weights_are_refused_by_name(extra, message, model, texts):
+    rows, _ = texts
+    with pytest.raises(ValueError, match=message):
+        make_reward_model(SFTConfig(), model, rows, np.arange(32), np.arange(32, 64), **extra)

@@ -1,0 +1,333 @@
+"""Options of scores, the critic and PPO's loss: each does what its paper says, by NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrl_po.algorithms import PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
+from jaxrl_po.algorithms.ppo import ppo
+from jaxrl_po.distributions import Categorical
+from jaxrl_po.ops import clipped_surrogate_loss
+from jaxrl_po.rlhf import RewardModel, RLHFConfig, Tokens, make_rlhf, make_rlhf_step
+from jaxrl_po.rlhf.heads import init_head, token_network
+from jaxrl_po.rlhf.reward_model import reward_loss
+from jaxrl_po.rlhf.scores import init_score_statistics, shape_scores
+from jaxrl_po.rlhf.update import AVERAGES
+from jaxrl_po.types import Batch, Network, Params
+from tests.rlhf.conftest import PAD, N, T, V, tiny_config
+
+SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": 3 * N * T}
+GROUPS = {"estimator": "rloo", "answers_per_prompt": 4}
+GRPO = {"estimator": "grpo", "answers_per_prompt": 4}
+PLAIN = PPOConfig(**SIZE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"estimator": "rlo"}, "estimator='rlo': did you mean 'rloo'"),
+        ({"answers_per_prompt": 3}, "answers_per_prompt=3 does not divide update.num_envs=8"),
+        ({"estimator": "rloo"}, "answers_per_prompt=1 must be >= 2"),
+        ({**GRPO, "answers_per_prompt": 1}, "answers_per_prompt=1 must be >= 2"),
+        ({**GROUPS, "divide_by_std": False}, "divide_by_std=False has no effect"),
+        ({**GROUPS, "update": PPOConfig(**SIZE, vf_coef=0.7)}, "update.vf_coef=0.7 has no effect"),
+        ({**GROUPS, "update": PPOConfig(**SIZE, clip_value=True)}, "update.clip_value=True"),
+        ({**GROUPS, "update": PPOConfig(**SIZE, gae_lambda=0.5)}, "update.gae_lambda=0.5"),
+        ({**GROUPS, "update": PPOConfig(**SIZE, shared_torso=True)}, "update.shared_torso=True"),
+        ({**GROUPS, "update": PPOConfig(**SIZE, value_loss="huber")}, "update.value_loss='huber'"),
+        ({**GROUPS, "update": VPGConfig(**SIZE, critic_epochs=2)}, "update.critic_epochs=2"),
+        ({**GROUPS, "update": TRPOConfig(**SIZE, learning_rate=0.1)}, "update.learning_rate=0.1"),
+        ({**GROUPS, "update": PPOConfig(**SIZE, gamma=0.9)}, "update.gamma=0.9 has no effect"),
+        (
+            {**GRPO, "update": PPOConfig(**SIZE, advantage_normalization="batch")},
+            "advantage_normalization='batch' would standardise a second time",
+        ),
+        ({"score_clip": 0.0}, "score_clip=0.0"),
+        ({**GROUPS, "update": PLAIN, "critic_learning_rate_factor": 2.0}, "has no effect"),
+        ({"update": TRPOConfig(**SIZE), "critic_learning_rate_factor": 2.0}, "has no effect"),
+        ({**GROUPS, "update": PLAIN, "critic_warmup_iterations": 1}, "has no effect"),
+        ({"critic_warmup_iterations": 3}, "critic_warmup_iterations=3 leaves the policy none of 3"),
+        (
+            {"critic_warmup_iterations": 1, "update": PPOConfig(**SIZE, shared_torso=True)},
+            "critic_warmup_iterations=1 needs update.shared_torso=False",
+        ),
+        ({"clip_eps_high": 0.3}, "clip_eps_high=0.3 has no effect"),
+        ({"clip_higher": True, "clip_eps_high": 0.1}, "clip_eps_high=0.1 must be >= "),
+        ({"clip_higher": True, "update": VPGConfig(**SIZE)}, "clip_higher=True goes with update="),
+        (
+            {"loss_average": "sequence", "update": PPOPenaltyConfig(**SIZE)},
+            "loss_average='sequence' goes with update=PPOConfig",
+        ),
+        ({"loss_average": "mean"}, "loss_average='mean'"),
+        ({"dynamic_sampling": True, "kl_in_reward": "none"}, "'rloo' or 'grpo', not 'gae'"),
+        ({**GRPO, "update": PLAIN, "dynamic_sampling": True}, "set kl_in_reward='none'"),
+        (
+            {
+                **GROUPS,
+                "dynamic_sampling": True,
+                "kl_in_reward": "none",
+                "update": PPOConfig(**SIZE, advantage_normalization="minibatch"),
+            },
+            "may leave a minibatch empty",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(**changes)
+
+
+def test_an_update_is_standardised_as_its_estimator_says_unless_told():
+    def normalization(estimator, update):
+        config = RLHFConfig(update=update, estimator=estimator, answers_per_prompt=2)
+        return config.update.advantage_normalization
+
+    found = [normalization(name, PLAIN) for name in ("gae", "rloo", "grpo", "reinforce++")]
+    assert found == ["minibatch", "none", "none", "batch"]
+    assert normalization("rloo", TRPOConfig(**SIZE)) == "none"
+    assert normalization("rloo", PLAIN.replace(advantage_normalization="batch")) == "batch"
+    assert RLHFConfig().replace(**GROUPS).update.advantage_normalization == "none"
+
+
+# --- Scores.
+
+
+def test_scores_are_scaled_by_all_so_far_and_clipped():
+    config = tiny_config(scale_scores=True, score_clip=1.5)
+    statistics = init_score_statistics(config)
+    rng, seen = np.random.default_rng(0), []
+    for scale in (1.0, 5.0, 0.2):
+        score = (scale * rng.normal(1.0, 1.0, N)).astype(np.float32)
+        score[2] = np.nan
+        seen.extend(score[np.isfinite(score)])
+        expected = np.clip(score / np.std(seen), -1.5, 1.5)
+        found, statistics = shape_scores(config, statistics, jnp.asarray(score))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert statistics.num_samples == len(seen)
+    _, same = shape_scores(config, statistics, jnp.full(N, jnp.nan))
+    jax.tree.map(np.testing.assert_array_equal, same, statistics)
+
+
+def test_scores_that_do_not_differ_are_left_alone():
+    config = tiny_config(scale_scores=True)
+    found, _ = shape_scores(config, init_score_statistics(config), jnp.full(N, 0.1))
+    np.testing.assert_allclose(found, 0.1, rtol=1e-6)
+
+
+def test_an_infinite_score_is_not_clipped_to_a_finite_one():
+    found, _ = shape_scores(tiny_config(score_clip=1.0), (), jnp.array([jnp.inf, 3.0, -3.0, 0.5]))
+    np.testing.assert_array_equal(found, [np.inf, 1.0, -1.0, 0.5])
+
+
+def test_a_run_learns_from_the_shaped_scores(reward, prompts, params, jit):
+    init, step = make_rlhf_step(tiny_config(scale_scores=True, score_clip=0.5), reward, prompts)
+    step, state = jit(step), init(jax.random.key(0), params)
+    for count in (1, 2):
+        state, metrics = step(state, params)
+        assert state.score_statistics.num_samples == count * N
+        assert metrics["objective/scores"] != metrics["objective/raw_scores"]
+        assert abs(metrics["objective/scores"]) <= 0.5
+
+
+# --- PPO's loss.
+
+
+def test_averages_are_their_definitions():
+    x = np.random.default_rng(0).normal(size=(3, T)).astype(np.float32)
+    mask = np.arange(T) < np.array([[2], [4], [0]])
+    rows = [row[keep] for row, keep in zip(x, mask, strict=True)]
+    expected = {
+        "token": np.concatenate(rows).mean(),
+        "sequence": np.mean([rows[0].mean(), rows[1].mean()]),
+        "constant": np.mean([rows[0].sum() / T, rows[1].sum() / T]),
+    }
+    assert expected.keys() == AVERAGES.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(AVERAGES[name](x, mask), value, rtol=1e-5)
+        assert AVERAGES[name](x, np.zeros_like(mask)) == 0
+
+
+def test_the_upper_bound_of_the_clip_is_its_own():
+    ratio = np.array([0.5, 0.9, 1.25, 1.25, 1.5, 0.5, 1.5], np.float32)
+    advantage = np.array([1, 1, 1, -1, 1, -1, -1], np.float32)
+    held = np.minimum(np.maximum(ratio, 0.8), 1.3)
+    expected = -np.minimum(ratio * advantage, held * advantage)
+    found = clipped_surrogate_loss(ratio, advantage, 0.2, 0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def first_step(jit):
+    """What PPO's first gradient is for logits [N, T, V] at ratios other than 1."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(N, T, V)).astype(np.float32)
+    action = rng.integers(0, V, (N, T))
+    length = 1 + np.arange(N) % T
+    ratio = rng.uniform(0.6, 1.5, (N, T))
+    log_prob = np.asarray(Categorical(logits).log_prob(action)) - np.log(ratio)
+    batch = Batch(
+        observation=jnp.arange(N),
+        memory=(),
+        distribution=Categorical(jnp.asarray(logits)),
+        action=jnp.asarray(action),
+        log_prob=jnp.asarray(log_prob, jnp.float32),
+        value=jnp.zeros((N, T)),
+        advantage=jnp.asarray(rng.normal(size=(N, T)), jnp.float32),
+        target=jnp.zeros((N, T)),
+        mask=jnp.asarray(np.arange(T) < length[:, None]),
+    )
+
+    def look_up(params, observation, memory):
+        return Categorical(params.policy[observation]), None
+
+    network = Network(None, None, None, look_up, None, flat_params=False)
+    config = PPOConfig(
+        **SIZE,
+        num_minibatches=1,
+        update_epochs=1,
+        advantage_normalization="none",
+        learning_rate=1e-3,
+    )
+
+    def metrics(**options):
+        algorithm = ppo(config, network, **options)
+        params = Params(policy=jnp.asarray(logits))
+        state = algorithm.init(params)
+        return jit(algorithm.update)(jax.random.key(0), params, state, batch, jnp.ones(()))[2]
+
+    return batch, ratio, metrics
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_the_loss_of_an_update_is_averaged_and_clipped_as_told(average, first_step):
+    batch, ratio, metrics = first_step
+    found = metrics(average=AVERAGES[average], clip_eps_high=0.4)
+    A, mask = np.asarray(batch.advantage), np.asarray(batch.mask)
+    loss = -np.minimum(ratio * A, np.clip(ratio, 0.8, 1.4) * A)
+    outside = (ratio < 0.8) | (ratio > 1.4)
+    for name, x in (("policy_loss", loss), ("clip_fraction", outside.astype(np.float32))):
+        expected = AVERAGES[average](x, mask)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, err_msg=name)
+    assert "value_loss" not in found
+    assert metrics()["clip_fraction"] > found["clip_fraction"]
+
+
+@pytest.fixture(scope="module")
+def end(reward, prompts, params, jit):
+    """The last parameters of a run without a critic."""
+
+    def run(**changes):
+        update = PPOConfig(**SIZE, num_minibatches=2, learning_rate=0.05)
+        config = tiny_config(update=update, **GROUPS, **changes)
+        return jit(make_rlhf(config, reward, prompts))(jax.random.key(0), params).state.params
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"loss_average": "sequence"}, {"loss_average": "constant"}, {"clip_higher": True}],
+    ids=["sequence", "constant", "clip_higher"],
+)
+def test_the_options_reach_the_run(changes, end):
+    one, other = jax.tree.leaves(end()), jax.tree.leaves(end(**changes))
+    assert max(jnp.abs(x - y).max() for x, y in zip(one, other, strict=True)) > 1e-4
+
+
+# --- The critic.
+
+
+@pytest.fixture(scope="module")
+def reward_model(params):
+    torso = jax.tree.map(lambda x: 1.1 * x, params)
+    head = init_head(jax.random.key(3), 8)
+    return RewardModel({"torso": torso, "head": head}, jnp.float32(0.3), jnp.float32(2.0))
+
+
+def test_a_critic_may_begin_as_a_reward_model(reward_model, reward, prompts, params, model):
+    init, _ = make_rlhf_step(tiny_config(), reward, prompts, critic_from=reward_model)
+    state = init(jax.random.key(0), params)
+    tokens = Tokens(jnp.array([[PAD, 1, 2, 3, 4, 5]]), jnp.array([[False] + 5 * [True]]))
+    value = token_network(model, T, 1.0).value(state.params, tokens, ())
+    features, _ = model.apply(reward_model.params["torso"], tokens, None)
+    head = reward_model.params["head"]
+    raw = np.asarray(features[:, -T:]) @ np.asarray(head["kernel"]) + head["bias"]
+    np.testing.assert_allclose(value, (raw - 0.3) / 2.0, rtol=1e-4, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, state.params.policy, params)
+    plain = make_rlhf_step(tiny_config(), reward, prompts)[0]
+    given = plain(jax.random.key(0), params, reward_model)
+    jax.tree.map(np.testing.assert_array_equal, given.params, state.params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "spoil", "message"),
+    [
+        ({**GROUPS, "update": PLAIN}, {}, "estimator='rloo' has no critic"),
+        ({"update": PPOConfig(**SIZE, shared_torso=True)}, {}, "needs update.shared_torso=False"),
+        ({}, {"std": jnp.zeros(())}, "critic_from.std=0"),
+        ({}, {"params": {"torso": {}, "head": {}}}, "its torso differs"),
+    ],
+)
+def test_a_critic_that_cannot_begin_so_is_refused(
+    changes, spoil, message, reward_model, reward, prompts
+):
+    with pytest.raises(ValueError, match=message):
+        make_rlhf(
+            tiny_config(**changes), reward, prompts, critic_from=reward_model._replace(**spoil)
+        )
+
+
+def test_the_critics_steps_are_longer_by_the_factor(reward, prompts, params, jit):
+    """Of one step of Adam: the policy's is the same, the critic's three times as long."""
+    update = PPOConfig(**SIZE, num_minibatches=1, update_epochs=1, learning_rate=1e-3)
+
+    def moved(factor):
+        config = tiny_config(update=update, critic_learning_rate_factor=factor)
+        init, step = make_rlhf_step(config, reward, prompts)
+        state = init(jax.random.key(0), params)
+        after, _ = jit(step)(state, params)
+        return jax.tree.map(lambda x, y: np.asarray(x - y), after.params, state.params)
+
+    one, three = moved(1.0), moved(3.0)
+    jax.tree.map(np.testing.assert_array_equal, three.policy, one.policy)
+    head, longer = one.value["head"]["kernel"], three.value["head"]["kernel"]
+    np.testing.assert_allclose(longer, 3 * head, rtol=1e-4)
+    assert np.abs(head).max() > 1e-4
+
+
+@pytest.mark.parametrize("update", [PLAIN, TRPOConfig(**SIZE)], ids=["ppo", "trpo"])
+def test_at_first_the_critic_learns_alone(update, reward, prompts, params, jit):
+    config = tiny_config(update=update, critic_warmup_iterations=2, adaptive_kl=True)
+    init, step = make_rlhf_step(config, reward, prompts)
+    step, state = jit(step), init(jax.random.key(0), params)
+    for iteration in range(3):
+        before = state
+        state, metrics = step(state, params)
+        head = state.params.value["head"]["kernel"] - before.params.value["head"]["kernel"]
+        assert jnp.abs(head).max() > 1e-6
+        moves = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), state.params.policy, params)
+        assert (max(jax.tree.leaves(moves)) > 0) == (iteration == 2)
+        assert (metrics["policy/kl"] != 0) == (iteration == 2)
+        assert (state.kl_coef != before.kl_coef) == (iteration == 2)
+
+
+# --- The reward model's loss.
+
+
+def test_margin_and_centering_are_their_definitions(model, params, jit):
+    scorer = {"torso": params, "head": init_head(jax.random.key(3), 8)}
+    ids = jax.random.randint(jax.random.key(0), (8, T), 1, V)
+    rows = Tokens(ids, ids > 0)
+    better, worse = (jax.tree.map(lambda x, p=p: x[p], rows) for p in (slice(0, 4), slice(4, 8)))
+    features, _ = model.apply(params, rows, None)
+    r = np.asarray(features[:, -1] @ scorer["head"]["kernel"] + scorer["head"]["bias"], np.float64)
+    margin = np.array([0.0, 1.0, 0.5, 2.0])
+    expected = np.log1p(np.exp(-(r[:4] - r[4:] - margin))).mean()
+    expected += 0.1 * np.square(r[:4] + r[4:]).mean()
+
+    @jit
+    def loss(scorer, margin, centering):
+        return reward_loss(model, scorer, better, worse, margin, centering)
+
+    np.testing.assert_allclose(loss(scorer, jnp.asarray(margin), 0.1), expected, rtol=1e-5)
