@@ -91,7 +91,7 @@ def make_reward_model(
 
     Raises:
         ValueError: when the model cannot read the sequences, when pairs are no indices into
-        `tokens` or fewer than `batch_size`, or when no two reference samples differ.
+            `tokens` or fewer than `batch_size`, or when no two reference samples differ.
     """
     chosen, rejected = (x if is_traced(x) else np.asarray(x) for x in (chosen, rejected))
     data = Preferences(tokens, chosen, rejected, tokens if reference is None else reference)
