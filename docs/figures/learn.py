@@ -10,25 +10,23 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-matplotlib.use("Agg")
-matplotlib.rcParams |= {"svg.hashsalt": "jaxrl_po", "svg.fonttype": "none", "font.size": 9}
+STYLE: Any = {"svg.hashsalt": "jaxrl_po", "svg.fonttype": "none", "font.size": 9}
 FOLDER = pathlib.Path(__file__).parents[1] / "learn"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 Namespace = dict[str, Any]
 
 
-def axes(count: int) -> tuple[Any, Any]:
-    """A figure of `count` plots side by side."""
-    return plt.subplots(1, count, figsize=(3.6 * count, 2.8), layout="constrained", squeeze=False)
+def two_plots() -> tuple[Any, Any]:
+    """A figure of two plots side by side."""
+    return plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
 
 
 def one_step(ns: Namespace) -> Any:
     """Return and KL against the learning rate."""
-    figure, ((left, right),) = axes(2)
+    figure, (left, right) = two_plots()
     left.semilogx(ns["learning_rates"], ns["returns"], "o-", ms=3)
     left.set(xlabel="learning rate of the one step", ylabel="return after it", ylim=(0, None))
     right.loglog(ns["learning_rates"], ns["kl"], "o-", ms=3)
@@ -38,7 +36,7 @@ def one_step(ns: Namespace) -> Any:
 
 def trust_region(ns: Namespace) -> Any:
     """KL that came of the one that was asked for, and the return."""
-    figure, ((left, right),) = axes(2)
+    figure, (left, right) = two_plots()
     left.loglog(ns["radii"], ns["radii"], ":", color="grey")
     for method in ("npg", "trpo"):
         left.loglog(ns["radii"], ns[f"{method}_kl"], "o-", ms=3, label=method.upper())
@@ -51,7 +49,7 @@ def trust_region(ns: Namespace) -> Any:
 
 def clip(ns: Namespace) -> Any:
     """KL and return with and without a clip."""
-    figure, ((left, right),) = axes(2)
+    figure, (left, right) = two_plots()
     for i, label in enumerate(("ε = 0.2", "no clip")):
         left.loglog(ns["learning_rates"], ns["kl"][i], "o-", ms=3, label=label)
         right.semilogx(ns["learning_rates"], ns["returns"][i], "o-", ms=3, label=label)
@@ -63,7 +61,7 @@ def clip(ns: Namespace) -> Any:
 
 def language_models(ns: Namespace) -> Any:
     """Score and KL over the updates."""
-    figure, ((left, right),) = axes(2)
+    figure, (left, right) = two_plots()
     for i, price in enumerate(np.asarray(ns["prices"])):
         left.plot(ns["metrics"]["objective/scores"][i], label=f"β = {price:g}")
         right.plot(ns["metrics"]["objective/kl_exact"][i], label=f"β = {price:g}")
@@ -83,8 +81,10 @@ def draw(name: str) -> Namespace:
     namespace: Namespace = {}
     for block in BLOCK.findall((FOLDER / f"{name}.md").read_text(encoding="utf-8")):
         exec(block, namespace)
-    figure = PAGES[name](namespace)
-    figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
+    plt.switch_backend("Agg")
+    with plt.rc_context(STYLE):
+        figure = PAGES[name](namespace)
+        figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
     return namespace
 
 

@@ -4,8 +4,10 @@ import importlib.util
 import pathlib
 import re
 
+import matplotlib.pyplot as plt
 import pytest
 
+from docs.figures import learn
 from docs.hooks import ROOT
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -42,6 +44,8 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     for needs, code in blocks_of(page):
         if needs is None or importlib.util.find_spec(needs):
             exec(compile(code, name_of(page), "exec"), namespace)
+    if page.stem in learn.PAGES:
+        plt.close(learn.PAGES[page.stem](namespace))  # what the figure is drawn from is there
 
 
 def test_what_is_not_run_is_listed():
