@@ -41,7 +41,9 @@ def on_files(files: Any, config: Any) -> Any:
     for path in sorted((ROOT / RESULTS).iterdir()):
         if path.suffix in (".md", ".png", ".gif"):
             there = str(ROOT / "experiments")
-            files.append(File(f"results/{path.name}", there, config.site_dir, True))
+            files.append(
+                File(f"results/{path.name}", there, config.site_dir, config.use_directory_urls)
+            )
     for source in sorted(linked_sources()):
         files.append(File.generated(config, f"source/{source}.md", content=source_page(source)))
     return files
