@@ -2,6 +2,7 @@
 
     python experiments/readme.py           # runs every block and rewrites it
     python experiments/readme.py --check   # fails, with a diff, where one is stale
+    python experiments/readme.py --file docs/index.md    # those of the site
 
 A ```console block is lines `$ command`, each with its output. Blocks run in the README's order in
 one new folder. Seconds, speeds and shares of time differ from run to run: they are masked.
@@ -23,6 +24,7 @@ FIGURES = {  # what the blocks draw, and where the README shows it from
     "cartpole.gif": "experiments/results/cartpole_run.gif",
 }
 ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```)", flags=re.DOTALL | re.MULTILINE)
 TIMING = re.compile(r"\d[\d,]*(?:\.\d+)?(?= (?:s|ms|min|steps/s)\b|%)")
 
@@ -76,7 +78,7 @@ def main() -> int:
     """Rewrite the README, or say where it is stale."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, and change nothing")
-    parser.add_argument("--file", type=pathlib.Path, default=ROOT / "README.md")
+    parser.add_argument("--file", type=pathlib.Path, default=README)
     arguments = parser.parse_args()
     old = arguments.file.read_text()
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +86,7 @@ def main() -> int:
         if not arguments.check:
             arguments.file.write_text(new)
             for drawn, kept in FIGURES.items():
-                if (pathlib.Path(folder) / drawn).exists():
+                if arguments.file.samefile(README) and (pathlib.Path(folder) / drawn).exists():
                     shutil.copy(pathlib.Path(folder) / drawn, ROOT / kept)
             return 0
     difference = difflib.unified_diff(

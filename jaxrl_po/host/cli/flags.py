@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from jaxrl_po.config import ANY, Config, Range
+from jaxrl_po.config import ANY, Config, Range, Settings
 from jaxrl_po.config.messages import suggestion
 
 NEGATIVE = re.compile(r"-(\d|\.\d|inf)")  # a value; all flags begin with two dashes
@@ -172,7 +172,7 @@ def add_fields(parser: Parser, config_class: type[Config], *, texts: bool) -> No
         config_class: whose fields.
         texts: take all values as texts, which may stand for several.
     """
-    comments, default = _comments(config_class), config_class()
+    comments, default = field_comments(config_class), config_class()
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         name, allowed = field.name, field.metadata.get("allowed", ANY)
@@ -216,7 +216,7 @@ FORMS: dict[Any, dict[str, Any]] = {
 }
 
 
-def _comments(config_class: type[Config]) -> dict[str, str]:
+def field_comments(config_class: type[Settings]) -> dict[str, str]:
     """The comment above each field, by the field's name."""
     comments = {}
     for base in reversed(config_class.__mro__[:-1]):

@@ -1,0 +1,93 @@
+"""Draws the figures of docs/learn: runs the code that each page shows, and plots what it computes.
+
+python docs/figures/learn.py          # all pages, under a minute each
+python docs/figures/learn.py clip     # one
+"""
+
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+STYLE: Any = {"svg.hashsalt": "jaxrl_po", "svg.fonttype": "none", "font.size": 9}
+FOLDER = pathlib.Path(__file__).parents[1] / "learn"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+Namespace = dict[str, Any]
+
+
+def two_plots() -> tuple[Any, Any]:
+    """A figure of two plots side by side."""
+    return plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
+
+
+def one_step(ns: Namespace) -> Any:
+    """Return and KL against the learning rate."""
+    figure, (left, right) = two_plots()
+    left.semilogx(ns["learning_rates"], ns["returns"], "o-", ms=3)
+    left.set(xlabel="learning rate of the one step", ylabel="return after it", ylim=(0, None))
+    right.loglog(ns["learning_rates"], ns["kl"], "o-", ms=3)
+    right.set(xlabel="learning rate of the one step", ylabel="KL(old‖new), nats")
+    return figure
+
+
+def trust_region(ns: Namespace) -> Any:
+    """KL that came of the one that was asked for, and the return."""
+    figure, (left, right) = two_plots()
+    left.loglog(ns["radii"], ns["radii"], ":", color="grey")
+    for method in ("npg", "trpo"):
+        left.loglog(ns["radii"], ns[f"{method}_kl"], "o-", ms=3, label=method.upper())
+        right.semilogx(ns["radii"], ns[f"{method}_returns"], "o-", ms=3, label=method.upper())
+    left.set(xlabel="δ, asked for", ylabel="KL(old‖new), nats")
+    left.legend()
+    right.set(xlabel="δ, asked for", ylabel="return after it", ylim=(0, None))
+    return figure
+
+
+def clip(ns: Namespace) -> Any:
+    """KL and return with and without a clip."""
+    figure, (left, right) = two_plots()
+    for i, label in enumerate(("ε = 0.2", "no clip")):
+        left.loglog(ns["learning_rates"], ns["kl"][i], "o-", ms=3, label=label)
+        right.semilogx(ns["learning_rates"], ns["returns"][i], "o-", ms=3, label=label)
+    left.set(xlabel="learning rate", ylabel="KL(old‖new), nats")
+    left.legend()
+    right.set(xlabel="learning rate", ylabel="return after it", ylim=(0, None))
+    return figure
+
+
+def language_models(ns: Namespace) -> Any:
+    """Score and KL over the updates."""
+    figure, (left, right) = two_plots()
+    for i, price in enumerate(np.asarray(ns["prices"])):
+        left.plot(ns["metrics"]["objective/scores"][i], label=f"β = {price:g}")
+        right.plot(ns["metrics"]["objective/kl_exact"][i], label=f"β = {price:g}")
+    left.set(xlabel="update", ylabel="sevens a response")
+    right.set(xlabel="update", ylabel="KL to the reference, nats")
+    left.legend()
+    return figure
+
+
+PAGES: dict[str, Callable[[Namespace], Any]] = {
+    function.__name__: function for function in (one_step, trust_region, clip, language_models)
+}
+
+
+def draw(name: str) -> Namespace:
+    """Run a page's code and write its figure."""
+    namespace: Namespace = {}
+    for block in BLOCK.findall((FOLDER / f"{name}.md").read_text(encoding="utf-8")):
+        exec(block, namespace)
+    plt.switch_backend("Agg")
+    with plt.rc_context(STYLE):
+        figure = PAGES[name](namespace)
+        figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
+    return namespace
+
+
+if __name__ == "__main__":
+    for page in sys.argv[1:] or PAGES:
+        draw(page)
