@@ -165,7 +165,8 @@ def page(record: dict[str, Any]) -> str:
         "sum of Gaussian weights of token pairs; J = E[r] - β KL(π‖π_ref), J* its maximum, "
         "fraction = (J - J0) / (J* - J0). RLOO and GRPO are estimators of the advantage for PPO's "
         f"update, with {ANSWERS} answers a group and no critic; the price of the KL is in the "
-        "reward, so GRPO divides by the deviation of the priced score. Their settings are PPO's.",
+        "reward, so GRPO divides by the deviation of the priced score. Their settings are PPO's, "
+        "looked at beforehand on seeds 100 and 101.",
         "",
         "| method | β | fraction, worst | mean ± std | J - J*, largest | KL, enumerated | "
         f"sampled - enumerated, largest | the same, sampled at temperature {WRONG_TEMPERATURE}, "
