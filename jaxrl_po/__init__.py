@@ -24,6 +24,7 @@ from jaxrl_po.version import __version__
 if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for others
     from jaxrl_po.host.language.checkpoints import Pretrained, load_pretrained, save_pretrained
     from jaxrl_po.host.language.gguf import read_gguf
+    from jaxrl_po.host.language.run import run_rlhf
     from jaxrl_po.host.policies.play import rollout_policy
     from jaxrl_po.host.policies.policy import load_policy, save_policy
     from jaxrl_po.host.runs.callbacks import stop_at_return
@@ -44,6 +45,7 @@ HOST = {
     "resume": "runs.run",
     "rollout_policy": "policies.play",
     "run": "runs.run",
+    "run_rlhf": "language.run",
     "save_policy": "policies.policy",
     "save_pretrained": "language.checkpoints",
     "stop_at_return": "runs.callbacks",
@@ -76,6 +78,7 @@ __all__ = [
     "resume",
     "rollout_policy",
     "run",
+    "run_rlhf",
     "save_policy",
     "save_pretrained",
     "stop_at_return",

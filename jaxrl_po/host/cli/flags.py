@@ -48,11 +48,11 @@ class Parser(argparse.ArgumentParser):
         text = text.replace("%", "%%")
         self.add_argument(_flag(name), dest=name, help=text, **(_form(hint) | form))
 
-    def add_commands(self) -> Callable[[str, Callable[..., Any]], "Parser"]:
+    def add_commands(self) -> Callable[[str, Any], "Parser"]:
         """Let the next argument be a command: add(name, what its docstring describes)."""
         commands = self.add_subparsers(title="commands", required=True)
 
-        def add(name: str, described: Callable[..., Any]) -> Parser:
+        def add(name: str, described: Any) -> Parser:
             summary = (inspect.getdoc(described) or "").partition("\n")[0].replace("%", "%%")
             return commands.add_parser(name, help=summary, description=summary)
 

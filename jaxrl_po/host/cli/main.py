@@ -17,6 +17,7 @@ import jax
 
 from jaxrl_po.algorithms import ALGORITHMS, config_class
 from jaxrl_po.config import Config
+from jaxrl_po.host.cli import rlhf
 from jaxrl_po.host.cli.compilations import keep_compilations
 from jaxrl_po.host.cli.flags import (
     Parser,
@@ -219,10 +220,19 @@ def make_parser(own: Sequence[str] = ()) -> Parser:
             method = methods(algorithm, cls)
             method.fill = functools.partial(_add_training_flags, method, command, cls)
     for name, command in COMMANDS.items():
-        command_parser = commands(name, command)
-        command_parser.set_defaults(command=command)
-        add_parameters(command_parser, command)
+        _add_command(commands, name, command)
+    language = commands("rlhf", rlhf).add_commands()
+    for name, command in rlhf.COMMANDS.items():
+        _add_command(language, name, command)
     return parser
+
+
+def _add_command(
+    commands: Callable[[str, Any], Parser], name: str, command: Callable[..., Any]
+) -> None:
+    parser = commands(name, command)
+    parser.set_defaults(command=command)
+    add_parameters(parser, command)
 
 
 def _add_training_flags(

@@ -73,6 +73,8 @@ def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files that hold the weights: those of the index, or the only one."""
     if (folder / INDEX).exists():
         names = sorted(set(read_object(folder / INDEX)["weight_map"].values()))
+    elif (folder / WEIGHTS).exists():
+        names = [WEIGHTS]
     else:
         names = sorted(file.name for file in folder.glob("*.safetensors"))
     if not names:
@@ -95,9 +97,7 @@ def read_params(
         try:
             with safe_open(file, framework="numpy") as opened:
                 for name in opened.keys():  # noqa: SIM118 (no mapping)
-                    own = next(
-                        (n for n in (name, *(p + name for p in PREFIXES)) if n in places), ""
-                    )
+                    own = full_name(name, places)
                     if own:
                         put(arrays, places[own], opened.get_tensor(name), f"{file}: {name}")
                         unread.discard(own)

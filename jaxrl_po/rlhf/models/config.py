@@ -48,22 +48,27 @@ class TransformerConfig(Settings):
     positions: str = setting("learned", ("learned", "rotary"))
     # the longest wave is 2 π times this, in tokens
     rope_theta: Annotated[float, "static"] = setting(10_000.0, POSITIVE)
-    # longer waves for longer contexts: all divided by rope_factor, or the long ones alone (Llama 3)
+    # longer waves for longer contexts: all of them, or the long ones alone (Llama 3)
     rope_scaling: str = setting("none", ("none", "linear", "llama3"))
+    # how much longer
     rope_factor: Annotated[float, "static"] = setting(1.0, POSITIVE)
-    # llama3: waves longer than rope_context / rope_low_factor are divided in full, those shorter
-    # than rope_context / rope_high_factor not at all
+    # llama3: waves longer than rope_context / rope_low_factor become longer in full
     rope_low_factor: Annotated[float, "static"] = setting(1.0, POSITIVE)
+    # llama3: waves shorter than rope_context / rope_high_factor stay as they are
     rope_high_factor: Annotated[float, "static"] = setting(4.0, POSITIVE)
+    # llama3: tokens of the context before
     rope_context: int = setting(8192, COUNT)
-    # biases of queries, keys and values; of the attention's output; of the feed-forward network
+    # biases of queries, keys and values
     qkv_bias: bool = False
+    # a bias of the attention's output
     attention_bias: bool = True
+    # biases of the feed-forward network
     feedforward_bias: bool = True
     # what scores are multiplied by; 0 for 1 / √head_size
     attention_scale: Annotated[float, "static"] = setting(0.0, NON_NEGATIVE)
-    # c tanh(x / c) of attention scores and of logits; 0 for none (Gemma 2)
+    # c of c tanh(x / c) of attention scores; 0 for none (Gemma 2)
     attention_softcap: Annotated[float, "static"] = setting(0.0, NON_NEGATIVE)
+    # c of c tanh(x / c) of logits; 0 for none (Gemma 2)
     logit_softcap: Annotated[float, "static"] = setting(0.0, NON_NEGATIVE)
     # tokens that a sliding layer sees, itself among them; 0 for all
     sliding_window: int = setting(0, OR_DEFAULT)

@@ -1,0 +1,247 @@
+"""`python -m jaxrl_po rlhf sft | reward | ppo`: language models from folders and JSON lines."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_po.algorithms import PPOConfig
+from jaxrl_po.host.language.checkpoints import load_pretrained, save_pretrained
+from jaxrl_po.host.language.reward_folder import load_reward_model, save_reward_model
+from jaxrl_po.host.language.run import run_rlhf
+from jaxrl_po.host.language.text import (
+    Tokenizer,
+    check_fits,
+    load_tokenizer,
+    read_completions,
+    read_preferences,
+    read_prompts,
+    text_reward,
+)
+from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.wording import counted
+from jaxrl_po.rlhf import (
+    LoRAConfig,
+    RewardFn,
+    RLHFConfig,
+    SFTConfig,
+    adapted,
+    init_adapters,
+    learned_reward,
+    make_reward_model,
+    make_sft,
+    merge,
+    pack,
+)
+
+
+def sft_command(
+    model: Path,
+    data: Path,
+    out: Path,
+    max_length: int = 512,
+    batch_size: int = 8,
+    num_epochs: int = 1,
+    learning_rate: float = 2e-5,
+    lora_rank: int = 0,
+    packed: bool = False,
+    seed: int = 0,
+) -> None:
+    """Fine-tune a model on completions, and write it as a folder of Hugging Face's format.
+
+    Args:
+        model: the model's folder
+        data: JSON lines, each {"prompt", "completion"} or {"messages"}
+        out: the folder to write
+        max_length: tokens of a row; longer ones are left out, and counted
+        batch_size: rows in a step
+        num_epochs: passes over the rows
+        learning_rate: peak step size of AdamW
+        lora_rank: learn adapters of this rank, merged when written; 0 for all weights
+        packed: put several texts in a row
+        seed: of the order of the rows
+    """
+    pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
+    check_fits(tokenizer, pretrained.model)
+    texts = read_completions(data, tokenizer, max_length)
+    _tell_dropped(data, texts.num_dropped, max_length)
+    rows: Any = texts.tokens, texts.completion
+    if packed:
+        rows = pack(texts.tokens, max_length, texts.completion)
+    config = SFTConfig(
+        batch_size=batch_size, num_epochs=num_epochs, learning_rate=learning_rate, weight_decay=0.0
+    )
+    lora = LoRAConfig(rank=lora_rank) if lora_rank else None
+    key = jax.random.key(seed)
+
+    def fine_tune(key: Any, base: Any, learned: Any, rows: Any) -> Any:
+        own = pretrained.model if lora is None else adapted(pretrained.model, base, lora)
+        return make_sft(config, own, *rows)(key, learned, *rows)
+
+    learned = pretrained.params if lora is None else init_adapters(key, pretrained.params, lora)
+    learned, losses = jax.jit(fine_tune)(key, pretrained.params, learned, rows)
+    params = learned if lora is None else merge(pretrained.params, learned, lora)
+    save_pretrained(out, pretrained, params)
+    print(
+        f"{out}: {counted(len(losses), 'step')} on {counted(len(rows[0].ids), 'row')}, "
+        f"loss {losses[0]:.3f} to {losses[-1]:.3f}"
+    )
+
+
+def reward_command(
+    model: Path,
+    data: Path,
+    out: Path,
+    max_length: int = 512,
+    batch_size: int = 8,
+    num_epochs: int = 1,
+    learning_rate: float = 2e-5,
+    seed: int = 0,
+) -> None:
+    """Learn a reward model from preferences, and write it as a folder.
+
+    Args:
+        model: the folder of the model that it begins from
+        data: JSON lines, each {"prompt", "chosen", "rejected"}
+        out: the folder to write
+        max_length: tokens of a prompt and an answer; longer pairs are left out, and counted
+        batch_size: pairs in a step
+        num_epochs: passes over the pairs
+        learning_rate: peak step size of AdamW
+        seed: of the head and of the order of the pairs
+    """
+    pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
+    check_fits(tokenizer, pretrained.model)
+    pairs = read_preferences(data, tokenizer, max_length)
+    _tell_dropped(data, pairs.num_dropped, max_length)
+    config = SFTConfig(
+        batch_size=batch_size, num_epochs=num_epochs, learning_rate=learning_rate, weight_decay=0.0
+    )
+    learn = make_reward_model(config, pretrained.model, pairs.tokens, pairs.chosen, pairs.rejected)
+    reward_model, losses = jax.jit(learn)(jax.random.key(seed), pretrained.params)
+    save_reward_model(out, pretrained, reward_model)
+    print(f"{out}: {counted(len(losses), 'step')}, loss {losses[0]:.3f} to {losses[-1]:.3f}")
+
+
+def ppo_command(
+    model: Path,
+    data: Path,
+    directory: Path,
+    reward: Path | None = None,
+    reward_function: str | None = None,
+    test_data: Path | None = None,
+    num_envs: int = 32,
+    num_steps: int = 32,
+    iterations: int = 100,
+    num_minibatches: int = 4,
+    update_epochs: int = 1,
+    learning_rate: float = 1e-5,
+    kl_coef: float = 0.05,
+    temperature: float = 1.0,
+    estimator: str = "gae",
+    answers_per_prompt: int = 1,
+    lora_rank: int = 0,
+    max_prompt_length: int = 128,
+    visit_every: int = 10,
+    seed: int = 0,
+    resume: bool = False,
+) -> None:
+    """Align a model with a reward by PPO in a run directory, or go on with one.
+
+    Args:
+        model: the folder of the model that the policy begins as, and is held to
+        data: JSON lines, each {"prompt"}: text, or messages
+        directory: of the run
+        reward: the folder of a reward model
+        reward_function: a function of lists of prompts and answers, as module:function
+        test_data: JSON lines of prompts to evaluate on, beside the reference
+        num_envs: answers an iteration
+        num_steps: tokens of an answer
+        iterations: of answers and an update
+        num_minibatches: of the answers of an iteration
+        update_epochs: passes over the answers of an iteration
+        learning_rate: of Adam; with adapters about 30 times that of all weights
+        kl_coef: price of a nat of the KL to the reference
+        temperature: of sampling
+        estimator: gae, rloo, grpo or reinforce++
+        answers_per_prompt: answers that rloo and grpo compare
+        lora_rank: learn adapters of this rank; 0 for all weights
+        max_prompt_length: tokens; longer prompts are left out, and counted
+        visit_every: iterations between two checkpoints and evaluations
+        seed: all randomness of the run
+        resume: go on with the run in the directory
+    """
+    pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
+    reward_fn = _reward(reward, reward_function, tokenizer)
+    prompts = read_prompts(data, tokenizer, max_prompt_length)
+    _tell_dropped(data, prompts.num_dropped, max_prompt_length)
+    tests = None
+    if test_data is not None:
+        found = read_prompts(test_data, tokenizer, max_prompt_length)
+        _tell_dropped(test_data, found.num_dropped, max_prompt_length)
+        tests = found.tokens
+    update = PPOConfig(
+        num_envs=num_envs,
+        num_steps=num_steps,
+        total_timesteps=integer("iterations", iterations) * num_envs * num_steps,
+        num_minibatches=num_minibatches,
+        update_epochs=update_epochs,
+        learning_rate=learning_rate,
+        shared_torso=estimator == "gae",
+    )
+    config = RLHFConfig(
+        update=update,
+        lora=LoRAConfig(rank=lora_rank),
+        temperature=temperature,
+        kl_coef=kl_coef,
+        estimator=estimator,
+        answers_per_prompt=answers_per_prompt,
+        eos_id=tokenizer.stop_ids[0],
+        stop_ids=tokenizer.stop_ids[1:],
+        pad_id=tokenizer.pad_id,
+    )
+    run_rlhf(
+        config,
+        pretrained,
+        reward_fn,
+        prompts.tokens,
+        directory,
+        tokenizer=tokenizer,
+        test_prompts=tests,
+        visit_every=visit_every,
+        seed=seed,
+        resume=resume,
+    )
+
+
+def _reward(folder: Path | None, function: str | None, tokenizer: Tokenizer) -> RewardFn:
+    """The reward that was named, one way or the other."""
+    if (folder is None) == (function is None):
+        raise ValueError("give one of --reward FOLDER and --reward-function MODULE:FUNCTION")
+    if folder is not None:
+        scorer, reward_model = load_reward_model(folder)
+        check_fits(tokenizer, scorer.model)
+        return learned_reward(scorer.model, jax.tree.map(jnp.asarray, reward_model))
+    module, colon, name = str(function).partition(":")
+    if not colon:
+        raise ValueError(f"--reward-function {function}: it is written MODULE:FUNCTION")
+    try:
+        score: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--reward-function {function}: {error}") from error
+    return text_reward(score, tokenizer)
+
+
+def _tell_dropped(file: Path, number: int, length: int) -> None:
+    if number:
+        print(f"{file}: {counted(number, 'line')} of more than {length} tokens left out")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "sft": sft_command,
+    "reward": reward_command,
+    "ppo": ppo_command,
+}
