@@ -30,7 +30,7 @@ from jaxrl_po.rlhf.evaluate import Answers, make_answer, win_rate
 RUNS = pathlib.Path("runs") / "rlhf_smollm"
 RESULTS = pathlib.Path(__file__).with_name("results") / "rlhf_smollm"
 P, T, N, PAD = 12, 20, 32, -1
-ITERATIONS, VISIT = 40, 10
+ITERATIONS, VISIT = 60, 20
 TEST_PROMPTS, FINAL_PROMPTS, NUM_TEXTS = 64, 256, 8
 WORDS = 3, 8  # of an opening
 BEST_OF = 1, 2, 4, 8
@@ -77,7 +77,7 @@ def config(**changes: Any) -> RLHFConfig:
         "anneal_lr": True,
     } | changes.pop("update", {})
     return RLHFConfig(
-        update=PPOConfig(**update), kl_coef=0.05, eos_id=2, stop_ids=(0,), pad_id=PAD, **changes
+        update=PPOConfig(**update), kl_coef=0.04, eos_id=2, stop_ids=(0,), pad_id=PAD, **changes
     )
 
 

@@ -34,9 +34,9 @@ Policy = Callable[[Tokens], Categorical]  # states [N, P + T - 1] -> π(·|s_t) 
 class Unkept:
     """In the place of π_old(·|s) in a batch whose update asks for log π_old(a|s) alone."""
 
-    def kl(self, other: Categorical) -> Array:
-        """NaN: nothing may depend on it."""
-        return jnp.full(other.logits.shape[:-1], jnp.nan)
+    def kl(self, other: object) -> Array:
+        """NaN []: nothing may depend on it."""
+        return jnp.asarray(jnp.nan)
 
 
 class Evaluation(NamedTuple):
@@ -86,6 +86,12 @@ def chunk_of(policy: Policy, observation: Tokens) -> int:
     return rows_at_once(num_rows, logits.size // num_rows)
 
 
+def log_prob_is_enough(update: Config) -> bool:
+    """Whether an update asks of π_old, and of π, no more than the actions' log-probabilities."""
+    clip_alone = isinstance(update, PPOConfig) and not update.early_stop_kl
+    return clip_alone or isinstance(update, VPGConfig)
+
+
 def evaluate_responses(
     update: Config,
     network: Network,
@@ -100,10 +106,7 @@ def evaluate_responses(
     it is small.
     """
     chunk = chunk_of(reference, observation)
-    log_prob_is_enough = (isinstance(update, PPOConfig) and not update.early_stop_kl) or isinstance(
-        update, VPGConfig
-    )
-    keep = chunk == action.shape[0] or not log_prob_is_enough
+    keep = chunk == action.shape[0] or not log_prob_is_enough(update)
 
     def evaluate(rows: tuple[Tokens, Array]) -> Evaluation:
         observation, action = rows

@@ -7,12 +7,17 @@ import jax.numpy as jnp
 
 from jaxrl_po.types import Array, PyTree
 
-CHUNK = 2**22  # numbers that a chunk's largest output may have
+CHUNK = 2**21  # numbers that a chunk's largest output may have
+
+
+def rows_that_fit(size: int) -> int:
+    """The most rows of `size` numbers that `CHUNK` holds."""
+    return max(1, CHUNK // size)
 
 
 def rows_at_once(num_rows: int, size: int) -> int:
     """The most rows of `size` numbers that `CHUNK` holds, of those that divide their number."""
-    most = max(1, CHUNK // size)
+    most = rows_that_fit(size)
     return max(n for n in range(1, min(num_rows, most) + 1) if num_rows % n == 0)
 
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
+from jaxrl_po.rlhf.chunked import ChunkedCategorical
+from jaxrl_po.rlhf.chunks import rows_that_fit
 from jaxrl_po.rlhf.generation import next_token, response_distribution, response_features
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, Network, Params, PyTree
@@ -57,13 +59,18 @@ def _is_shared(params: Params) -> bool:
     return bool(jax.tree.leaves(params.torso))
 
 
-def token_network(model: LanguageModel, num_steps: int, temperature: float | Array) -> Network:
+def token_network(
+    model: LanguageModel, num_steps: int, temperature: float | Array, chunked: bool = False
+) -> Network:
     """The actor-critic of responses: an observation is all of a sequence's tokens but the last.
 
     In the token MDP s_t is the prompt and t response tokens, and a_t the next one. One causal pass
     sees all T states of a sequence, so a sequence is one sample: `policy` maps `Tokens`
     [..., P + T - 1] to π(·|s_t) [..., T] and `value` to V(s_t) [..., T]. Of `init_actor`'s
     parameters there is no value to ask for, and None beside the policy.
+
+    With `chunked`, for losses that ask for log-probabilities and entropies alone, a policy beside
+    a value whose logits are more than a chunk is a `ChunkedCategorical`.
     """
 
     def features(params: PyTree, observation: Tokens) -> Array:
@@ -83,17 +90,28 @@ def token_network(model: LanguageModel, num_steps: int, temperature: float | Arr
         values: Array = _unflat(apply_head(head, features(torso, _flat(observation))), observation)
         return values
 
+    def of_features(params: PyTree, hidden: Array, observation: Tokens) -> Any:
+        """π(·|s_t) of features [·, T, D]."""
+
+        def distribution(hidden: Array) -> Categorical:
+            return next_token(model, params, hidden, temperature)
+
+        most = rows_that_fit(jax.eval_shape(distribution, hidden[0, 0]).logits.size)
+        if chunked and hidden.shape[0] * hidden.shape[1] > most:
+            return ChunkedCategorical(distribution, _unflat(hidden, observation), most)
+        return _unflat(distribution(hidden), observation)
+
     def policy_and_value(
         params: Params, observation: Any, memory: PyTree
     ) -> tuple[Any, Array | None]:
+        torso = policy_params(params)
+        hidden = features(torso, _flat(observation))
+        distribution = of_features(torso, hidden, observation)
         if not jax.tree.leaves(params.value):
-            return policy(params, observation, memory)[0], None
+            return distribution, None
         if not _is_shared(params):
-            return policy(params, observation, memory)[0], value(params, observation, memory)
-        hidden = features(params.torso, _flat(observation))
-        distribution = next_token(model, params.torso, hidden, temperature)
-        values = apply_head(params.value, hidden)
-        return _unflat(distribution, observation), _unflat(values, observation)
+            return distribution, value(params, observation, memory)
+        return distribution, _unflat(apply_head(params.value, hidden), observation)
 
     def init(key: Array) -> Params:
         return init_actor_critic(model, model.init(key), shared_torso=False)

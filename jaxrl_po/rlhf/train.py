@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.rlhf.batch import make_token_batch, score_responses
+from jaxrl_po.rlhf.batch import log_prob_is_enough, make_token_batch, score_responses
 from jaxrl_po.rlhf.change import after_update
 from jaxrl_po.rlhf.checks import check_end, check_length, vocabulary_size
 from jaxrl_po.rlhf.config import RLHFConfig
@@ -241,7 +241,9 @@ def make_rlhf_iteration(
         batch, metrics = make_token_batch(
             now, network, state.params, reference, state.kl_coef, generation, score
         )
-        algorithm = make_update(now, network, state.kl_coef)
+        chunked = log_prob_is_enough(config.update)
+        learner = token_network(policy, T, now.temperature, chunked)
+        algorithm = make_update(now, learner, state.kl_coef)
         anneal = config.update.learning_rate_factor(state.iteration)
         params, algorithm_state, update_metrics = algorithm.update(
             update_key, state.params, state.algorithm, batch, anneal

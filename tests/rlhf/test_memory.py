@@ -96,6 +96,21 @@ def test_distributions_are_held_a_chunk_at_a_time(num_envs, in_loss, monkeypatch
     assert widest(program.jaxpr, vocab_size) <= max(rows * T, num_envs, vocab_size)
 
 
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_a_minibatch_in_chunks_learns_the_same(shared_torso, reward, prompts, params, monkeypatch):
+    """Gradients that add up over chunks of tokens are those of the whole minibatch."""
+    update = tiny_config().update.replace(shared_torso=shared_torso, ent_coef=0.01)
+    init, step = make_rlhf_step(tiny_config(update=update), reward, prompts)
+    state = init(jax.random.key(0), params)
+    whole, expected = jax.jit(step)(state, params)
+    monkeypatch.setattr(chunks, "CHUNK", 5 * V)  # of the 16 tokens of a minibatch
+    found, metrics = jax.jit(lambda *a: step(*a))(state, params)
+    for one, other in zip(*map(jax.tree.leaves, (found.params, whole.params)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 UPDATES = {
     "ppo": tiny_config().update,
     "early_stop": tiny_config().update.replace(early_stop_kl=True),
