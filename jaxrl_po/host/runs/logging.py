@@ -70,6 +70,8 @@ def table_logger(jsonl: AppendFile, csv: AppendFile) -> Logger:
         values = ", ".join(f'"{name}": {form}' for name, form in zip(names, formats, strict=True))
         json_format = "{" + values + "}\n"
         rows = _rows(visit)
+        if not rows:  # a visit before the first iteration knows no names of metrics
+            return
         if csv.position == 0:
             csv.write(",".join(names) + "\n")
         csv.write("".join([csv_format % row for row in rows]))

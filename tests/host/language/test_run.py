@@ -81,6 +81,9 @@ def test_a_run_is_make_rlhf_with_files(whole, pretrained):
         np.testing.assert_allclose(result.metrics[name], values, rtol=1e-4, atol=1e-5)
         found = [row[name] for row in written]
         np.testing.assert_allclose(found, result.metrics[name], rtol=1e-6, err_msg=name)
+    header, *lines = (directory / "metrics.csv").read_text().splitlines()
+    assert header.split(",") == list(written[0])
+    assert len(lines) == ITERATIONS
 
 
 def test_visits_evaluate_and_show_answers(whole):
