@@ -61,6 +61,9 @@ class RLHFConfig(SignalConfig):
     update: Config = PPO
     # low-rank adapters, if that is what is learned
     lora: LoRAConfig = LORA
+    # sequences that pass through the model at a time in the update, and again backwards: the same
+    # gradient in less memory; 0 for the whole minibatch
+    micro_batch_size: int = setting(0, Range(0))
     # of the softmax, wherever a log-probability is taken: sampling, training, reference
     temperature: float = setting(1.0, POSITIVE)
     # β, reward units a nat of log π/π_ref costs; its first value, not 0, when it adapts
@@ -130,6 +133,10 @@ class RLHFConfig(SignalConfig):
         if getattr(self.update, "recompute_advantages", False):
             raise ValueError("update.recompute_advantages=True: responses are valued once")
         size = self.update.num_envs
+        if self.micro_batch_size > size:
+            raise ValueError(
+                f"micro_batch_size={self.micro_batch_size} is more than update.num_envs={size}"
+            )
         for name in MINIBATCH_FIELDS if self.has_critic else MINIBATCH_FIELDS[:1]:
             count = getattr(self.update, name, 1)
             if size % count:

@@ -1,5 +1,6 @@
 """A language model as actor-critic: the `Network` that every update of the library acts on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.rlhf.chunked import ChunkedCategorical
-from jaxrl_po.rlhf.chunks import rows_that_fit
-from jaxrl_po.rlhf.generation import next_token, response_distribution, response_features
+from jaxrl_po.rlhf.chunks import in_chunks, rows_that_fit
+from jaxrl_po.rlhf.generation import next_token, response_features
 from jaxrl_po.rlhf.types import LanguageModel, Tokens
 from jaxrl_po.types import Array, Network, Params, PyTree
 
@@ -60,7 +61,12 @@ def _is_shared(params: Params) -> bool:
 
 
 def token_network(
-    model: LanguageModel, num_steps: int, temperature: float | Array, chunked: bool = False
+    model: LanguageModel,
+    num_steps: int,
+    temperature: float | Array,
+    *,
+    micro_batch_size: int = 0,
+    chunked: bool = False,
 ) -> Network:
     """The actor-critic of responses: an observation is all of a sequence's tokens but the last.
 
@@ -69,17 +75,30 @@ def token_network(
     [..., P + T - 1] to π(·|s_t) [..., T] and `value` to V(s_t) [..., T]. Of `init_actor`'s
     parameters there is no value to ask for, and None beside the policy.
 
-    With `chunked`, for losses that ask for log-probabilities and entropies alone, a policy beside
-    a value whose logits are more than a chunk is a `ChunkedCategorical`.
+    With `micro_batch_size` so many sequences pass through the model at a time, and again in the
+    backward pass, where their gradients add up. With `chunked`, for losses that ask for
+    log-probabilities and entropies alone, a policy beside a value whose logits are more than a
+    chunk is a `ChunkedCategorical`.
     """
 
     def features(params: PyTree, observation: Tokens) -> Array:
-        return response_features(model, params, observation, num_steps)
+        def some(rows: Tokens) -> Array:
+            return response_features(model, params, rows, num_steps)
+
+        if not micro_batch_size:
+            return some(observation)
+        found: Array = in_chunks(jax.checkpoint(some), observation, micro_batch_size)
+        return found
+
+    def distribution_of(params: PyTree, hidden: Array) -> Categorical | ChunkedCategorical:
+        return in_chunks_if_large(
+            lambda hidden: next_token(model, params, hidden, temperature), hidden, chunked
+        )
 
     def policy(params: Params, observation: Any, memory: PyTree) -> tuple[Categorical, PyTree]:
-        distribution = response_distribution(
-            model, policy_params(params), _flat(observation), num_steps, temperature
-        )
+        torso = policy_params(params)
+        hidden = features(torso, _flat(observation))
+        distribution = next_token(model, torso, hidden, temperature)
         return _unflat(distribution, observation), memory
 
     def value(params: Params, observation: Any, memory: PyTree) -> Array:
@@ -90,23 +109,14 @@ def token_network(
         values: Array = _unflat(apply_head(head, features(torso, _flat(observation))), observation)
         return values
 
-    def of_features(params: PyTree, hidden: Array, observation: Tokens) -> Any:
-        """π(·|s_t) of features [·, T, D]."""
-
-        def distribution(hidden: Array) -> Categorical:
-            return next_token(model, params, hidden, temperature)
-
-        most = rows_that_fit(jax.eval_shape(distribution, hidden[0, 0]).logits.size)
-        if chunked and hidden.shape[0] * hidden.shape[1] > most:
-            return ChunkedCategorical(distribution, _unflat(hidden, observation), most)
-        return _unflat(distribution(hidden), observation)
-
     def policy_and_value(
         params: Params, observation: Any, memory: PyTree
     ) -> tuple[Any, Array | None]:
         torso = policy_params(params)
         hidden = features(torso, _flat(observation))
-        distribution = of_features(torso, hidden, observation)
+        distribution: Any = distribution_of(torso, hidden)
+        if not isinstance(distribution, ChunkedCategorical):
+            distribution = _unflat(distribution, observation)
         if not jax.tree.leaves(params.value):
             return distribution, None
         if not _is_shared(params):
@@ -124,6 +134,16 @@ def token_network(
         initial_memory=lambda num_envs: (),
         flat_params=False,
     )
+
+
+def in_chunks_if_large(
+    policy: Callable[[Array], Categorical], hidden: Array, chunked: bool
+) -> Categorical | ChunkedCategorical:
+    """π(·|s) of features [n, T, D]; in chunks, if so wanted, where logits are more than one."""
+    most = rows_that_fit(jax.eval_shape(policy, hidden[0, 0]).logits.size)
+    if chunked and hidden.shape[0] * hidden.shape[1] > most:
+        return ChunkedCategorical(policy, hidden, most)
+    return policy(hidden)
 
 
 def _flat(tokens: Tokens) -> Tokens:

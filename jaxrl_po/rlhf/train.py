@@ -242,7 +242,8 @@ def make_rlhf_iteration(
             now, network, state.params, reference, state.kl_coef, generation, score
         )
         chunked = log_prob_is_enough(config.update)
-        learner = token_network(policy, T, now.temperature, chunked)
+        size = config.micro_batch_size
+        learner = token_network(policy, T, now.temperature, micro_batch_size=size, chunked=chunked)
         algorithm = make_update(now, learner, state.kl_coef)
         anneal = config.update.learning_rate_factor(state.iteration)
         params, algorithm_state, update_metrics = algorithm.update(

@@ -172,6 +172,26 @@ def seen_rows(model):
     return model._replace(apply=apply), shapes
 
 
+@pytest.mark.parametrize("name", ["ppo", "ppo_penalty"])
+def test_micro_batches_learn_the_same(name, model, reward, prompts, params):
+    """A step on gradients that add up over three sequences at a time is that on the minibatch."""
+    seen = []
+    for size in (0, 3):
+        watched, shapes = seen_rows(model)
+        update = UPDATES[name].replace(shared_torso=False)
+        config = tiny_config(update=update, micro_batch_size=size)
+        init, step = make_rlhf_step(config, reward, prompts, watched)
+        state, metrics = jax.jit(step)(init(jax.random.key(0), params), params)
+        seen.append((state, metrics, {rows for rows, length in shapes if length == P + T - 1}))
+    (whole, expected, _), (found, metrics, rows) = seen
+    assert 3 in rows
+    for one, other in zip(*map(jax.tree.leaves, (found.params, whole.params)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(metrics["objective/kl"], expected["objective/kl"], atol=1e-6)
+    with pytest.raises(ValueError, match=r"micro_batch_size=9 is more than update.num_envs=8"):
+        tiny_config(micro_batch_size=9)
+
+
 def test_a_dataset_is_scored_a_few_rows_at_a_time(model, params):
     watched, shapes = seen_rows(model)
     ids = np.arange(1000 * T).reshape(1000, T) % V
