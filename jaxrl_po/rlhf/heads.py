@@ -56,6 +56,13 @@ def policy_params(params: Params) -> PyTree:
     return params.torso if _is_shared(params) else params.policy
 
 
+def critic_params(params: Params) -> tuple[PyTree, PyTree]:
+    """The torso and the head of the values in an actor-critic's parameters."""
+    if _is_shared(params):
+        return params.torso, params.value
+    return params.value["torso"], params.value["head"]
+
+
 def _is_shared(params: Params) -> bool:
     return bool(jax.tree.leaves(params.torso))
 
@@ -102,10 +109,7 @@ def token_network(
         return _unflat(distribution, observation), memory
 
     def value(params: Params, observation: Any, memory: PyTree) -> Array:
-        if _is_shared(params):
-            torso, head = params.torso, params.value
-        else:
-            torso, head = params.value["torso"], params.value["head"]
+        torso, head = critic_params(params)
         values: Array = _unflat(apply_head(head, features(torso, _flat(observation))), observation)
         return values
 
