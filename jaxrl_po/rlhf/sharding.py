@@ -24,7 +24,11 @@ SPECS = {
     "layers/value/kernel": PartitionSpec(None, "fsdp", "tp", None),
     "layers/attention_out/kernel": PartitionSpec(None, "tp", None, "fsdp"),
     "layers/feedforward_in/kernel": PartitionSpec(None, "fsdp", "tp"),
+    "layers/feedforward_gate/kernel": PartitionSpec(None, "fsdp", "tp"),
     "layers/feedforward_out/kernel": PartitionSpec(None, "tp", "fsdp"),
+    "unembedding/kernel": PartitionSpec("fsdp", "tp"),
+    "lora_a": PartitionSpec(),
+    "lora_b": PartitionSpec(),
     "scale": PartitionSpec(),
     "bias": PartitionSpec(),
 }

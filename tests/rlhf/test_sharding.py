@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from jaxrl_po.rlhf import TransformerConfig, make_transformer
 from jaxrl_po.rlhf.heads import init_actor_critic
+from jaxrl_po.rlhf.lora import LoRAConfig, attach, init_adapters
 from jaxrl_po.rlhf.sharding import AXES, parameter_shardings, shard_sequences
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -105,6 +106,27 @@ def test_every_matrix_has_a_layout():
     named = [n for n, x in jax.tree_util.tree_leaves_with_path(params) if x.ndim > 1]
     vectors = [n for n in named if "bias" in str(n) or "norm" in str(n)]
     assert len(cut) == len(named) - len(vectors)
+
+
+def test_every_option_of_the_decoder_has_a_layout():
+    """Gates, an unembedding, norms of queries, biases and adapters among them."""
+    size = {"num_heads": 4, "num_kv_heads": 2, "gated": True, "qk_norm": True, "post_norms": True}
+    size |= {"tied_embedding": False, "qkv_bias": True, "norm": "rms", "positions": "rotary"}
+    params = shapes(**size)
+    lora = LoRAConfig(rank=2)
+
+    def with_adapters(key, base):
+        return attach(base, init_adapters(key, base, lora), lora)
+
+    adapted = jax.eval_shape(with_adapters, jax.random.key(0), params.policy)
+    for tree in (params, adapted):
+        found = parameter_shardings(tree, MESH)
+        assert jax.tree.structure(found) == jax.tree.structure(tree)
+    layers = parameter_shardings(params.policy, MESH)
+    assert layers["unembedding"]["kernel"].spec == PartitionSpec("fsdp", "tp")
+    assert layers["layers"]["feedforward_gate"]["kernel"].spec == PartitionSpec(None, "fsdp", "tp")
+    with pytest.raises(ValueError, match=r"key/kernel' .*: tp = 2 .* does not divide axis 2, of 1"):
+        parameter_shardings(shapes(**size | {"num_kv_heads": 1}), MESH)
 
 
 def test_a_parameter_that_the_table_does_not_know_is_refused():

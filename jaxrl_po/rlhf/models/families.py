@@ -228,7 +228,7 @@ def _llama_tensors(config: TransformerConfig) -> list[Tensor]:
         Tensor(("layers", "attention_norm", "scale"), f"{layer}input_layernorm.weight"),
     ]
     if not config.tied_embedding:
-        found.append(Tensor(("head", "kernel"), "lm_head.weight", transposed=True))
+        found.append(Tensor(("unembedding", "kernel"), "lm_head.weight", transposed=True))
 
     def linear(ours: str, theirs: str, bias: bool) -> None:
         path = "layers", ours
@@ -264,7 +264,7 @@ def _gpt2_tensors(config: TransformerConfig) -> list[Tensor]:
         Tensor(("position", "embedding"), "transformer.wpe.weight"),
     ]
     if not config.tied_embedding:
-        found.append(Tensor(("head", "kernel"), "lm_head.weight", transposed=True))
+        found.append(Tensor(("unembedding", "kernel"), "lm_head.weight", transposed=True))
     norms = {"attention_norm": "ln_1", "feedforward_norm": "ln_2"}
     for ours, theirs in (("scale", "weight"), ("bias", "bias")):
         found.append(Tensor(("norm", ours), f"transformer.ln_f.{theirs}"))

@@ -78,7 +78,7 @@ def init_params(config: TransformerConfig, key: Array) -> PyTree:
     if config.positions == "learned":
         params["position"] = {"embedding": kernel(config.context_length, D)}
     if not config.tied_embedding:
-        params["head"] = {"kernel": kernel(D, config.vocab_size)}
+        params["unembedding"] = {"kernel": kernel(D, config.vocab_size)}
     return params | {"norm": norm(D)}
 
 
@@ -219,7 +219,7 @@ def apply_head(config: TransformerConfig, params: PyTree, features: Array) -> Ar
     if config.tied_embedding:
         logits = rows @ params["embedding"]["embedding"].astype(rows.dtype).T
     else:
-        logits = dense(rows, params["head"])
+        logits = dense(rows, params["unembedding"])
     return softcap(logits, config.logit_softcap).reshape(*features.shape[:-1], -1)
 
 
