@@ -25,7 +25,7 @@ from jaxrl_po import PPOConfig, Pretrained, load_pretrained
 from jaxrl_po.host.language.run import run_rlhf
 from jaxrl_po.host.language.text import Tokenizer, decode_responses, load_tokenizer, text_reward
 from jaxrl_po.rlhf import LoRAConfig, RewardFn, RLHFConfig, Tokens
-from jaxrl_po.rlhf.evaluate import Answers, make_answer, win_rate
+from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
 
 RUNS = pathlib.Path("runs") / "rlhf_smollm"
 RESULTS = pathlib.Path(__file__).with_name("results") / "rlhf_smollm"
@@ -130,8 +130,8 @@ def read() -> Task:
 def measure(task: Task, name: str) -> dict[str, Any]:
     """Train one row, or what is left of it, and hold its last policy against the reference."""
     own, directory = CONFIGS[name], RUNS / name
-    started, cpu = time.perf_counter(), time.process_time()
-    run_rlhf(
+    cpu = time.process_time()
+    done = run_rlhf(
         own,
         task.pretrained,
         task.reward,
@@ -143,7 +143,8 @@ def measure(task: Task, name: str) -> dict[str, Any]:
         keep_checkpoints=1,
         resume=(directory / "rlhf.json").exists(),
     )
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    cpu = time.process_time() - cpu
+    count = len(done.metrics["objective/kl"]) - 1  # of this session; the first compiles
     tuned = load_pretrained(directory / "last")
     answer = jax.jit(
         make_answer(own.replace(lora=LoRAConfig()), task.pretrained.model, task.reward)
@@ -173,9 +174,9 @@ def measure(task: Task, name: str) -> dict[str, Any]:
         "gold": float(own_score.mean()),
         "reference": float(other.mean()),
         "kl": float(found[name].kl.mean()),
-        "win_rate": float(win_rate(own_score, other)),
+        "win_rate": float(compare(own_score, other).win_rate),
         "iterations": own.update.num_iterations,
-        "seconds": seconds,
+        "seconds": done.seconds["train"] / count,  # an iteration
         "cpu_seconds": cpu,
         "texts": texts,
         "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
@@ -186,7 +187,7 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     """The table, and the texts of all rows."""
     rows = [
         f"| {name} | {r['gold']:.3f} | {r['reference']:.3f} | {r['gold'] - r['reference']:+.3f} | "
-        f"{r['kl']:.2f} | {r['win_rate']:.3f} | {r['seconds'] / r['iterations']:.1f} |"
+        f"{r['kl']:.2f} | {r['win_rate']:.3f} | {r['seconds']:.1f} |"
         for name, r in records.items()
     ]
     scores = np.array(json.loads((RUNS / "best_of.json").read_text()))

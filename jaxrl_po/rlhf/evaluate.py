@@ -31,7 +31,7 @@ def make_answer(
     Returns:
         answer(learned, sft_params, prompts [E, P], key) -> `Answers`; `learned` are the policy's
         parameters, adapters where `config.lora.rank` says so, or None for the reference itself,
-        whose KL is 0.
+        whose KL is 0. The config has no schedules: `config.at` gives such a one.
     """
     T = config.update.num_steps
 
@@ -72,7 +72,18 @@ def make_answer(
     return answer
 
 
-def win_rate(score: Array, reference_score: Array) -> Array:
-    """How often an answer scores higher than the reference's to the same prompt [], ties half."""
+class Comparison(NamedTuple):
+    """A policy's scores beside its reference's, on the same prompts."""
+
+    score: Array  # [] mean
+    reference_score: Array  # [] mean
+    win_rate: Array  # [] how often an answer scores higher, ties half
+    left_out: Array  # [] prompts with a score that is not finite, which count in none of these
+
+
+def compare(score: Array, reference_score: Array) -> Comparison:
+    """Scores [E] of answers to the same prompts, side by side; NaN where none is finite."""
+    both = jnp.isfinite(score) & jnp.isfinite(reference_score)
     wins = (score > reference_score) + 0.5 * (score == reference_score)
-    return wins.mean(dtype=jnp.zeros(()).dtype)
+    means = [x.mean(where=both) for x in (score, reference_score, wins)]
+    return Comparison(means[0], means[1], means[2], (~both).sum())

@@ -72,7 +72,7 @@ def generate(
         distribution = next_token(model, params, features, temperature)
         action = draw(keys[t], distribution.logits)
         log_prob = jnp.where(running, distribution.log_prob(action), 0.0)
-        ids = jnp.where(running, action, pad_id)
+        ids = jnp.where(running, action, pad_id).astype(jnp.int32)
         written = jax.tree.map(lambda x, now: x.at[t].set(now), written, (ids, running, log_prob))
         tokens = Tokens(ids[:, None], running[:, None])
         features, cache = model.apply(params, tokens, cache)

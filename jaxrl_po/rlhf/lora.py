@@ -63,6 +63,11 @@ def init_adapters(key: Array, base: PyTree, config: LoRAConfig) -> PyTree:
     """
     layers = base.get("layers", {}) if isinstance(base, dict) else {}
     names = [name for name in config.names if "kernel" in layers.get(name, {})]
+    named = [name for name in config.targets.split(",") if name not in GROUPS]
+    if missing := [name for name in named if name not in names]:
+        raise ValueError(
+            f"lora.targets={config.targets!r}: the model has no {missing[0]} in params['layers']"
+        )
     if not names:
         raise ValueError(
             f"lora.targets={config.targets!r}: the model has none of them in params['layers']"

@@ -11,25 +11,30 @@ from jaxrl_po.rlhf.types import Tokens
 from jaxrl_po.types import Array
 
 
-def as_prompts(prompts: Any, pad_id: int, vocab_size: int = LARGEST_ID + 1) -> Tokens:
+def as_prompts(
+    prompts: Any, pad_id: int, vocab_size: int = LARGEST_ID + 1, name: str = "prompts"
+) -> Tokens:
     """Token ids [number, P], padded on the left, with their mask; or `Tokens`, checked alike."""
     ids: Any
     if isinstance(prompts, Tokens):
-        check_one_text("prompts", prompts)
+        check_one_text(name, prompts)
         ids, mask = prompts.ids, prompts.mask
     else:
-        ids = prompts if is_traced(prompts) else np.asarray(prompts)
+        try:
+            ids = prompts if is_traced(prompts) else np.asarray(prompts)
+        except ValueError as error:
+            raise ValueError(f"{name} must be rows of one length: {error}") from error
         mask = ids != pad_id
     if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
         raise ValueError(
-            f"prompts must be integer token ids [number of prompts, P], "
+            f"{name} must be integer token ids [number of prompts, P], "
             f"not {ids.dtype} {list(ids.shape)}"
         )
     if not ids.size:
-        raise ValueError(f"prompts: there are none, or no slots in them: {list(ids.shape)}")
-    check_left_padded("prompts", Tokens(ids, mask))
+        raise ValueError(f"{name}: there are none, or no slots in them: {list(ids.shape)}")
+    check_left_padded(name, Tokens(ids, mask))
     if not is_traced((ids, mask)):
-        check_ids("prompts", np.asarray(ids)[np.asarray(mask)], vocab_size)
+        check_ids(name, np.asarray(ids)[np.asarray(mask)], vocab_size)
     return Tokens(jnp.asarray(ids, jnp.int32), jnp.asarray(mask))
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_po.algorithms import PPOConfig
-from jaxrl_po.host.language.checkpoints import load_pretrained, save_pretrained
+from jaxrl_po.host.language.checkpoints import load_pretrained, refuse_model, save_pretrained
+from jaxrl_po.host.language.json_files import read_object
 from jaxrl_po.host.language.reward_folder import load_reward_model, save_reward_model
 from jaxrl_po.host.language.run import run_rlhf
 from jaxrl_po.host.language.text import (
@@ -64,6 +65,7 @@ def sft_command(
         packed: put several texts in a row
         seed: of the order of the rows
     """
+    refuse_model(out)
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
     check_fits(tokenizer, pretrained.model)
     texts = read_completions(data, tokenizer, max_length)
@@ -113,6 +115,7 @@ def reward_command(
         learning_rate: peak step size of AdamW
         seed: of the head and of the order of the pairs
     """
+    refuse_model(out)
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
     check_fits(tokenizer, pretrained.model)
     pairs = read_preferences(data, tokenizer, max_length)
@@ -175,7 +178,7 @@ def ppo_command(
         resume: go on with the run in the directory
     """
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
-    reward_fn = _reward(reward, reward_function, tokenizer)
+    reward_fn = _reward(reward, reward_function, tokenizer, model)
     prompts = read_prompts(data, tokenizer, max_prompt_length)
     _tell_dropped(data, prompts.num_dropped, max_prompt_length)
     tests = None
@@ -217,13 +220,18 @@ def ppo_command(
     )
 
 
-def _reward(folder: Path | None, function: str | None, tokenizer: Tokenizer) -> RewardFn:
+def _reward(
+    folder: Path | None, function: str | None, tokenizer: Tokenizer, model: Path
+) -> RewardFn:
     """The reward that was named, one way or the other."""
     if (folder is None) == (function is None):
         raise ValueError("give one of --reward FOLDER and --reward-function MODULE:FUNCTION")
     if folder is not None:
         scorer, reward_model = load_reward_model(folder)
         check_fits(tokenizer, scorer.model)
+        theirs, ours = (read_object(path / "tokenizer.json") for path in (folder, model))
+        if theirs and theirs.get("model") != ours.get("model"):
+            raise ValueError(f"{folder} has another tokenizer than {model}: its ids differ")
         return learned_reward(scorer.model, jax.tree.map(jnp.asarray, reward_model))
     module, colon, name = str(function).partition(":")
     if not colon:

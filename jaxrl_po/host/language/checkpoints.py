@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxrl_po.host.language.json_files import read_object
+from jaxrl_po.host.machine.files import TEMPORARY, sync_directory, write_whole
 from jaxrl_po.rlhf.models.config import TransformerConfig
-from jaxrl_po.rlhf.models.families import FAMILIES, Tensor, family_of, transformer_config
+from jaxrl_po.rlhf.models.families import FAMILIES, family_of, transformer_config
+from jaxrl_po.rlhf.models.tensors import Tensor
 from jaxrl_po.rlhf.models.transformer import init_params, make_transformer
 from jaxrl_po.rlhf.types import LanguageModel
 from jaxrl_po.types import PyTree
@@ -23,9 +26,11 @@ from jaxrl_po.types import PyTree
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+HEAD = "lm_head.weight"
 PREFIXES = "transformer.", "model."  # that a file written from the bare model leaves out
 COPIED = ".json", ".jinja", ".model", ".txt"  # what may belong to a tokenizer
-NOT_READ = "lm_head.weight", "rotary_emb.inv_freq", "attn.bias", "attn.masked_bias"  # by their ends
+NOT_READ = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias)")
+OPTIONS = "compute_dtype", "remat", "context_length"
 
 
 class Pretrained(NamedTuple):
@@ -48,7 +53,8 @@ def load_pretrained(
 
     Args:
         folder: on this machine.
-        dtype: of the weights, "float32" or "bfloat16".
+        dtype: of the weights, "float32" or "bfloat16"; an optimiser that trains them keeps its
+            own numbers in the same, unlike that of `compute_dtype="bfloat16"` over float32.
         options: fields of `TransformerConfig` that no checkpoint sets: compute_dtype, remat, and
             a shorter context_length.
 
@@ -56,25 +62,43 @@ def load_pretrained(
         ValueError: naming the file and what is wrong with it.
     """
     folder = pathlib.Path(folder)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
+    check_dtype(dtype)
+    if unknown := sorted(options.keys() - set(OPTIONS)):
+        raise ValueError(f"{unknown[0]} is set by the checkpoint; options: {', '.join(OPTIONS)}")
     hf_config = read_object(folder / "config.json", needed=True)
     try:
         config = transformer_config(hf_config, **options)
-    except KeyError as missing:
-        raise ValueError(f"{folder / 'config.json'} has no {missing}") from missing
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     params = read_params(folder, config, FAMILIES[family_of(hf_config)].tensors(config), dtype)
     return Pretrained(make_transformer(config), params, config, hf_config, folder)
 
 
+def check_dtype(dtype: str) -> None:
+    """Raise unless weights may be of a precision."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
+
+
+def refuse_model(folder: str | pathlib.Path) -> pathlib.Path:
+    """The folder, or an error if there is a model in it."""
+    path = pathlib.Path(folder)
+    found = [name for name in ("config.json", INDEX) if (path / name).exists()]
+    found += [file.name for file in path.glob("*.safetensors")]
+    if found:
+        raise ValueError(f"{path} already holds a model ({found[0]}): give another folder")
+    return path
+
+
 def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files that hold the weights: those of the index, or the only one."""
-    if (folder / INDEX).exists():
-        names = sorted(set(read_object(folder / INDEX)["weight_map"].values()))
-    elif (folder / WEIGHTS).exists():
+    if (folder / WEIGHTS).exists():
         names = [WEIGHTS]
+    elif (folder / INDEX).exists():
+        found = read_object(folder / INDEX).get("weight_map")
+        if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
+            raise ValueError(f"{folder / INDEX} has no weight_map from tensors to files")
+        names = sorted(set(found.values()))
     else:
         names = sorted(file.name for file in folder.glob("*.safetensors"))
     if not names:
@@ -91,8 +115,8 @@ def read_params(
     """The transformer's parameters, read one tensor at a time into arrays of the last size."""
     shapes = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     arrays = jax.tree.map(lambda x: np.empty(x.shape, DTYPES[dtype]), shapes)
-    places = places_of(config, tensors)
-    unread = set(places)
+    places, head = places_of(config, tensors), None
+    unread, tied = set(places), config.tied_embedding
     for file in weight_files(folder):
         try:
             with safe_open(file, framework="numpy") as opened:
@@ -101,10 +125,18 @@ def read_params(
                     if own:
                         put(arrays, places[own], opened.get_tensor(name), f"{file}: {name}")
                         unread.discard(own)
-                    elif not name.endswith(NOT_READ):
+                    elif tied and name == HEAD:
+                        head = opened.get_tensor(name)
+                    elif not NOT_READ.fullmatch(name):
                         raise ValueError(f"{file}: tensor {name} has no place in this model")
         except SafetensorError as error:
             raise ValueError(f"{file} is no safetensors file: {error}") from error
+    if head is not None and not np.array_equal(
+        head.astype(DTYPES[dtype]), arrays["embedding"]["embedding"]
+    ):
+        raise ValueError(
+            f"{folder}: {HEAD} is another matrix than the embedding, though config.json ties them"
+        )
     if unread:
         raise ValueError(f"{folder}: no file holds {', '.join(sorted(unread)[:5])}")
     params: PyTree = jax.tree.map(jnp.asarray, arrays)
@@ -176,8 +208,9 @@ def save_pretrained(
     Everything but the weights is the source folder's: its config.json, its tokenizer.
 
     Args:
-        folder: to be made; it must not hold a config.json yet.
-        pretrained: the model that was loaded.
+        folder: to be made; it must not hold a model yet.
+        pretrained: the model that was loaded; `pretrained._replace(params=…)` is one that was
+            trained since.
         params: the new parameters, those of `pretrained` if None.
 
     Returns:
@@ -186,9 +219,7 @@ def save_pretrained(
     Raises:
         ValueError: when the folder holds a model, or the parameters are another model's.
     """
-    folder = pathlib.Path(folder)
-    if (folder / "config.json").exists():
-        raise ValueError(f"{folder} already holds a model: give another folder")
+    folder = refuse_model(folder)
     params = jax.device_get(pretrained.params if params is None else params)
     check_structure(params, pretrained.params)
     folder.mkdir(parents=True, exist_ok=True)
@@ -210,8 +241,19 @@ def save_pretrained(
     for file in pretrained.folder.iterdir():
         if file.is_file() and file.suffix in COPIED and file.name not in (INDEX, "config.json"):
             shutil.copyfile(file, folder / file.name)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")  # last: the folder is whole
+    write_whole(folder / "config.json", f"{text}\n".encode())  # last: the folder is whole
     return folder
+
+
+def replace_pretrained(folder: pathlib.Path, pretrained: Pretrained, params: PyTree) -> None:
+    """`save_pretrained` in the place of a folder that one of its calls wrote before."""
+    temporary = folder.with_name(folder.name + TEMPORARY)
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_pretrained(temporary, pretrained, params)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    sync_directory(folder.parent)
 
 
 def check_structure(params: PyTree, like: PyTree) -> None:

@@ -4,11 +4,10 @@ import json
 import pathlib
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxrl_po.host.language.checkpoints import WEIGHTS
+from jaxrl_po.host.language.checkpoints import DTYPES, WEIGHTS, check_dtype, refuse_model
 from jaxrl_po.host.machine.imports import import_extra
 
 # How text is cut before its bytes are merged, by llama.cpp's name for it.
@@ -49,9 +48,8 @@ def read_gguf(
         ValueError: naming what is not supported.
     """
     gguf = import_extra("gguf", "gguf")
-    folder, path = pathlib.Path(folder), pathlib.Path(file)
-    if (folder / "config.json").exists():
-        raise ValueError(f"{folder} already holds a model: give another folder")
+    check_dtype(dtype)
+    folder, path = refuse_model(folder), pathlib.Path(file)
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
@@ -65,10 +63,9 @@ def read_gguf(
     tensors = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in reader.tensors}
     config = hf_config(found, tensors)
     written = hf_tensors(tensors, config)
-    numbers = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]
     files = tokenizer_files(found, path)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: np.ascontiguousarray(x.astype(numbers)) for name, x in written.items()}
+    weights = {name: np.ascontiguousarray(x.astype(DTYPES[dtype])) for name, x in written.items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     for name, content in {**files, "config.json": config | {"torch_dtype": dtype}}.items():
         text = json.dumps(content, ensure_ascii=False, indent=1)
@@ -78,7 +75,10 @@ def read_gguf(
 
 def hf_config(found: dict[str, Any], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     """The config.json of a GGUF's fields."""
-    if any(name.startswith("llama.rope.scaling") for name in found) or "rope_freqs" in tensors:
+    if (
+        any(name.startswith("llama.rope.scaling") for name in found)
+        or "rope_freqs.weight" in tensors
+    ):
         raise ValueError("scaled rotations (llama.rope.scaling) are not read from a GGUF")
     vocab_size, width = tensors["token_embd.weight"].shape
     heads = found["llama.attention.head_count"]

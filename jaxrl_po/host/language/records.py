@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxrl_po.host.machine.arrays import from_host, to_host
-from jaxrl_po.host.machine.conditions import conditions, differences
+from jaxrl_po.host.machine.conditions import check_state_flags, conditions, differences
 from jaxrl_po.host.machine.files import AppendFile, write_whole
 from jaxrl_po.host.machine.strict_json import from_json, to_json
 from jaxrl_po.host.runs import checkpoint, logs
@@ -58,6 +58,7 @@ class Records:
         self._directory = directory
         if resume:
             self._description = read_description(directory, description)
+            check_state_flags(directory, self._description["conditions"])
         else:
             taken = [name for name in OCCUPIED if (directory / name).exists()]
             if taken:
@@ -80,7 +81,9 @@ class Records:
         saved, damaged = checkpoint.load_newest(self._folder)
         if saved is None:
             if damaged:
-                raise ValueError(f"no checkpoint in {self._folder} is intact: put one back")
+                raise ValueError(
+                    f"no checkpoint in {self._folder} is intact ({damaged[0].reason}): put one back"
+                )
             return None
         if saved.notes["run"] != self._description["id"]:
             raise ValueError(f"a checkpoint in {self._folder} belongs to another run: move it away")
@@ -156,12 +159,14 @@ def read_description(directory: Path, expected: dict[str, Any]) -> dict[str, Any
         found = from_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
+    if not isinstance(found, dict) or not found.keys() >= {*NOT_COMPARED, *expected}:
+        raise ValueError(f"{path} cannot be used: it does not describe a run")
     now = from_json(to_json(expected))
     then = {name: value for name, value in found.items() if name not in NOT_COMPARED}
     if changed := sorted(different("", then, now)):
         raise ValueError(
             f"{directory} was run with other values of {', '.join(changed)}: a run goes on with "
-            "the config, model, prompts and settings that it began with"
+            "the config, model, prompts, reward and settings that it began with"
         )
     described: dict[str, Any] = found
     return described

@@ -15,6 +15,7 @@ from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
 from jaxrl_po.host.runs.logging import Logger, Start
 from jaxrl_po.host.runs.terminal import make_console
+from jaxrl_po.rlhf.checks import check_length, vocabulary_size
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.prompts import as_prompts
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn
@@ -72,7 +73,14 @@ def run_rlhf(
         Interrupted: after SIGINT or SIGTERM; all iterations done are saved.
     """
     pretrained = policy if isinstance(policy, Pretrained) else None
-    model, sft_params = (policy[0], policy[1])
+    if not isinstance(policy, tuple) or not isinstance(policy[0], LanguageModel):
+        raise ValueError(
+            "policy must be what load_pretrained gave, or (LanguageModel, params), "
+            f"not {type(policy).__name__}"
+        )
+    if not callable(reward_fn):
+        raise ValueError(f"reward_fn must be callable, not {type(reward_fn).__name__}")
+    model, sft_params = policy[:2]
     if tokenizer is not None:
         check_fits(tokenizer, model)
     settings = Settings(
@@ -81,11 +89,18 @@ def run_rlhf(
         integer("keep_checkpoints", keep_checkpoints),
         integer("num_samples", num_samples, 0),
     )
-    pool = as_prompts(prompts, config.pad_id)
-    tests = None if test_prompts is None else as_prompts(test_prompts, config.pad_id)
+    V, T = vocabulary_size(model), config.update.num_steps
+    pool, tests = as_prompts(prompts, config.pad_id, V), None
+    if test_prompts is not None:
+        tests = as_prompts(test_prompts, config.pad_id, V, "test_prompts")
+        check_length("test_prompts", tests.ids.shape[1], model, T)
     total = config.update.num_iterations
     last = total if until is None else min(total, integer("until", until))
-    session = RLHFSession(config, model, sft_params, reward_fn, pool, tests, settings, tokenizer)
+    described = None if pretrained is None else pretrained.config.to_dict()
+    session = RLHFSession(
+        config, model, sft_params, reward_fn, pool, tests, settings, tokenizer, described
+    )
+    session.check()
     path, console = Path(directory), make_console(quiet)
     with ExitStack() as stack:
         stack.enter_context(lock(path))
@@ -94,12 +109,12 @@ def run_rlhf(
         requests = stack.enter_context(stop_requests(True, "" if quiet else "finishing"))
         for logger in loggers:
             stack.callback(logger.close)
-        session.begin(records, loggers)
+        resumed = session.begin(records, loggers)
         steps = config.update.num_envs * config.update.num_steps
         for logger in records.loggers:
             logger.open(Start(config.to_dict(), [settings.seed], session.done, steps))
         console.print(f"{path}: at iteration {session.done} of {total}", soft_wrap=True)
-        ended = session.done == 0 and session.visit(records, callbacks, console)
+        ended = not resumed and session.visit(records, callbacks, console)
         while session.done < last and not (ended or requests):
             session.advance(records)
             if session.done % settings.visit_every == 0 or session.done == last or requests:
@@ -110,5 +125,5 @@ def run_rlhf(
                 f"saved in {path}"
             )
         if pretrained is not None and (ended or session.done == total):
-            session.write_policies(records, pretrained, path)
+            session.write_policies(records, pretrained, path, console)
     return session.result()

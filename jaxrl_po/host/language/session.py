@@ -1,20 +1,22 @@
 """An RLHF run as it goes on: its state, its programs, and what a visit finds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jaxrl_po.host.language.checkpoints import Pretrained, save_pretrained
+from jaxrl_po.host.language.checkpoints import Pretrained, replace_pretrained
 from jaxrl_po.host.language.records import Records, fingerprint
 from jaxrl_po.host.language.text import Tokenizer, decode_responses
 from jaxrl_po.host.runs.clock import Clock
 from jaxrl_po.host.runs.logging import Logger, Visit
 from jaxrl_po.rlhf.config import RLHFConfig
-from jaxrl_po.rlhf.evaluate import Answers, make_answer, win_rate
+from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
 from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.lora import merge
 from jaxrl_po.rlhf.train import RLHFState, Scored, make_rlhf_iteration
@@ -29,7 +31,8 @@ class Assessment(NamedTuple):
 
     score: float  # mean of the policy's answers
     reference_score: float
-    win_rate: float  # against the reference, prompt by prompt
+    win_rate: float  # against the reference, prompt by prompt, ties half
+    left_out: int  # prompts with a score that is not finite, which count in none of these
     kl: float  # nats a response, exact given each token
 
 
@@ -77,17 +80,22 @@ class RLHFSession:
         tests: Tokens | None,
         settings: Settings,
         tokenizer: Tokenizer | None,
+        model_config: dict[str, Any] | None,
     ) -> None:
         self._config, self._sft_params, self._settings = config, sft_params, settings
+        self._model_config = model_config
         self._prompts, self._tests, self._tokenizer = prompts, tests, tokenizer
         # A learned reward is a tree of arrays: an argument of the programs, not constants in them.
         is_tree = jax.tree.leaves(reward_fn) != [reward_fn]
         self._reward = (reward_fn,) if is_tree else ()
+        self._failures: list[Exception] = getattr(reward_fn, "failures", [])
         init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model)
         self._init, self._iterate = jax.jit(init), jax.jit(iterate, donate_argnums=0)
 
-        def answer(learned: PyTree, sft_params: PyTree, key: Array, *reward: RewardFn) -> Answers:
-            own = make_answer(config, model, *(reward or (reward_fn,)))
+        def answer(
+            now: RLHFConfig, learned: PyTree, sft_params: PyTree, key: Array, *reward: RewardFn
+        ) -> Answers:
+            own = make_answer(now, model, *(reward or (reward_fn,)))
             assert tests is not None
             return own(learned, sft_params, tests, key)
 
@@ -108,12 +116,42 @@ class RLHFSession:
             "config": self._config.to_dict(),
             "settings": self._settings._asdict(),
             "model": fingerprint(self._sft_params),
+            "model_config": self._model_config,
+            "reward": fingerprint(self._reward),
             "prompts": fingerprint(self._prompts),
             "test_prompts": fingerprint(self._tests),
         }
 
-    def begin(self, records: Records, loggers: Sequence[Logger]) -> None:
-        """Stand at the newest checkpoint of a directory, or at the start; open its logs."""
+    def check(self) -> None:
+        """Trace an iteration: what does not fit is told before anything is written."""
+        key = jax.random.key(self._settings.seed)
+        state = jax.eval_shape(self._init, key, self._sft_params)
+        jax.eval_shape(self._iterate, state, self._sft_params, *self._reward)
+        if self._tests is not None:
+            learned = policy_params(state.params)
+            now = self._now(0)
+            jax.eval_shape(self._answer, now, learned, self._sft_params, key, *self._reward)
+
+    @contextmanager
+    def _reward_errors(self) -> Iterator[None]:
+        """An error of a reward function of texts as what it was."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if not self._failures:
+                raise
+            cause = self._failures[-1]
+            raise ValueError(
+                f"the reward function failed after iteration {self.done}: "
+                f"{type(cause).__name__}: {cause}; what was saved before can be resumed"
+            ) from error
+
+    def begin(self, records: Records, loggers: Sequence[Logger]) -> bool:
+        """Stand at the newest checkpoint of a directory, or at the start; open its logs.
+
+        Returns:
+            Whether there was a checkpoint.
+        """
         key = jax.random.key(self._settings.seed)
         template = jax.eval_shape(self._init, key, self._sft_params)
         restored = records.restore(template)
@@ -122,15 +160,16 @@ class RLHFSession:
         if restored is None:
             with self.clock("compile"):
                 self._state = self._init(key, self._sft_params)
-            return
+            return False
         self._state, self.done = restored.state, restored.iteration
         self._best = restored.notes["best"]
         notices = [*restored.notices, *mended]
         self._news.append({"event": "resumed", "iteration": self.done, "notices": notices})
+        return True
 
     def advance(self, records: Records) -> None:
         """An iteration, and its row in the logs."""
-        with self.clock("train" if self._history else "compile"):
+        with self.clock("train" if self._history else "compile"), self._reward_errors():
             self._state, metrics, self._scored = self._iterate(
                 self._state, self._sft_params, *self._reward
             )
@@ -161,12 +200,13 @@ class RLHFSession:
         """Evaluate, show samples, ask the callbacks, save; whether the run is to end here."""
         assessment = None
         if self._tests is not None:
-            with self.clock("evaluate"):
+            with self.clock("evaluate"), self._reward_errors():
                 assessment = self.evaluate()
             self._evaluations.append((self.done, assessment))
             event = {"event": "evaluation", "seed": self._settings.seed, "iteration": self.done}
             self._news.append(event | assessment._asdict())
-            if self._best["score"] is None or assessment.score > self._best["score"]:
+            best = -np.inf if self._best["score"] is None else self._best["score"]
+            if assessment.score > best:
                 self._best = {"iteration": self.done, "score": assessment.score}
         recent, self._visited = self._history[self._visited :], len(self._history)
         moment = Moment(self._config, self.done, self._state, stacked(recent), assessment)
@@ -189,33 +229,41 @@ class RLHFSession:
     def evaluate(self) -> Assessment:
         """The policy's answers to the test prompts beside the reference's, from one key each."""
         key = jax.random.fold_in(jax.random.key(self._settings.seed), EVALUATION)
-        if self._reference is None:
-            self._reference = self._answer(None, self._sft_params, key, *self._reward)
-        learned = policy_params(self._state.params)
-        own, other = self._answer(learned, self._sft_params, key, *self._reward), self._reference
+        now, shared = self._now(self.done), (self._sft_params, key, *self._reward)
+        if self._reference is None or self._config.temperature is not now.temperature:
+            self._reference = self._answer(now, None, *shared)
+        own = self._answer(now, policy_params(self._state.params), *shared)
+        found = compare(own.score, self._reference.score)
         return Assessment(
-            score=float(own.score.mean()),
-            reference_score=float(other.score.mean()),
-            win_rate=float(win_rate(own.score, other.score)),
+            score=float(found.score),
+            reference_score=float(found.reference_score),
+            win_rate=float(found.win_rate),
+            left_out=int(found.left_out),
             kl=float(own.kl.mean()),
         )
 
-    def write_policies(self, records: Records, pretrained: Pretrained, directory: Path) -> None:
-        """The last policy and that of the best evaluation as folders, adapters merged."""
-        with self.clock("host"):
-            self._write_policy(pretrained, self._state, directory / "last")
-            if self._best["iteration"] is not None:
-                template = jax.eval_shape(lambda state: state, self._state)
-                best = records.state_of(template, self._best["iteration"])
-                self._write_policy(pretrained, best, directory / "best")
+    def _now(self, done: int) -> RLHFConfig:
+        """The config with the values of its schedules that the last of `done` iterations had."""
+        return self._config.at(self._config.update.fraction_done(jnp.uint32(max(done, 1) - 1)))
 
-    def _write_policy(self, pretrained: Pretrained, state: RLHFState, folder: Path) -> None:
-        if (folder / "config.json").exists():  # a run that had ended was asked to go on
-            return
-        learned = policy_params(state.params)
-        if self._config.lora.rank:
-            learned = merge(self._sft_params, learned, self._config.lora)
-        save_pretrained(folder, pretrained, learned)
+    def write_policies(
+        self, records: Records, pretrained: Pretrained, directory: Path, console: Console
+    ) -> None:
+        """The last policy and that of the best evaluation as folders, adapters merged."""
+        states = {"last": (self._state, self.done)}
+        iteration = self._best["iteration"]
+        if iteration is not None:
+            template = jax.eval_shape(lambda state: state, self._state)
+            try:
+                states["best"] = records.state_of(template, iteration), iteration
+            except ValueError as error:
+                console.print(f"best/ is not written: {error}", style="red", soft_wrap=True)
+        with self.clock("host"):
+            for name, (state, done) in states.items():
+                learned = policy_params(state.params)
+                if self._config.lora.rank:
+                    learned = merge(self._sft_params, learned, self._now(done).lora)
+                replace_pretrained(directory / name, pretrained, learned)
 
     def _samples(self, scored: Scored) -> list[dict[str, Any]]:
         """Some answers of the last batch, unchosen: its first ones."""

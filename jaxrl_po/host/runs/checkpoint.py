@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from jaxrl_po.host.machine.files import TEMPORARY, write_whole
 
@@ -82,7 +82,8 @@ def load(path: Path) -> Checkpoint:
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         notes = json.loads(header["__metadata__"]["notes"])
-        arrays = safetensors.numpy.load(data)
+        with safe_open(path, framework="numpy") as opened:  # `load` knows no bfloat16
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} holds no checkpoint: {error}") from error
     return Checkpoint(int(name["iteration"]), arrays, notes)

@@ -1,4 +1,4 @@
-"""Families of checkpoints in Hugging Face's format: their settings, and the names of their tensors.
+"""Families of checkpoints in Hugging Face's format: what their config.json says of a decoder.
 
 Pure tables and functions of plain dicts; `jaxrl_po.host.language.checkpoints` reads the files.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxrl_po.rlhf.models.config import TransformerConfig
+from jaxrl_po.rlhf.models.tensors import Tensor, gpt2_tensors, llama_tensors
 
 Settings = dict[str, Any]
 HFConfig = Mapping[str, Any]  # of config.json
@@ -21,13 +22,7 @@ ACTIVATIONS = {
 }
 
 
-class Tensor(NamedTuple):
-    """Where a parameter lies in a checkpoint."""
-
-    path: tuple[str, ...]  # in the transformer's parameters
-    name: str  # in the checkpoint; {i} is the layer
-    transposed: bool = False  # written [out, in], as torch's Linear has it
-    part: tuple[int, int] = (0, 1)  # (k, n): the k-th of n equal parts of the last axis
+LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def family_of(hf: HFConfig) -> str:
@@ -62,7 +57,20 @@ def transformer_config(hf: HFConfig, **options: Any) -> TransformerConfig:
     Raises:
         ValueError: naming what the transformer has no option for.
     """
-    return TransformerConfig(**{**FAMILIES[family_of(hf)].settings(hf), **options})
+    family = family_of(hf)
+    try:
+        settings = FAMILIES[family].settings(hf)
+    except KeyError as missing:
+        raise ValueError(f"config.json has no {missing}") from missing
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"config.json is not that of a {family}: {error}") from error
+    length, own = options.get("context_length"), settings["context_length"]
+    if length is not None and (length > own or settings.get("positions") != "rotary"):
+        raise ValueError(
+            f"context_length={length} must be at most {own}, "
+            "and a table of learned positions is not cut"
+        )
+    return TransformerConfig(**{**settings, **options})
 
 
 def _activation(name: str) -> str:
@@ -95,6 +103,8 @@ def _rotary(hf: HFConfig) -> Settings:
     """What all families with rotary positions share; those of Llama where nothing else is said."""
     full, sliding = _rope(hf)
     kind = full.get("rope_type", full.get("type", "default"))
+    if hf.get("use_bidirectional_attention"):
+        raise ValueError("config.json: use_bidirectional_attention=true is no language model")
     settings: Settings = {
         "vocab_size": hf["vocab_size"],
         "context_length": hf["max_position_embeddings"],
@@ -139,18 +149,27 @@ def _rope(hf: HFConfig) -> tuple[dict[str, Any], float]:
     own = hf.get("rope_parameters")
     if own and "full_attention" in own:
         slides = own.get("sliding_attention") or own["full_attention"]
+        if slides.get("rope_type", "default") != "default" and slides != own["full_attention"]:
+            raise ValueError("config.json: rotations of sliding layers are scaled: not supported")
         return own["full_attention"], slides["rope_theta"]
+    theta = hf.get("rope_theta") or (1e6 if hf["model_type"] == "gemma3_text" else 1e4)
     if own:
-        return own, 0.0
-    full = dict(hf.get("rope_scaling") or {})
-    full["rope_theta"] = hf.get("rope_theta", 10_000.0)
-    return full, hf.get("rope_local_base_freq", 0.0)
+        return {"rope_theta": theta} | own, 0.0
+    local = 1e4 if hf["model_type"] == "gemma3_text" else 0.0
+    return dict(hf.get("rope_scaling") or {}) | {"rope_theta": theta}, hf.get(
+        "rope_local_base_freq", local
+    )
 
 
 def _slides(hf: HFConfig, otherwise: Callable[[int], bool]) -> Settings:
     """The window, and which layers slide: as the file says, or else by the layer's number."""
-    window, num_layers = hf.get("sliding_window") or 0, hf["num_hidden_layers"]
+    window, num_layers = hf.get("sliding_window", 4096) or 0, hf["num_hidden_layers"]
     kinds = hf.get("layer_types")
+    if kinds and (len(kinds) != num_layers or not set(kinds) <= LAYER_TYPES):
+        raise ValueError(
+            f"config.json: layer_types={kinds} must be one of {', '.join(sorted(LAYER_TYPES))} "
+            f"for each of {num_layers} layers"
+        )
     slides = tuple(
         int(kinds[i] == "sliding_attention" if kinds else otherwise(i)) for i in range(num_layers)
     )
@@ -184,112 +203,54 @@ def _qwen2(hf: HFConfig) -> Settings:
 
 def _qwen3(hf: HFConfig) -> Settings:
     bias = hf.get("attention_bias", False)
-    return _qwen(hf) | {"qk_norm": True, "qkv_bias": bias, "attention_bias": bias}
+    own = {"qk_norm": True, "qkv_bias": bias, "attention_bias": bias}
+    return _qwen(hf) | own | {"head_size": hf.get("head_dim") or 128}
 
 
 def _gemma(hf: HFConfig) -> Settings:
-    # The file's hidden_act is of no effect in this family; hidden_activation is what counts.
-    hidden = hf.get("hidden_activation") or "gelu_pytorch_tanh"
-    return _rotary(hf) | {
-        "activation": _activation(hidden),
+    hidden = hf.get("hidden_activation")
+    if not hidden and hf["model_type"] == "gemma":  # its first files meant the approximation
+        hidden = None if hf.get("hidden_act") == "gelu" else hf.get("hidden_act")
+    return _rotary({**hf, "hidden_act": hidden or "gelu_pytorch_tanh"}) | {
+        "head_size": hf.get("head_dim") or 256,
         "norm_offset": True,
         "scaled_embedding": True,
         "tied_embedding": hf.get("tie_word_embeddings", True),
     }
 
 
+def _normed(hf: HFConfig) -> Settings:
+    """What Gemma 2 and 3 share."""
+    return _gemma(hf) | {
+        "post_norms": True,
+        "attention_scale": hf.get("query_pre_attn_scalar", 256) ** -0.5,
+        "logit_softcap": hf.get("final_logit_softcapping") or 0.0,
+    }
+
+
 def _gemma2(hf: HFConfig) -> Settings:
-    return (
-        _gemma(hf)
-        | _slides(hf, lambda i: i % 2 == 0)
-        | {
-            "post_norms": True,
-            "attention_scale": hf["query_pre_attn_scalar"] ** -0.5,
-            "attention_softcap": hf.get("attn_logit_softcapping") or 0.0,
-            "logit_softcap": hf.get("final_logit_softcapping") or 0.0,
-        }
-    )
+    cap = {"attention_softcap": hf.get("attn_logit_softcapping") or 0.0}
+    return _normed(hf) | cap | _slides(hf, lambda i: i % 2 == 0)
 
 
 def _gemma3(hf: HFConfig) -> Settings:
-    pattern = hf.get("sliding_window_pattern", 6)
-    settings = _gemma2(hf) | {"qk_norm": True} | _slides(hf, lambda i: (i + 1) % pattern != 0)
+    # A cap of its attention's scores that a file may name is applied by no implementation.
+    pattern = hf.get("sliding_window_pattern") or 6
+    settings = _normed(hf) | {"qk_norm": True} | _slides(hf, lambda i: (i + 1) % pattern != 0)
     if not settings.get("sliding_window"):
         settings.pop("sliding_rope_theta", None)
     return settings
-
-
-def _llama_tensors(config: TransformerConfig) -> list[Tensor]:
-    """Names that all families but GPT-2 share."""
-    layer = "model.layers.{i}."
-    found = [
-        Tensor(("embedding", "embedding"), "model.embed_tokens.weight"),
-        Tensor(("norm", "scale"), "model.norm.weight"),
-        Tensor(("layers", "attention_norm", "scale"), f"{layer}input_layernorm.weight"),
-    ]
-    if not config.tied_embedding:
-        found.append(Tensor(("unembedding", "kernel"), "lm_head.weight", transposed=True))
-
-    def linear(ours: str, theirs: str, bias: bool) -> None:
-        path = "layers", ours
-        found.append(Tensor((*path, "kernel"), f"{layer}{theirs}.weight", transposed=True))
-        if bias:
-            found.append(Tensor((*path, "bias"), f"{layer}{theirs}.bias"))
-
-    for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v")):
-        linear(ours, f"self_attn.{theirs}_proj", config.qkv_bias)
-        if config.qk_norm and ours != "value":
-            path = "layers", f"{ours}_norm", "scale"
-            found.append(Tensor(path, f"{layer}self_attn.{theirs}_norm.weight"))
-    linear("attention_out", "self_attn.o_proj", config.attention_bias)
-    for ours, theirs in (("gate", "gate"), ("in", "up"), ("out", "down")):
-        linear(f"feedforward_{ours}", f"mlp.{theirs}_proj", config.feedforward_bias)
-    norms = {"feedforward_norm": "post_attention"}
-    if config.post_norms:
-        norms = {
-            "attention_post_norm": "post_attention",
-            "feedforward_norm": "pre_feedforward",
-            "feedforward_post_norm": "post_feedforward",
-        }
-    for ours, theirs in norms.items():
-        found.append(Tensor(("layers", ours, "scale"), f"{layer}{theirs}_layernorm.weight"))
-    return found
-
-
-def _gpt2_tensors(config: TransformerConfig) -> list[Tensor]:
-    """GPT-2's names; its matrices are written [in, out], queries, keys and values in a row."""
-    layer = "transformer.h.{i}."
-    found = [
-        Tensor(("embedding", "embedding"), "transformer.wte.weight"),
-        Tensor(("position", "embedding"), "transformer.wpe.weight"),
-    ]
-    if not config.tied_embedding:
-        found.append(Tensor(("unembedding", "kernel"), "lm_head.weight", transposed=True))
-    norms = {"attention_norm": "ln_1", "feedforward_norm": "ln_2"}
-    for ours, theirs in (("scale", "weight"), ("bias", "bias")):
-        found.append(Tensor(("norm", ours), f"transformer.ln_f.{theirs}"))
-        found += [
-            Tensor(("layers", name, ours), f"{layer}{norm}.{theirs}")
-            for name, norm in norms.items()
-        ]
-    places = [(name, "attn.c_attn", (k, 3)) for k, name in enumerate(("query", "key", "value"))]
-    places += [("attention_out", "attn.c_proj", (0, 1)), ("feedforward_in", "mlp.c_fc", (0, 1))]
-    places += [("feedforward_out", "mlp.c_proj", (0, 1))]
-    for name, theirs, part in places:
-        for ours, end in (("kernel", "weight"), ("bias", "bias")):
-            found.append(Tensor(("layers", name, ours), f"{layer}{theirs}.{end}", part=part))
-    return found
 
 
 class Family(NamedTuple):
     """What is special about a family."""
 
     settings: Callable[[HFConfig], Settings]
-    tensors: Callable[[TransformerConfig], list[Tensor]] = _llama_tensors
+    tensors: Callable[[TransformerConfig], list[Tensor]] = llama_tensors
 
 
 FAMILIES = {
-    "gpt2": Family(_gpt2, _gpt2_tensors),
+    "gpt2": Family(_gpt2, gpt2_tensors),
     "llama": Family(_llama),
     "mistral": Family(_mistral),
     "qwen2": Family(_qwen2),

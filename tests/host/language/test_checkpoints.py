@@ -152,6 +152,26 @@ def test_what_does_not_fit_is_named(fields, message, tmp_path):
         load_pretrained(changed(tmp_path / "model", **fields))
 
 
+def test_options_that_a_checkpoint_sets_are_refused():
+    with pytest.raises(ValueError, match="rope_theta is set by the checkpoint; options: compute"):
+        load_pretrained(FOLDER / "llama", rope_theta=3.0)
+    with pytest.raises(ValueError, match="context_length=64 must be at most 32"):
+        load_pretrained(FOLDER / "llama", context_length=64)
+    with pytest.raises(ValueError, match="a table of learned positions is not cut"):
+        load_pretrained(FOLDER / "gpt2", context_length=16)
+    assert load_pretrained(FOLDER / "llama", context_length=16).model.context_length == 16
+
+
+def test_a_tied_head_that_differs_is_refused(tmp_path):
+    folder = changed(tmp_path / "model", tie_word_embeddings=True)
+    with pytest.raises(ValueError, match=r"lm_head.weight is another matrix than the embedding"):
+        load_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    save_file(weights, folder / "model.safetensors")
+    assert load_pretrained(folder).config.tied_embedding
+
+
 def test_missing_and_broken_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no config.json in .*nowhere"):
         load_pretrained(tmp_path / "nowhere")

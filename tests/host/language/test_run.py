@@ -18,7 +18,15 @@ from jaxrl_po.host.language.run import run_rlhf
 from jaxrl_po.host.language.text import Tokenizer, text_reward
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.runs import checkpoint
-from jaxrl_po.rlhf import LoRAConfig, RLHFConfig, make_rlhf, merge, policy_params
+from jaxrl_po.rlhf import (
+    LoRAConfig,
+    RewardModel,
+    RLHFConfig,
+    learned_reward,
+    make_rlhf,
+    merge,
+    policy_params,
+)
 
 SOURCE = pathlib.Path(__file__).with_name("checkpoints") / "llama"
 P, T, N, ITERATIONS = 3, 4, 8, 5
@@ -258,9 +266,101 @@ def test_what_differs_or_is_in_the_way_is_named(whole, pretrained, tmp_path):
 
 
 def test_a_reward_that_fails_says_so(pretrained, tmp_path):
-    reward = text_reward(lambda prompts, answers: [1.0], WORDS)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="one number for each of 8 answers"):
-        run_rlhf(CONFIG, pretrained, reward, PROMPTS, tmp_path / "run", **OPTIONS)
+    def down(prompts, answers):
+        raise RuntimeError("the server is down")
+
+    cases = {
+        "one number for each of 8 answers, not float64": lambda prompts, answers: [1.0],
+        "one number for each of 8 answers, not object": lambda prompts, answers: [None] * 8,
+        "failed after iteration 0: RuntimeError: the server is down": down,
+    }
+    for number, (message, score) in enumerate(cases.items()):
+        directory = tmp_path / str(number)
+        with pytest.raises(ValueError, match=message):
+            run_rlhf(CONFIG, pretrained, text_reward(score, WORDS), PROMPTS, directory, **OPTIONS)
+
+
+def falling(done):
+    """A schedule."""
+    return 32.0 - 16.0 * done
+
+
+def test_a_run_on_half_precision_is_saved_and_goes_on(tmp_path):
+    half = load_pretrained(SOURCE, dtype="bfloat16")
+    config = CONFIG.replace(lora=LoRAConfig())
+    arguments = config, half, count_small, PROMPTS
+    options = {"test_prompts": PROMPTS[:2], **OPTIONS}
+    whole = run_rlhf(*arguments, tmp_path / "whole", **options)
+    run_rlhf(*arguments, tmp_path / "run", until=2, **options)
+    result = run_rlhf(*arguments, tmp_path / "run", resume=True, **options)
+    assert_same_state(result.state, whole.state)
+    found = load_pretrained(tmp_path / "run" / "last", dtype="bfloat16").params
+    assert_same_state(found, policy_params(whole.state.params))
+    assert found["norm"]["scale"].dtype == jnp.bfloat16
+
+
+def test_a_run_that_ended_and_went_on_leaves_its_last_policy(pretrained, tmp_path):
+    """With a schedule of α, whose value in the last iteration is what is merged."""
+    config = CONFIG.replace(lora=LoRAConfig(rank=2, alpha=falling), temperature=1.0)
+    arguments = config, pretrained, count_small, PROMPTS, tmp_path / "run"
+    options = {"test_prompts": PROMPTS[:2], **OPTIONS}
+    run_rlhf(*arguments, callbacks=[lambda moment: moment.iteration == 2], **options)
+    (tmp_path / "run" / "last" / "config.json").write_text("")  # torn
+    result = run_rlhf(*arguments, resume=True, **options)
+    found = load_pretrained(tmp_path / "run" / "last").params
+    alpha = falling((ITERATIONS - 1) / ITERATIONS)
+    learned = policy_params(result.state.params)
+    expected = merge(pretrained.params, learned, LoRAConfig(rank=2, alpha=alpha))
+    for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_scores_that_are_not_finite_count_in_no_evaluation(pretrained, tmp_path):
+    calls = []
+
+    def score(prompts, answers):
+        calls.append(len(answers))
+        first = [float("nan")] if len(calls) <= 2 else [1.0]
+        return first + [float(len(calls))] * (len(answers) - 1)
+
+    result = run_rlhf(
+        CONFIG, pretrained, text_reward(score, WORDS), PROMPTS, tmp_path / "run",
+        test_prompts=PROMPTS[:2], visit_every=1, until=2, quiet=True,
+    )  # fmt: skip
+    first, *later = [found for _, found in result.evaluations]
+    assert (first.left_out, first.score) == (1, 2.0)
+    assert later[-1].left_out == 1  # of the reference's answers, which are scored once
+    newest = checkpoint.load_newest(tmp_path / "run" / "checkpoints")[0]
+    assert newest.notes["best"]["iteration"] == 2
+    assert np.isfinite(newest.notes["best"]["score"])
+
+
+def test_another_reward_or_way_of_computing_is_another_run(pretrained, tmp_path):
+    def scorer(bias):
+        head = {"kernel": jnp.ones(16), "bias": jnp.asarray(bias)}
+        params = {"torso": pretrained.params, "head": head}
+        return learned_reward(pretrained.model, RewardModel(params, jnp.zeros(()), jnp.ones(())))
+
+    arguments = PROMPTS, tmp_path / "run"
+    run_rlhf(CONFIG, pretrained, scorer(1.0), *arguments, until=1, **OPTIONS)
+    with pytest.raises(ValueError, match="other values of reward: a run goes on"):
+        run_rlhf(CONFIG, pretrained, scorer(2.0), *arguments, resume=True, **OPTIONS)
+    half = load_pretrained(SOURCE, compute_dtype="bfloat16")
+    with pytest.raises(ValueError, match=r"other values of model_config.compute_dtype"):
+        run_rlhf(CONFIG, half, scorer(1.0), *arguments, resume=True, **OPTIONS)
+    run_rlhf(CONFIG, pretrained, scorer(1.0), *arguments, until=2, resume=True, **OPTIONS)
+    for bad, message in (
+        ({"test_prompts": np.full((2, 40), 5)}, "test_prompts of length 40"),
+        ({"test_prompts": np.full((2, 3), 500)}, "test_prompts: token ids must be from 0 to 47"),
+        ({"test_prompts": [[1, 2], [3]]}, "test_prompts must be rows of one length"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "new", **bad, **OPTIONS)
+    with pytest.raises(ValueError, match="policy must be what load_pretrained gave"):
+        run_rlhf(CONFIG, "folder", count_small, PROMPTS, tmp_path / "new", **OPTIONS)
+    with pytest.raises(ValueError, match="reward_fn must return one score a sequence"):
+        run_rlhf(CONFIG, pretrained, lambda p, r: r.ids, PROMPTS, tmp_path / "new", **OPTIONS)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_model_of_ones_own_takes_no_folder(pretrained, tmp_path):

@@ -27,24 +27,33 @@ def text_reward(score: Score, tokenizer: Tokenizer, skip_special: bool = True) -
         tokenizer: turns tokens into text.
         skip_special: leave out special tokens, such as the one that ends an answer.
     """
+    failures: list[Exception] = []
 
     def texts(ids: Any, mask: Any) -> list[str]:
         rows = zip(np.asarray(ids), np.asarray(mask), strict=True)
         return [tokenizer.decode(row[kept].tolist(), skip_special) for row, kept in rows]
 
-    def call(prompt: Tokens, response: Tokens) -> np.ndarray:
-        answers = texts(response.ids, response.mask)
-        found = np.asarray(score(texts(prompt.ids, prompt.mask), answers), np.float32)
-        if found.shape != (len(answers),):
+    def scores(prompts: list[str], answers: list[str]) -> np.ndarray:
+        found = np.asarray(score(prompts, answers))
+        number = found.dtype == bool or np.issubdtype(found.dtype, np.number)
+        if found.shape != (len(answers),) or not number:
             raise ValueError(
                 f"the reward function must return one number for each of {len(answers)} answers, "
-                f"not {list(found.shape)}"
+                f"not {found.dtype} {list(found.shape)}"
             )
-        return found
+        return found.astype(np.float32)
+
+    def call(prompt: Tokens, response: Tokens) -> np.ndarray:
+        try:
+            return scores(*(texts(tokens.ids, tokens.mask) for tokens in (prompt, response)))
+        except Exception as error:  # of which JAX reports only the text
+            failures.append(error)
+            raise
 
     def reward(prompt: Tokens, response: Tokens) -> Array:
         shape = jax.ShapeDtypeStruct(response.ids.shape[:1], jnp.float32)
-        scores: Array = jax.pure_callback(call, shape, prompt, response, vmap_method="sequential")
-        return scores
+        found: Array = jax.pure_callback(call, shape, prompt, response, vmap_method="sequential")
+        return found
 
+    reward.failures = failures  # type: ignore[attr-defined]
     return reward
