@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
+from jaxrl_po.host.machine.devices import Devices, device_mesh
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs import checkpoint, logs
@@ -31,6 +34,7 @@ from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
 from jaxrl_po.host.runs.warm_start import starting_params
+from jaxrl_po.loop.layout import environment_mesh
 from jaxrl_po.loop.parts import Given, as_config, make_parts
 from jaxrl_po.types import AlgorithmFactory, Network, Optimizer, Params, TrainState
 
@@ -54,6 +58,7 @@ def run(
     max_episode_steps: int = 10_000,
     keep_checkpoints: int = 3,
     until: int | None = None,
+    devices: Devices = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
@@ -84,6 +89,9 @@ def run(
         max_episode_steps: bound on the steps of an evaluation's episode.
         keep_checkpoints: the newest ones kept, beside that of the best greedy evaluation.
         until: pause once so many iterations are done; `resume` goes on.
+        devices: "all", a number of devices or a list of them, to cut the environments over, one
+            seed after the other; None for one device. `minibatch_shards` must be a multiple of
+            their number, and then the numbers are the same on any.
         loggers: further ones, see `jaxrl_po.host.runs.logging`; they are closed at the end.
         callbacks: functions of a `jaxrl_po.host.runs.callbacks.Moment`, called between segments;
             one that returns True ends the run there, evaluated and saved (`stop_at_return`).
@@ -97,6 +105,7 @@ def run(
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
+    mesh = make_mesh(config, env, devices)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
     make_algorithm(config.at(0.0), actor_critic, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
@@ -116,8 +125,8 @@ def run(
     )
     until = until if until is None else integer("until", until)
     console = make_console(quiet)
-    description = describe(config, settings)
-    session = Session(description, given, until, loggers, callbacks, console, params)
+    description = describe(config, settings, mesh.size if mesh else 1)
+    session = Session(description, given, until, loggers, callbacks, console, params, mesh)
     if directory is None:
         return run_session(session, None, None)
     path = Path(directory)
@@ -138,6 +147,7 @@ def resume(
     algorithm: AlgorithmFactory | None = None,
     optimizer: Optimizer | None = None,
     until: int | None = None,
+    devices: Devices = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
@@ -153,6 +163,7 @@ def resume(
         algorithm: again, if `run` was given one.
         optimizer: again, if `run` was given one.
         until: as for `run`.
+        devices: as for `run`; other ones than before change no more than the last bits.
         loggers: as for `run`.
         callbacks: as for `run`.
         quiet: as for `run`.
@@ -170,15 +181,32 @@ def resume(
         )
     given = Given(env, network, algorithm, optimizer)
     check_given(path, settings, given)
+    mesh = make_mesh(config, env, devices)
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
-    session = Session(description, given, until, loggers, callbacks, console)
+    session = Session(description, given, until, loggers, callbacks, console, mesh=mesh)
     with lock(path):
         resumption = find_checkpoint(session, path)
         if config != saved:
             write_description(path, description)
         return run_session(session, path, resumption)
+
+
+def make_mesh(config: Config, env: Any, devices: Devices) -> Mesh | None:
+    """The mesh of the devices that a run is to have; None where it is not told.
+
+    Raises:
+        ValueError: naming the field or argument that does not fit.
+    """
+    mesh = device_mesh(devices)
+    if mesh is None:
+        return None
+    if host_environment(config.env_id, env, config.env_params):
+        raise ValueError(
+            f"devices={devices!r}: environments on the host are not laid out over devices"
+        )
+    return environment_mesh(config, mesh)
 
 
 def find_checkpoint(session: Session, path: Path) -> Resumption | None:
@@ -217,7 +245,8 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
         f"not used: {file.reason}; it is now {checkpoint.set_aside(file.path).name}"
         for file in damaged
     ]
-    if differing := differences(began):
+    num_devices = session.mesh.size if session.mesh else 1
+    if differing := differences(began, num_devices):
         notices.append(
             f"the run began under other conditions ({'; '.join(differing)}): from here on it may "
             "differ in the last bits from an uninterrupted one"
