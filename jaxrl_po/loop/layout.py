@@ -23,11 +23,16 @@ def environment_mesh(config: Config, mesh: Mesh) -> Mesh:
         raise ValueError(
             f"mesh must have one axis, that of the environments; this one has {mesh.axis_names}"
         )
-    kinds = sorted({device.device_kind for device in mesh.devices.flat})
-    if len(kinds) > 1:
-        raise ValueError(f"mesh: its devices are of different kinds: {', '.join(kinds)}")
+    check_kind(mesh.devices.ravel().tolist())
     check_divides(config, mesh.size)
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,))
+
+
+def check_kind(devices: list[jax.Device]) -> None:
+    """Raise unless devices are of one kind, and so of one speed and rounding."""
+    kinds = sorted({device.device_kind for device in devices})
+    if len(kinds) > 1:
+        raise ValueError(f"devices are of different kinds: {', '.join(kinds)}")
 
 
 def check_divides(config: Config, num_devices: int) -> None:
