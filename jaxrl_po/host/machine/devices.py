@@ -1,15 +1,35 @@
 """The devices that one run is laid out over: as they are asked for, and as a mesh of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrl_po.config import Config
+from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.loop.layout import environment_mesh
 
 Devices = str | int | Sequence[jax.Device] | None  # "all", the first n, those; None for no mesh
 AXIS = "envs"
+
+
+def mesh_of_run(config: Config, env: Any, devices: Devices) -> Mesh | None:
+    """The mesh of the devices that a run is to have, checked; None where none are told.
+
+    Raises:
+        ValueError: naming the field or argument that does not fit.
+    """
+    mesh = device_mesh(devices)
+    if mesh is None:
+        return None
+    if host_environment(config.env_id, env, config.env_params):
+        raise ValueError(
+            f"devices={devices!r}: environments on the host are not laid out over devices"
+        )
+    return environment_mesh(config, mesh)
 
 
 def device_mesh(devices: Devices) -> Mesh | None:

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jax.sharding import Mesh
-
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
-from jaxrl_po.host.machine.devices import Devices, device_mesh
+from jaxrl_po.host.machine.devices import Devices, mesh_of_run
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs import checkpoint, logs
@@ -34,7 +32,6 @@ from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
 from jaxrl_po.host.runs.warm_start import starting_params
-from jaxrl_po.loop.layout import environment_mesh
 from jaxrl_po.loop.parts import Given, as_config, make_parts
 from jaxrl_po.types import AlgorithmFactory, Network, Optimizer, Params, TrainState
 
@@ -105,7 +102,7 @@ def run(
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
-    mesh = make_mesh(config, env, devices)
+    mesh = mesh_of_run(config, env, devices)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
     make_algorithm(config.at(0.0), actor_critic, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
@@ -181,7 +178,7 @@ def resume(
         )
     given = Given(env, network, algorithm, optimizer)
     check_given(path, settings, given)
-    mesh = make_mesh(config, env, devices)
+    mesh = mesh_of_run(config, env, devices)
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
@@ -191,22 +188,6 @@ def resume(
         if config != saved:
             write_description(path, description)
         return run_session(session, path, resumption)
-
-
-def make_mesh(config: Config, env: Any, devices: Devices) -> Mesh | None:
-    """The mesh of the devices that a run is to have; None where it is not told.
-
-    Raises:
-        ValueError: naming the field or argument that does not fit.
-    """
-    mesh = device_mesh(devices)
-    if mesh is None:
-        return None
-    if host_environment(config.env_id, env, config.env_params):
-        raise ValueError(
-            f"devices={devices!r}: environments on the host are not laid out over devices"
-        )
-    return environment_mesh(config, mesh)
 
 
 def find_checkpoint(session: Session, path: Path) -> Resumption | None:
