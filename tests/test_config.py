@@ -144,6 +144,8 @@ BAD = [
     ("advantage_normalization", "bath", "batch"),
     ("update_epochs", 0, ">= 1"),
     ("num_minibatches", 3, "does not divide num_envs * num_steps = 512"),
+    ("minibatch_shards", 0, ">= 1"),
+    ("minibatch_shards", 3, "does not divide num_envs=4"),
     ("clip_eps", 0.0, "> 0"),
     ("target_kl", -1.0, "> 0"),
 ]
@@ -164,6 +166,16 @@ def test_a_bad_value_names_its_field_and_what_is_allowed(field, value, allowed):
     ("config_class", "changes", "message"),
     [
         (VPGConfig, {"critic_minibatches": 3}, "critic_minibatches=3 does not divide"),
+        (
+            PPOConfig,
+            {"minibatch_shards": 4, "num_minibatches": 256},
+            "num_minibatches=256 does not divide the 128 samples of each of minibatch_shards=4",
+        ),
+        (
+            TRPOConfig,
+            {"minibatch_shards": 4, "network": "gru", "sequence_length": 64},
+            "critic_minibatches=4 does not divide the 2 samples of each of minibatch_shards=4",
+        ),
         (VPGConfig, {"shared_torso": True}, "shared_torso=True does not go with vpg"),
         (TRPOConfig, {"shared_torso": True}, "shared_torso=True does not go with trpo"),
         (TRPOConfig, {"advantage_normalization": "minibatch"}, "advantage_normalization"),

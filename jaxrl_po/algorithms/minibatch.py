@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl_po.config import Config
+from jaxrl_po.fast.blocks import by_blocks, join
 from jaxrl_po.fast.optimizer import adam, clip_by_norm, to_vector
 from jaxrl_po.fast.packing import Packed, pack
 from jaxrl_po.types import Array, Batch, Network, Optimizer, PyTree
@@ -33,6 +34,13 @@ def check_minibatches(config: Config, field: str, remembers: bool | None = None)
         raise ValueError(
             f"{field}={count} does not divide num_envs * num_steps / sequence_length = "
             f"{num_stretches}: minibatches of a network with memory take whole stretches"
+        )
+    num_samples = num_stretches if remembers else size
+    if num_samples % (count * config.minibatch_shards):
+        raise ValueError(
+            f"{field}={count} does not divide the {num_samples // config.minibatch_shards} samples "
+            f"of each of minibatch_shards={config.minibatch_shards} blocks: a minibatch takes as "
+            "many from each"
         )
 
 
@@ -81,6 +89,19 @@ def random_orders(key: Array, num: int, size: int) -> Array:
         again = one_pass(jax.random.fold_in(key, number))
         order = jnp.take_along_axis(order, again, axis=-1)
     return order
+
+
+def orders_of_blocks(key: Array, num: int, num_epochs: int, size: int, num_blocks: int) -> Array:
+    """What each of `num` minibatches takes of `size` samples, in random orders [num, b].
+
+    Of several blocks the numbers of the samples within each stand side by side.
+    """
+    if num_blocks == 1:
+        return random_orders(key, num_epochs, size).reshape(num, -1)
+    keys = jax.random.split(key, num_blocks)
+    orders = jax.vmap(lambda key: random_orders(key, num_epochs, size // num_blocks))(keys)
+    of_minibatches: Array = join(orders.reshape(num_blocks, num, -1).swapaxes(0, 1), axis=1)
+    return of_minibatches
 
 
 Loss = Callable[[PyTree, Batch], tuple[Array, dict[str, Array]]]
@@ -140,6 +161,7 @@ def make_descent(config: Config, network: Network, optimizer: Optimizer | None =
             num_minibatches=num_minibatches,
             flat=flat,
             stop=stop,
+            num_blocks=config.minibatch_shards,
         )
 
     return Descent(init, run)
@@ -157,6 +179,7 @@ def descend(
     num_minibatches: int,
     flat: bool,
     stop: Callable[[dict[str, Array]], Array] | None = None,
+    num_blocks: int = 1,
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
     """Minimise a loss by `num_epochs` passes over minibatches of a batch, each in a new order.
 
@@ -171,6 +194,8 @@ def descend(
         num_minibatches: minibatches of a pass; they divide B.
         flat: see `to_vector`.
         stop: metrics -> whether to leave the parameters alone from this minibatch on.
+        num_blocks: M, blocks of B / M samples that are shuffled by themselves; each minibatch
+            takes as many from one as from another.
 
     Returns:
         Params, optimizer state, and the metrics [num_epochs · num_minibatches] with "grad_norm".
@@ -197,11 +222,10 @@ def descend(
     if num_minibatches == 1:  # the order within a full batch does not matter
         end, metrics = jax.lax.scan(lambda c, _: step(c, samples), start, length=num_epochs)
     else:
-        order = random_orders(key, num_epochs, size)
+        order = orders_of_blocks(key, num_epochs * num_minibatches, num_epochs, size, num_blocks)
+        take = by_blocks(lambda x, index: x[index], num_blocks)
         end, metrics = jax.lax.scan(
-            lambda c, index: step(c, jax.tree.map(lambda x: x[index], samples)),
-            start,
-            order.reshape(num_epochs * num_minibatches, size // num_minibatches),
+            lambda c, index: step(c, jax.tree.map(lambda x: take(x, index), samples)), start, order
         )
     vector, opt_state, _ = end
     return unravel(vector), opt_state, metrics.unpack()

@@ -233,6 +233,18 @@ def error_of_value(config: ProximalConfig, value: Array, minibatch: Batch) -> Ar
     return value_loss(value, minibatch.target, config.value_loss)
 
 
+def farthest_from_one(ratio: Array, num_blocks: int) -> Array:
+    """The ratio [] that is farthest from 1, of all [b, ...].
+
+    Of several blocks by two reductions: what is picked by its place may be on another device.
+    """
+    if num_blocks == 1:
+        farthest: Array = ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))]
+        return farthest
+    low, high = ratio.min(), ratio.max()
+    return jnp.where(high - 1.0 > 1.0 - low, high, low)
+
+
 def proximal_epochs(
     config: ProximalConfig,
     network: Network,
@@ -289,7 +301,7 @@ def proximal_epochs(
             metrics = means(terms, mask)
         else:
             metrics = {name: average(term, mask) for name, term in terms.items()}
-        metrics["ratio_first_minibatch"] = ratio.ravel()[jnp.argmax(jnp.abs(ratio - 1.0))]
+        metrics["ratio_first_minibatch"] = farthest_from_one(ratio, config.minibatch_shards)
         return total.mean(where=mask) if average is None else average(total, mask), metrics
 
     params, opt_state, metrics = descent.run(

@@ -12,6 +12,7 @@ import optax
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value
 from jaxrl_po.algorithms.minibatch import blank, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
+from jaxrl_po.fast.blocks import by_blocks
 from jaxrl_po.ops import (
     backtracking_line_search,
     importance_ratio,
@@ -181,7 +182,8 @@ def _natural_gradient_algorithm(
 
         old = params.policy
         (baseline, _), gradient = jax.value_and_grad(objective, has_aux=True)(old)
-        thinned = _thin(batch, config.fisher_fraction)
+        thin = by_blocks(lambda b: _thin(b, config.fisher_fraction), config.minibatch_shards)
+        thinned = thin(batch)
         natural = natural_gradient(
             policy_on(thinned),
             old,

@@ -97,6 +97,10 @@ class Config(NetworkConfig, EnvironmentConfig):
     num_envs: int = setting(4, COUNT)
     # T, steps of each environment in a rollout
     num_steps: int = setting(128, COUNT)
+    # M, blocks of environments: each minibatch takes as many samples from one as from another, and
+    # a rollout draws each one's random numbers by themselves. Devices that divide M hold whole
+    # blocks, and compute the same
+    minibatch_shards: int = setting(1, COUNT)
     # budget in environment steps over all environments; never exceeded
     total_timesteps: int = setting(500_000, Range(1, 2**32 - 1))
     # discount γ
@@ -148,6 +152,10 @@ class Config(NetworkConfig, EnvironmentConfig):
             raise ValueError(
                 f"total_timesteps={self.total_timesteps} is less than one iteration of "
                 f"num_envs * num_steps = {per_iteration} steps"
+            )
+        if self.num_envs % self.minibatch_shards:
+            raise ValueError(
+                f"minibatch_shards={self.minibatch_shards} does not divide num_envs={self.num_envs}"
             )
         if self.num_steps % self.stretch_length:
             raise ValueError(

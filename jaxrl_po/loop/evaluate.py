@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_po.config import Config, check_count
 from jaxrl_po.fast.prng import split, unrolled
@@ -30,6 +31,7 @@ def evaluate(
     env: Any = None,
     network: Network | None = None,
     max_steps: int = 10_000,
+    mesh: Mesh | None = None,
 ) -> Evaluation:
     """Play `num_episodes` episodes side by side, each from its start to its end.
 
@@ -46,6 +48,8 @@ def evaluate(
         network: as given to `make_train`.
         max_steps: bound on an episode's steps, for environments that never end; an episode that
             reaches it counts with what it has gathered.
+        mesh: of one axis, over whose devices the episodes are cut, if it divides their number;
+            otherwise each device plays all of them.
 
     Raises:
         ValueError: naming the argument that does not fit.
@@ -60,6 +64,9 @@ def evaluate(
     observation, env_state = jax.vmap(environment.reset, in_axes=(0, None))(
         split(reset_key, num_episodes), environment.params
     )
+    if mesh is not None and num_episodes % mesh.size == 0:
+        cut = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+        observation, env_state = jax.lax.with_sharding_constraint((observation, env_state), cut)
 
     def running(carry: Any) -> Array:
         *_, done, t = carry

@@ -11,6 +11,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
 from jaxrl_po.loop.parts import as_config, make_parts
+from jaxrl_po.loop.slices import in_slices
 from jaxrl_po.loop.stretches import in_samples, over_stretches
 from jaxrl_po.ops import (
     discounted_returns,
@@ -35,7 +36,6 @@ from jaxrl_po.types import (
 )
 
 Metrics = dict[str, Array]
-SLICE = 2**24  # numbers of observations that a pass over a rollout takes at once
 
 
 def make_learn(
@@ -71,7 +71,10 @@ def learner(
     optimizer: Optimizer | None,
 ) -> Callable[[TrainState, Transition], tuple[TrainState, Metrics]]:
     """`make_learn` for parts that are checked."""
-    of_samples = network if network.unroll is None else over_stretches(network)
+    num_blocks = config.minibatch_shards
+    of_samples = of_block = network
+    if network.unroll is not None:
+        of_samples, of_block = over_stretches(network, num_blocks), over_stretches(network)
 
     def learn(state: TrainState, transitions: Transition) -> tuple[TrainState, Metrics]:
         now = config.at(config.fraction_done(state.iteration))
@@ -94,7 +97,9 @@ def learner(
                 anneal,
             )
         new_distribution = in_slices(
-            lambda rows: of_samples.policy(params, *rows)[0], (batch.observation, batch.memory)
+            lambda rows: of_block.policy(params, *rows)[0],
+            (batch.observation, batch.memory),
+            num_blocks,
         )
         iteration = state.iteration + 1
         metrics = {
@@ -162,7 +167,7 @@ def make_batch(
         statistics = update_statistics(statistics, returns)
         normalizer = normalizer._replace(reward=(statistics, running))
         reward = scale_rewards(statistics, reward)
-    value, next_value = values(network, state, transitions, observation)
+    value, next_value = values(network, state, transitions, observation, config.minibatch_shards)
     advantage, target = advantages_and_targets(
         config, reward, value, next_value, transitions.terminated, transitions.truncated
     )
@@ -177,7 +182,8 @@ def make_batch(
         target=target,
     )
     length = None if network.unroll is None else config.stretch_length
-    return in_samples(batch, transitions.terminated | transitions.truncated, length), normalizer
+    done = transitions.terminated | transitions.truncated
+    return in_samples(batch, done, length, config.minibatch_shards), normalizer
 
 
 def advantages_and_targets(
@@ -209,7 +215,11 @@ def advantages_and_targets(
 
 
 def values(
-    network: Network, state: TrainState, transitions: Transition, observation: PyTree
+    network: Network,
+    state: TrainState,
+    transitions: Transition,
+    observation: PyTree,
+    num_blocks: int,
 ) -> tuple[Array, Array]:
     """V(o_t) and V(o_{t+1}) [T, N] of a rollout, the latter before any reset.
 
@@ -219,7 +229,9 @@ def values(
     """
 
     def value_of(rows: tuple[PyTree, PyTree]) -> Array:
-        values: Array = in_slices(lambda rows: network.value(state.params, *rows), rows)
+        values: Array = in_slices(
+            lambda rows: network.value(state.params, *rows), rows, num_blocks, axis=1
+        )
         return values
 
     def value_of_next(rows: slice) -> Array:
@@ -238,19 +250,3 @@ def values(
         transitions.truncated[:-1].any(), lambda: value_of_next(slice(None)), value_of_following
     )
     return value, next_value
-
-
-def in_slices(function: Callable[[PyTree], PyTree], rows: PyTree) -> PyTree:
-    """function(rows) of rows [R, ...], in slices of `SLICE` numbers or less where there are more.
-
-    A network takes numbers of any type as floats: those of a whole rollout of pixels would be
-    several times as large as the rollout.
-    """
-    leaves = jax.tree.leaves(rows)
-    num_rows, size = leaves[0].shape[0], sum(leaf.size for leaf in leaves)
-    enough = (n for n in range(1, num_rows) if num_rows % n == 0 and size <= n * SLICE)
-    num_slices = next(enough, num_rows)
-    if num_slices == 1:
-        return function(rows)
-    slices = jax.tree.map(lambda x: x.reshape(num_slices, -1, *x.shape[1:]), rows)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, slices))

@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.prng import split
 from jaxrl_po.loop.collect import episode_means, make_collector
+from jaxrl_po.loop.layout import environment_mesh, laid_out
 from jaxrl_po.loop.learn import Metrics, learner
 from jaxrl_po.loop.normalizer import init_normalizer
 from jaxrl_po.loop.parts import as_config, check_fit, check_state, make_parts
@@ -30,6 +32,7 @@ def make_train(
     network: Network | None = None,
     algorithm: AlgorithmFactory | None = None,
     optimizer: Optimizer | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable[[Array], TrainResult]:
     """A whole training run as one pure function of a key.
 
@@ -45,6 +48,9 @@ def make_train(
         optimizer: in place of Adam in every minibatch descent, behind `max_grad_norm`: an optax
             transformation, or what makes one of a learning rate, such as `optax.adamw`. The first
             has its own rate, so that `learning_rate` and `anneal_lr` are refused.
+        mesh: of one axis, over whose devices the environments are cut; all else is on each of them,
+            and only sums of gradients and statistics travel. `minibatch_shards` must be a multiple
+            of its size. The numbers are those of one device, but for rounding.
 
     Returns:
         train(key) -> TrainResult(state, metrics), with one value an iteration in each metric.
@@ -53,7 +59,7 @@ def make_train(
         ValueError: naming the field that is unknown, out of range, or does not fit the environment.
     """
     config = as_config(config)
-    init, step = make_step(config, env, network, algorithm, optimizer)
+    init, step = make_step(config, env, network, algorithm, optimizer, mesh)
 
     def train(key: Array) -> TrainResult:
         state, metrics = jax.lax.scan(
@@ -70,6 +76,7 @@ def make_step(
     network: Network | None = None,
     algorithm: AlgorithmFactory | None = None,
     optimizer: Optimizer | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[Callable[..., TrainState], Callable[[TrainState], tuple[TrainState, Metrics]]]:
     """The two halves of `make_train`, with its arguments, for those who hold the loop themselves.
 
@@ -79,7 +86,9 @@ def make_step(
     """
     config = as_config(config)
     environment, network = make_parts(config, env, network)
-    collector = make_collector(config, environment, network)
+    if mesh is not None:
+        mesh = environment_mesh(config, mesh)
+    collector = make_collector(config, environment, network, mesh)
     learn = learner(config, network, algorithm, optimizer)
     first_update = make_algorithm(config.at(0.0), network, algorithm, optimizer)
 
@@ -89,7 +98,7 @@ def make_step(
             params = network.init(params_key)
         else:
             check_fit("params", params, jax.eval_shape(network.init, params_key))
-        return TrainState(
+        start = TrainState(
             params=params,
             algorithm=first_update.init(params),
             rollout=collector.init(env_key),
@@ -97,6 +106,7 @@ def make_step(
             key=run_key,
             iteration=jnp.zeros((), jnp.uint32),
         )
+        return laid_out(mesh, start)
 
     def step(state: TrainState) -> tuple[TrainState, Metrics]:
         check_state(state)
@@ -104,6 +114,6 @@ def make_step(
         _, rollout_key, _ = split(state.key, 3)
         rollout, transitions, episodes = collector.collect(state, rollout_key)
         state, metrics = learn(state._replace(rollout=rollout), transitions)
-        return state, {**episode_means(episodes), **metrics}
+        return laid_out(mesh, state), {**episode_means(episodes), **metrics}
 
     return init, step

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxrl_po.algorithms.minibatch import descend, random_orders
+from jaxrl_po.algorithms.ppo import farthest_from_one
 from jaxrl_po.fast import optimizer as fast_optimizer
 from jaxrl_po.fast.optimizer import to_vector
 
@@ -70,3 +71,38 @@ def test_large_batches_are_shuffled_like_small_ones(num_minibatches):
     means = orders.reshape(num_minibatches, -1).mean(1) / size
     expected = np.sqrt(num_minibatches / size / 12)
     assert means.std() == pytest.approx(expected, rel=5 / np.sqrt(2 * num_minibatches))
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 4])
+def test_each_minibatch_takes_as_many_samples_from_each_block(num_blocks):
+    """Of 24 samples, in 3 epochs of 3 minibatches: no sample twice in an epoch, none left out."""
+    samples = jnp.arange(24.0)
+    optimizer = optax.sgd(0.1)
+    loss = lambda x, batch: (x * batch.sum(), {"seen": batch})  # noqa: E731
+    _, _, metrics = descend(
+        jax.random.key(3),
+        loss,
+        optimizer,
+        jnp.zeros(()),
+        optimizer.init(jnp.zeros(())),
+        samples,
+        num_epochs=3,
+        num_minibatches=3,
+        flat=False,
+        num_blocks=num_blocks,
+    )
+    seen = np.asarray(metrics["seen"], int)
+    np.testing.assert_array_equal(np.sort(seen.reshape(3, 24), axis=1), [np.arange(24)] * 3)
+    counts = np.stack([np.bincount(m // (24 // num_blocks), minlength=num_blocks) for m in seen])
+    np.testing.assert_array_equal(counts, 8 // num_blocks)
+    assert not (seen[:3] == seen[3:6]).all()
+    within = seen.reshape(9, num_blocks, -1) % (24 // num_blocks)
+    if num_blocks > 1:  # each is in an order of its own
+        assert (within[:, 0] != within[:, 1]).any()
+
+
+def test_the_farthest_ratio_is_the_same_by_blocks():
+    for ratio in np.exp(np.random.default_rng(0).normal(scale=0.3, size=(20, 8))):
+        ratio = jnp.asarray(ratio)
+        found = [float(farthest_from_one(ratio, m)) for m in (1, 2)]
+        assert found == [ratio[np.abs(np.asarray(ratio) - 1).argmax()]] * 2

@@ -9,8 +9,8 @@ import pytest
 
 from jaxrl_po import PPOConfig, make_learn, make_step, make_train
 from jaxrl_po.envs import Discrete, Environment, make_environment
-from jaxrl_po.loop import learn as loop_learn
 from jaxrl_po.loop import rollout as loop_rollout
+from jaxrl_po.loop import slices
 from jaxrl_po.loop.collect import make_collector
 from jaxrl_po.loop.normalizer import init_normalizer, observe
 from jaxrl_po.loop.parts import make_parts
@@ -161,7 +161,7 @@ def test_large_observations_are_held_once_and_change_nothing(ends, jit, monkeypa
     env = walk(picture, ends)
     whole = two_steps(CONFIG, env, jit)
     monkeypatch.setattr(loop_rollout, "LARGE_OBSERVATION", 30)
-    monkeypatch.setattr(loop_learn, "SLICE", 200)
+    monkeypatch.setattr(slices, "SLICE", 200)
     environment, network = make_parts(CONFIG, env)
     init, _ = make_step(CONFIG, env)
     collector = make_collector(CONFIG, environment, network)

@@ -58,6 +58,7 @@ def train_command(
     segment_length: int | None = None,
     evaluate_every: int = 5,
     num_episodes: int = 128,
+    devices: str | None = None,
     tensorboard: bool = False,
     wandb: str | None = None,
 ) -> None:
@@ -72,6 +73,7 @@ def train_command(
         segment_length: iterations between two checkpoints; by default there are 20
         evaluate_every: segments between two evaluations
         num_episodes: episodes of an evaluation
+        devices: all, or how many, to cut the environments over; needs minibatch_shards
         tensorboard: log for TensorBoard too
         wandb: log to this project of Weights & Biases too
     """
@@ -88,6 +90,7 @@ def train_command(
         segment_length=segment_length,
         evaluate_every=evaluate_every,
         num_episodes=num_episodes,
+        devices=_devices(devices),
         loggers=_loggers(config, path, tensorboard, wandb),
     )
     _leave_if_lost(result)
@@ -96,6 +99,7 @@ def train_command(
 def resume_command(
     directory: Path,
     total_timesteps: int | None = None,
+    devices: str | None = None,
     tensorboard: bool = False,
     wandb: str | None = None,
 ) -> None:
@@ -104,6 +108,7 @@ def resume_command(
     Args:
         directory: the run directory
         total_timesteps: a larger budget than the run began with
+        devices: all, or how many, to cut the environments over; as many as before or others
         tensorboard: log for TensorBoard too
         wandb: log to this project of Weights & Biases too
     """
@@ -111,7 +116,7 @@ def resume_command(
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     loggers = _loggers(config, directory, tensorboard, wandb)
-    _leave_if_lost(resume(directory, config, loggers=loggers))
+    _leave_if_lost(resume(directory, config, devices=_devices(devices), loggers=loggers))
 
 
 def evaluate_command(
@@ -278,6 +283,11 @@ def _run_command(parsed: argparse.Namespace) -> None:
     if getattr(parsed, "tuned", False):
         base = tuned(base.algorithm, fields.get("env_id", base.env_id))
     parsed.command(base, fields, **parameters)
+
+
+def _devices(text: str | None) -> str | int | None:
+    """A number of devices, or the word that stands for them."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _leave_if_lost(result: RunResult) -> None:

@@ -15,21 +15,22 @@ VERSIONS = ("jax", "jaxlib", "jaxrl-po")
 STATE_FLAGS = ("jax_enable_x64", "jax_default_prng_impl")  # they set the types of a state's arrays
 
 
-def conditions() -> dict[str, str]:
-    """What holds in this process, by name."""
+def conditions(num_devices: int = 1) -> dict[str, str]:
+    """What holds in this process, for a run on so many devices, by name."""
     versions = {name: importlib.metadata.version(name) for name in VERSIONS}
     device = jax.devices()[0]
     return {
         **versions,
         **{name: str(value) for name, value in numerics().items()},
         "device": device.device_kind if device.platform != "cpu" else _cpu(),
+        "devices": str(num_devices),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
 
 
-def differences(then: Mapping[str, str]) -> list[str]:
+def differences(then: Mapping[str, str], num_devices: int = 1) -> list[str]:
     """What was otherwise when the run began, as "name was → is"; only what was noted then."""
-    now = conditions()
+    now = conditions(num_devices)
     return [
         f"{name} {then[name] or 'unset'} → {value or 'unset'}"
         for name, value in now.items()

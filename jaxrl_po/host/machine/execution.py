@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.types import PyTree
@@ -43,30 +43,37 @@ class Plan(NamedTuple):
     chunk_bytes: int  # arguments, outputs and temporaries of a chunk on its fullest device
 
 
-def split_members(members: PyTree) -> list[PyTree]:
+def split_members(members: PyTree, mesh: Mesh | None = None) -> list[PyTree]:
     """Members [S, ...] as the blocks [n, ...] that are executed as one: see `compile_blocks`."""
-    if jax.default_backend() != "cpu":
+    if not _are_single(mesh):
         return [members]
     count = jax.tree.leaves(members)[0].shape[0]
     return [jax.tree.map(lambda x, i=i: x[i : i + 1], members) for i in range(count)]
 
 
 def compile_blocks(
-    function: Callable[..., PyTree], blocks: list[PyTree], *shared: Any, donate: bool = False
+    function: Callable[..., PyTree],
+    blocks: list[PyTree],
+    *shared: Any,
+    donate: bool = False,
+    mesh: Mesh | None = None,
 ) -> Callable[..., list[PyTree]]:
     """Compile `function(member, *shared)` for blocks of members: call(blocks, *shared).
 
     On accelerators there is one block, vmapped. On a CPU one small program gains nothing from
     several cores, so a block is one member, and one single-threaded executable is called from a
     thread per core. Blocks stay apart between calls: stacking them would cost more than the visit.
+    A member that is laid out over a mesh is a block too, and has all its devices to itself: blocks
+    that ran at once would wait for each other's sums for ever.
 
     Args:
         function: member, *shared -> output; pytrees of arrays.
         blocks: as `split_members` gives them; all of one shape.
         shared: what all members share.
         donate: the blocks given to a call are gone after it.
+        mesh: whose devices `function` lays a member out over.
     """
-    single = jax.default_backend() == "cpu"
+    single = _are_single(mesh)
 
     def on_block(block: PyTree, *shared: Any) -> PyTree:
         if not single:
@@ -75,7 +82,8 @@ def compile_blocks(
         return jax.tree.map(lambda x: x[None], output)
 
     lowered = jax.jit(on_block, donate_argnums=0 if donate else ()).lower(blocks[0], *shared)
-    compiled = lowered.compile(compiler_options=CPU_OPTIONS if single else None)
+    on_cpu = jax.default_backend() == "cpu"
+    compiled = lowered.compile(compiler_options=CPU_OPTIONS if on_cpu else None)
 
     def call(blocks: list[PyTree], *shared: Any) -> list[PyTree]:
         def call_one(block: PyTree) -> PyTree:
@@ -83,12 +91,17 @@ def compile_blocks(
             with jax.debug_nans(False), jax.debug_infs(False):
                 return jax.block_until_ready(compiled(block, *shared))
 
-        if len(blocks) == 1:
-            return [call_one(blocks[0])]
+        if len(blocks) == 1 or mesh is not None:
+            return [call_one(block) for block in blocks]
         with ThreadPoolExecutor(num_cores()) as pool:
             return list(pool.map(call_one, blocks))
 
     return call
+
+
+def _are_single(mesh: Mesh | None) -> bool:
+    """Whether a block is one member."""
+    return mesh is not None or jax.default_backend() == "cpu"
 
 
 def join_blocks(blocks: list[PyTree]) -> PyTree:

@@ -92,9 +92,9 @@ def write_description(directory: Path, description: Description) -> None:
     write_whole(directory / "config.json", f"{text}\n".encode())
 
 
-def describe(config: Config, settings: RunSettings) -> Description:
-    """The description of a new run."""
-    return Description(config, settings, conditions(), uuid.uuid4().hex)
+def describe(config: Config, settings: RunSettings, num_devices: int = 1) -> Description:
+    """The description of a new run on so many devices."""
+    return Description(config, settings, conditions(num_devices), uuid.uuid4().hex)
 
 
 def read_description(directory: Path) -> Description:

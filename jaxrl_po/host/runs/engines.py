@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import HostEnvironment
@@ -56,16 +57,17 @@ class CompiledEngine:
         blocks: list[TrainState],
         seeds: list[int],
         tell: Callable[[str], None],
+        mesh: Mesh | None,
     ) -> None:
         """Compile."""
         self.blocks = blocks
         self.failure: SimulatorError | None = None  # a program has none
-        self._numbers, start = split_members(np.array(seeds, np.uint32)), np.int32(0)
+        self._numbers, start = split_members(np.array(seeds, np.uint32), mesh), np.int32(0)
         self._parts = config, given
         tell("compiling: the training loop")
-        self.advance = compile_blocks(programs.advance, blocks, start, donate=True)
+        self.advance = compile_blocks(programs.advance, blocks, start, donate=True, mesh=mesh)
         tell("compiling: the evaluation")
-        self._assess = compile_blocks(programs.assess, self._members(blocks), start)
+        self._assess = compile_blocks(programs.assess, self._members(blocks), start, mesh=mesh)
         one = jax.eval_shape(programs.start, jax.ShapeDtypeStruct((), np.uint32))
         self.metric_names = list(jax.eval_shape(programs.advance, one, start)[1])
 

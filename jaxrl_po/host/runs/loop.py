@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 
 from jaxrl_po.envs.hosted import host_environment
@@ -42,6 +43,7 @@ class Session(NamedTuple):
     callbacks: Sequence[Callback]
     console: Console
     params: Params | None = None  # [S, ...] to start from; None for random ones
+    mesh: Mesh | None = None  # that each seed is laid out over
 
     def warn(self, text: str) -> None:
         """Print what must not be overlooked."""
@@ -73,6 +75,7 @@ def run_session(
                 session.given,
                 restored or session.params,
                 status.update,
+                session.mesh,
             )
         stack.callback(training.close)
         announce(session, training)
@@ -138,7 +141,8 @@ def tell_starts(session: Session, training: Training) -> list[dict[str, Any]]:
     config = session.description.config
     if host_environment(config.env_id, session.given.env, config.env_params):
         return []
-    one = jax.tree.map(lambda x: x[0], training.blocks[0].rollout)
+    num_envs = config.num_envs // config.minibatch_shards  # those of a block share a pool
+    one = jax.tree.map(lambda x: x[0, :num_envs], training.blocks[0].rollout)
     each, size = start_states(one, config.num_steps)
     if each == config.num_steps:
         return []

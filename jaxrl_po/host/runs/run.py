@@ -10,6 +10,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags, differences
+from jaxrl_po.host.machine.devices import Devices, mesh_of_run
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs import checkpoint, logs
@@ -54,6 +55,7 @@ def run(
     max_episode_steps: int = 10_000,
     keep_checkpoints: int = 3,
     until: int | None = None,
+    devices: Devices = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
@@ -84,6 +86,9 @@ def run(
         max_episode_steps: bound on the steps of an evaluation's episode.
         keep_checkpoints: the newest ones kept, beside that of the best greedy evaluation.
         until: pause once so many iterations are done; `resume` goes on.
+        devices: "all", a number of devices or a list of them, to cut the environments over, one
+            seed after the other; None for one device. `minibatch_shards` must be a multiple of
+            their number, and then the numbers are the same on any.
         loggers: further ones, see `jaxrl_po.host.runs.logging`; they are closed at the end.
         callbacks: functions of a `jaxrl_po.host.runs.callbacks.Moment`, called between segments;
             one that returns True ends the run there, evaluated and saved (`stop_at_return`).
@@ -97,6 +102,7 @@ def run(
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
+    mesh = mesh_of_run(config, env, devices)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
     make_algorithm(config.at(0.0), actor_critic, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
@@ -116,8 +122,8 @@ def run(
     )
     until = until if until is None else integer("until", until)
     console = make_console(quiet)
-    description = describe(config, settings)
-    session = Session(description, given, until, loggers, callbacks, console, params)
+    description = describe(config, settings, mesh.size if mesh else 1)
+    session = Session(description, given, until, loggers, callbacks, console, params, mesh)
     if directory is None:
         return run_session(session, None, None)
     path = Path(directory)
@@ -138,6 +144,7 @@ def resume(
     algorithm: AlgorithmFactory | None = None,
     optimizer: Optimizer | None = None,
     until: int | None = None,
+    devices: Devices = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
@@ -153,6 +160,7 @@ def resume(
         algorithm: again, if `run` was given one.
         optimizer: again, if `run` was given one.
         until: as for `run`.
+        devices: as for `run`; other ones than before change no more than the last bits.
         loggers: as for `run`.
         callbacks: as for `run`.
         quiet: as for `run`.
@@ -170,10 +178,11 @@ def resume(
         )
     given = Given(env, network, algorithm, optimizer)
     check_given(path, settings, given)
+    mesh = mesh_of_run(config, env, devices)
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
-    session = Session(description, given, until, loggers, callbacks, console)
+    session = Session(description, given, until, loggers, callbacks, console, mesh=mesh)
     with lock(path):
         resumption = find_checkpoint(session, path)
         if config != saved:
@@ -217,7 +226,8 @@ def find_checkpoint(session: Session, path: Path) -> Resumption | None:
         f"not used: {file.reason}; it is now {checkpoint.set_aside(file.path).name}"
         for file in damaged
     ]
-    if differing := differences(began):
+    num_devices = session.mesh.size if session.mesh else 1
+    if differing := differences(began, num_devices):
         notices.append(
             f"the run began under other conditions ({'; '.join(differing)}): from here on it may "
             "differ in the last bits from an uninterrupted one"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.runs.directory import RunSettings
@@ -39,9 +40,10 @@ def make_programs(
     config: Config,
     given: Given,
     settings: RunSettings,
+    mesh: Mesh | None = None,
 ) -> SegmentPrograms:
     """The programs of a run. One `advance` serves segments of all lengths up to the run's."""
-    init, step = make_step(config, *given)
+    init, step = make_step(config, *given, mesh=mesh)
     length = min(settings.segment_length, config.num_iterations)
 
     def start(seed: Array, params: Params | None = None) -> TrainState:
@@ -83,6 +85,7 @@ def make_programs(
                     env=given.env,
                     network=given.network,
                     max_steps=settings.max_episode_steps,
+                    mesh=mesh,
                 )
                 for key, deterministic in zip(keys, (True, False), strict=True)
             )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import host_environment
@@ -19,6 +20,7 @@ from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, make_progra
 from jaxrl_po.host.runs.terminal import Parts, in_parts
 from jaxrl_po.host.runs.watch import Seen, Watch
 from jaxrl_po.host.simulators.pool import SimulatorError
+from jaxrl_po.loop.layout import state_shardings
 from jaxrl_po.loop.parts import Given
 from jaxrl_po.types import Params, PyTree, TrainState
 
@@ -33,11 +35,14 @@ class Training:
         given: Given,
         begin: Checkpoint | Params | None,
         tell: Callable[[str], None],
+        mesh: Mesh | None = None,
     ) -> None:
         """Compile, telling what, and stand at a checkpoint, or else at the start of the run.
 
-        A start has the parameters given [S, ...], or else random ones.
+        A start has the parameters given [S, ...], or else random ones. Over a mesh each seed has
+        all its devices.
         """
+        self._mesh = mesh
         restored = begin if isinstance(begin, Checkpoint) else None
         self.clock = Clock()
         self.seeds = list(range(settings.seed, settings.seed + settings.num_seeds))
@@ -45,17 +50,20 @@ class Training:
         self.history: list[dict[str, np.ndarray]] = []
         self._steps = config.num_envs * config.num_steps * settings.num_seeds
         self._assessed: tuple[int, Assessment] | None = None
-        self._numbers = split_members(np.array(self.seeds, np.uint32))
+        self._numbers = split_members(np.array(self.seeds, np.uint32), mesh)
         with self.clock("compile"):
             tell("compiling: the initial state")
-            self._programs = make_programs(config, given, settings)
+            self._programs = make_programs(config, given, settings, mesh)
             if restored:
                 self.blocks = self.restore(restored)
             elif begin is None:
-                self.blocks = compile_blocks(self._programs.start, self._numbers)(self._numbers)
+                start = compile_blocks(self._programs.start, self._numbers, mesh=mesh)
+                self.blocks = start(self._numbers)
             else:
-                members = split_members((np.array(self.seeds, np.uint32), begin))
-                start_from = compile_blocks(lambda member: self._programs.start(*member), members)
+                members = split_members((np.array(self.seeds, np.uint32), begin), mesh)
+                start_from = compile_blocks(
+                    lambda member: self._programs.start(*member), members, mesh=mesh
+                )
                 self.blocks = start_from(members)
             self._engine = self._make_engine(config, settings, given, tell)
             self.blocks = self._engine.blocks
@@ -112,7 +120,11 @@ class Training:
         Raises:
             ValueError: naming what in it is not what is needed.
         """
-        return split_members(restore(self._programs, len(self.seeds), saved))
+        mesh, state = self._mesh, restore(self._programs, len(self.seeds), saved)
+        blocks = split_members(state, mesh)
+        if mesh is None:
+            return blocks
+        return [jax.device_put(block, state_shardings(mesh, block, 1)) for block in blocks]
 
     def result(self) -> RunResult:
         """What has come of it."""
@@ -142,7 +154,9 @@ class Training:
     ) -> Engine:
         host = host_environment(config.env_id, given.env, config.env_params)
         if host is None:
-            return CompiledEngine(config, given, self._programs, self.blocks, self.seeds, tell)
+            return CompiledEngine(
+                config, given, self._programs, self.blocks, self.seeds, tell, self._mesh
+            )
         return HostEngine(config, given, settings, host, self.blocks, self.done, tell)
 
 
