@@ -1,5 +1,6 @@
 """An executor's workers: calls are submitted, and once more when the worker of one was lost."""
 
+import pickle
 import time
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
@@ -10,7 +11,9 @@ from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.wording import counted
 
 RETRIES = 3
-POLL_SECONDS = 0.02  # between looks at the futures, for not all kinds can wake who waits for them
+# Between looks at the futures, for not all kinds can wake who waits for them, and of some a look is
+# one at a shared disk: from the first to the last, ever longer while nothing ends.
+PAUSES = 0.02, 1.0
 
 
 class Answer(NamedTuple):
@@ -29,8 +32,18 @@ def answer(name: str, function: Callable[[Any], Any], argument: Any) -> Answer:
     try:
         return Answer(function(argument), None)
     except Exception as error:
+        error = _portable(error)
         error.add_note(f"in a worker, {name}")
         return Answer(None, error)
+
+
+def _portable(error: Exception) -> Exception:
+    """An error itself, or in words where it would not arrive."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # what an error of another's class does is its own affair
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 class Workers:
@@ -72,7 +85,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         if self._make is not None:  # another's executor is another's to shut down
-            self._executor.shutdown(wait=False)
+            getattr(self._executor, "shutdown", lambda wait: None)(wait=False)
 
     def call(
         self,
@@ -92,12 +105,14 @@ class Workers:
         """
         futures = {name: self._submit(name, function, arguments[name], 0) for name in arguments}
         losses = dict.fromkeys(arguments, 0)
+        pause, longest = PAUSES
         try:
             while futures:
                 stop()
                 ended = [name for name, future in futures.items() if future.done()]
+                pause = PAUSES[0] if ended else min(1.5 * pause, longest)
                 if not ended:
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(pause)
                 for name in ended:
                     try:
                         value, error = futures.pop(name).result()

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from jaxrl_po import load_policy, sweep
 from jaxrl_po.envs import HostEnvironment
 from jaxrl_po.host.machine.signals import Interrupted
 from jaxrl_po.host.sweeps import groups, member_files
+from jaxrl_po.host.sweeps.workers import Workers
 from tests.host.simulators.lines import Line
 from tests.host.small import config, random_walk
 from tests.host.sweeps.test_sweep import PPO, assert_same, compiled, quietly
@@ -145,16 +147,19 @@ def test_submitit_gives_the_same_table(local, tmp_path):
     assert_same(quietly(LONG, SPACE, executor=executor), local)
 
 
-def test_halving_and_policies_are_those_of_the_local_sweep(threads, tmp_path):
+def test_halving_and_policies_are_those_of_the_local_sweep(tmp_path):
     config = PPO.replace(total_timesteps=64 * 16)
     space = {"learning_rate": [1e-5, 1e-4, 1e-3, 3e-3]}
     options = {"prune": "halving", "keep_policies": True}
     here = quietly(config, space, directory=tmp_path / "here", **options)
+    executor = Lossy(99)
     there = quietly(
-        config, space, directory=tmp_path / "there", executor=threads, chunk_size=3, **options
+        config, space, directory=tmp_path / "there", executor=executor, chunk_size=3, **options
     )
     assert_same(there, here)
     assert sorted(set(there.table["timesteps"])) == [512, 1536]
+    tasks = [arguments[-1] for arguments in executor.calls[1:]]
+    assert [(task.first, len(task.before)) for task in tasks] == [*[(0, 0)] * 3, (32, 3), (32, 1)]
     observations = np.linspace(-1, 1, 6).reshape(2, 3)
     for seed in ("seed0", "seed1"):
         kept = [load_policy(tmp_path / x / "policies" / seed) for x in ("here", "there")]
@@ -185,27 +190,40 @@ def lines(num_envs, seeds, env=Line):
     return SyncVectorEnv([env] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
-class Broken(Line):
-    """Fails in the workers."""
+class GoneError(Exception):
+    """Cannot be pickled and read again."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} is gone from {where}")
+
+
+class Failing(Line):
+    """Fails in the workers, by an error that travels."""
 
     def step(self, action):
-        raise OSError("the simulator is gone")
+        raise OSError("the simulator is gone from here")
 
 
-def test_members_on_the_host_are_sent_where_what_makes_them_can_be(threads):
-    settings = config(num_iterations=3)
-    space = {"learning_rate": [1e-3, 0.1]}
-    env = HostEnvironment(lines)
-    there = quietly(settings, space, env=env, executor=threads, chunk_size=1)
-    here = quietly(settings, space, env=env)
-    np.testing.assert_allclose(there.returns, here.returns, rtol=1e-5, atol=1e-6)
+def fail(_):
+    raise GoneError("the simulator", "here")
 
 
-def test_what_fails_by_itself_is_raised_by_name_and_not_tried_again(threads):
-    env = HostEnvironment(functools.partial(lines, env=Broken))
-    with pytest.raises(Exception, match="the simulator is gone") as caught:
-        quietly(config(num_iterations=3), {"gamma": [0.9]}, 1, env=env, executor=threads)
+def test_what_fails_by_itself_is_raised_by_name_and_not_tried_again():
+    host = HostEnvironment(functools.partial(lines, env=Failing))
+    executor = Lossy(9)
+    with pytest.raises(Exception, match="the simulator is gone from here") as caught:
+        quietly(config(num_iterations=3), {"gamma": [0.9]}, 1, env=host, executor=executor)
     assert caught.value.__notes__[-1] == "in a worker, setting 0 seed 0, attempt 1"
+    assert len(executor.calls) == 2  # the first asked what the worker is
+
+
+def test_an_error_that_cannot_travel_comes_in_words():
+    with (
+        Workers(Lossy(9), None, print) as workers,
+        pytest.raises(RuntimeError, match="GoneError: the simulator is gone from here") as caught,
+    ):
+        list(workers.call(fail, {"a call": None}))
+    assert pickle.loads(pickle.dumps(caught.value)).__notes__ == ["in a worker, a call, attempt 1"]
 
 
 class Lossy:
@@ -232,6 +250,10 @@ def test_members_are_submitted_again_so_often(retries):
     with pytest.raises(RuntimeError, match=message):
         quietly(PPO, {"gamma": [0.9, 0.99]}, executor=executor, retries=retries)
     assert len(executor.calls) == 2 + wanted
+
+
+def test_an_executor_of_one_method_will_do_and_may_be_made(local):
+    assert_same(quietly(LONG, SPACE, executor=lambda: Lossy(9), chunk_size=4), local)
 
 
 def test_a_stop_request_keeps_what_came_back_and_cancels_the_rest(tmp_path):
