@@ -150,13 +150,19 @@ def plan_members(
     Raises:
         ValueError: naming the argument that is out of range.
     """
-    if devices not in (None, "all"):
-        raise ValueError(f'devices={devices!r}: it must be None (one device) or "all"')
-    chunk_size = chunk_size if chunk_size is None else integer("chunk_size", chunk_size)
+    check_layout(chunk_size, devices)
     used = jax.devices() if devices == "all" else jax.devices()[:1]
     if jax.default_backend() == "cpu" and len(used) == 1:
         return _plan_threads(function, example, shared, chunk_size)
     return _plan_chunks(function, example, shared, num_members, chunk_size, used)
+
+
+def check_layout(chunk_size: int | None, devices: str | None) -> None:
+    """Raise unless members can be laid out so; arguments as for `plan_members`."""
+    if devices not in (None, "all"):
+        raise ValueError(f'devices={devices!r}: it must be None (one device) or "all"')
+    if chunk_size is not None:
+        integer("chunk_size", chunk_size)
 
 
 def _plan_threads(

@@ -9,8 +9,14 @@ import numpy as np
 
 from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import host_environment
-from jaxrl_po.host.machine.execution import Plan
-from jaxrl_po.host.sweeps.members import blank_progress, curve_points, make_member_function
+from jaxrl_po.host.machine.execution import Plan, plan_members
+from jaxrl_po.host.sweeps.members import (
+    Member,
+    blank_progress,
+    curve_points,
+    make_member_function,
+    stack_leaves,
+)
 from jaxrl_po.host.sweeps.on_host import plan_on_host
 from jaxrl_po.loop.parts import Given
 from jaxrl_po.types import PyTree
@@ -79,3 +85,19 @@ def make_groups(
             )
         )
     return groups
+
+
+def plan_group(group: Group, num_members: int, chunk_size: int | None, devices: str | None) -> Plan:
+    """Compile a group's program for so many members; arguments as for `plan_members`."""
+    if group.plan_on_host is not None:
+        return group.plan_on_host(num_members, chunk_size)
+    member = Member(group.example, np.uint32(0))
+    example = jax.tree.map(lambda x: stack_leaves(x)[0], member)
+    return plan_members(
+        group.function,
+        (example, group.blank),
+        (np.int32(0), np.int32(1)),
+        num_members,
+        chunk_size=chunk_size,
+        devices=devices,
+    )

@@ -1,18 +1,19 @@
 """Launching a sweep: compile its groups, estimate, run what is not done."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Console
 
-from jaxrl_po.host.machine.execution import Plan, plan_members
+from jaxrl_po.host.machine.execution import Plan
 from jaxrl_po.host.machine.signals import Interrupted
-from jaxrl_po.host.sweeps.groups import Group
+from jaxrl_po.host.sweeps.batches import stack_members, take_apart
+from jaxrl_po.host.sweeps.groups import Group, plan_group
 from jaxrl_po.host.sweeps.member_files import MemberFiles
-from jaxrl_po.host.sweeps.members import Member, Saved, stack_leaves
+from jaxrl_po.host.sweeps.members import Member
 from jaxrl_po.types import PyTree
 
 NUM_REPORTS = 10  # lines of progress in a rung
@@ -81,87 +82,74 @@ class Launcher:
 
     def _job(self, group: Group, settings: Sequence[int], rung: int) -> Job | None:
         """What is left to do for a group, compiled."""
-        members = [
-            (setting, seed)
-            for setting in settings
-            if setting in group.configs
-            for seed in self._files.seeds
-            if not self._has_ended(setting, seed, rung)
-        ]
+        members = missing(self._files, group, settings, rung, self._console)
         if not members:
             return None
 
         def load(indices: range) -> PyTree:
-            self._stop_if_asked()
             return self._load(group, [members[i] for i in indices], rung)
 
         first = group.last[rung - 1] if rung else 0
         if id(group) not in self._plans:
-            self._plans[id(group)] = self._compile(group, load, len(members))
+            self._plans[id(group)] = self._compile(group, len(members))
         return Job(group, self._plans[id(group)], members, load, first, group.last[rung])
-
-    def _has_ended(self, setting: int, seed: int, rung: int) -> bool:
-        """Whether a member has ended a rung; a file that is not what it should be is reported."""
-        try:
-            return self._files.has(setting, seed, rung)
-        except ValueError as error:
-            self._console.print(f"not used: {error}", style="red", soft_wrap=True, markup=False)
-            return False
-
-    def _stop_if_asked(self) -> None:
-        if self._stop_requests:
-            raise Interrupted(
-                f"stopped by {self._stop_requests[0]}, what ended is saved; to go on: "
-                f"the same sweep once more, directory {self._files.folder.parent}"
-            )
 
     def _load(self, group: Group, chosen: list[tuple[int, int]], rung: int) -> PyTree:
         """Members with their progress, stacked: blank, or as they ended the rung before."""
+        stop_if_asked(self._stop_requests, self._files)
         members = [Member(group.configs[setting], np.uint32(seed)) for setting, seed in chosen]
-        batch = jax.tree.map(stack_leaves, *members)
-        if not rung:
-            return batch, jax.tree.map(lambda x: np.stack([x] * len(chosen)), group.blank)
-        saved = [self._files.load(setting, seed, rung - 1) for setting, seed in chosen]
-        records = jax.tree.map(stack_leaves, *(s.record for s in saved))
-        leaves = [records, *map(stack_leaves, *(s.state for s in saved))]
-        return batch, jax.tree.unflatten(jax.tree.structure(group.blank), jax.tree.leaves(leaves))
+        return stack_members(group, members, self._files.before(chosen, rung))
 
     def _save(self, job: Job, rung: int, members: range, output: Any, seconds: float) -> None:
         """Write what came of a chunk, a file for each member."""
-        record, state = output
-        for i, index in enumerate(members):
-            setting, seed = job.members[index]
-            before = self._files.load(setting, seed, rung - 1).seconds if rung else 0.0
-            saved = Saved(
-                jax.tree.map(lambda x, i=i: x[i], record),
-                before + seconds,
-                [leaf[i] for leaf in jax.tree.leaves(state)],
-            )
+        chosen = [job.members[i] for i in members]
+        ended = take_apart(output, self._files.before(chosen, rung), seconds)
+        for (setting, seed), saved in zip(chosen, ended, strict=True):
             self._files.save(setting, seed, rung, saved)
 
-    def _compile(self, group: Group, load: Callable[[range], PyTree], num_members: int) -> Plan:
-        example = jax.tree.map(lambda x: x[0], load(range(1)))
+    def _compile(self, group: Group, num_members: int) -> Plan:
         started = time.perf_counter()
         name = f"{group.example.algorithm} on {group.example.env_id}: {num_members} members"
+        with self._console.status(f"compiling: {group.example.algorithm}, {num_members} members"):
+            plan = plan_group(group, num_members, self._chunk_size, self._devices)
         if group.plan_on_host is not None:
-            plan = group.plan_on_host(num_members, self._chunk_size)
             self._console.print(f"  {name}, {plan.chunk_size} in a pool", highlight=False)
             return plan
-        with self._console.status(f"compiling: {group.example.algorithm}, {num_members} members"):
-            plan = plan_members(
-                group.function,
-                example,
-                (np.int32(0), np.int32(1)),
-                num_members,
-                chunk_size=self._chunk_size,
-                devices=self._devices,
-            )
         self._console.print(
             f"  {name}, {plan.chunk_size} at a time in {plan.chunk_bytes / 2**20:.1f} MiB, "
             f"compiled in {time.perf_counter() - started:.1f} s",
             highlight=False,
         )
         return plan
+
+
+def missing(
+    files: MemberFiles, group: Group, settings: Sequence[int], rung: int, console: Console
+) -> list[tuple[int, int]]:
+    """Setting and seed of a group's members that have yet to end a rung.
+
+    A file that is not what it should be is reported.
+    """
+
+    def has_ended(setting: int, seed: int) -> bool:
+        try:
+            return files.has(setting, seed, rung)
+        except ValueError as error:
+            console.print(f"not used: {error}", style="red", soft_wrap=True, markup=False)
+            return False
+
+    chosen = [setting for setting in settings if setting in group.configs]
+    pairs = itertools.product(chosen, files.seeds)
+    return [(setting, seed) for setting, seed in pairs if not has_ended(setting, seed)]
+
+
+def stop_if_asked(stop_requests: Sequence[str], files: MemberFiles) -> None:
+    """Raise `Interrupted` once there is a stop request."""
+    if stop_requests:
+        raise Interrupted(
+            f"stopped by {stop_requests[0]}, what ended is saved; to go on: "
+            f"the same sweep once more, directory {files.folder.parent}"
+        )
 
 
 class Progress:

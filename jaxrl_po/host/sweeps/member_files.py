@@ -1,7 +1,7 @@
 """The members of a sweep on disk: a file for each rung that one has ended."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -54,6 +54,10 @@ class MemberFiles(NamedTuple):
     def save(self, setting: int, seed: int, rung: int, saved: Saved) -> None:
         """Keep a member as it ended a rung."""
         save_member(self._path(setting, seed, rung), saved, self._digest(setting, seed, rung))
+
+    def before(self, chosen: Sequence[tuple[int, int]], rung: int) -> list[Saved]:
+        """Members as they ended the rung before this one; none if it is the first."""
+        return [self.load(setting, seed, rung - 1) for setting, seed in chosen] if rung else []
 
     def outcomes(self, setting: int, rung: int) -> list[Outcome]:
         """What came of a setting's members by the end of a rung."""

@@ -2,9 +2,7 @@
 
 import contextlib
 import pathlib
-import reprlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +10,23 @@ from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import seeds
-from jaxrl_po.host.machine.files import lock, write_whole
-from jaxrl_po.host.machine.identity import fingerprint, numerics, versions
+from jaxrl_po.host.machine.execution import check_layout
+from jaxrl_po.host.machine.identity import fingerprint
 from jaxrl_po.host.machine.signals import stop_requests
-from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
+from jaxrl_po.host.machine.strict_json import digest
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.policies.policy import save_policy
 from jaxrl_po.host.runs.terminal import make_console
+from jaxrl_po.host.sweeps.directory import opened
 from jaxrl_po.host.sweeps.groups import make_groups
 from jaxrl_po.host.sweeps.halving import Rung, halving_rungs, single_rung
 from jaxrl_po.host.sweeps.launch import Launcher
 from jaxrl_po.host.sweeps.member_files import MemberFiles
-from jaxrl_po.host.sweeps.ranges import Space, configure, settings_of
+from jaxrl_po.host.sweeps.ranges import Setting, Space, configure, settings_of
+from jaxrl_po.host.sweeps.remote import RemoteLauncher, conditions_in
 from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
+from jaxrl_po.host.sweeps.tasks import TASK_SIZE, Packer, check_parts, conditions
+from jaxrl_po.host.sweeps.workers import Workers
 from jaxrl_po.loop.parts import Given, as_config
 from jaxrl_po.types import AlgorithmFactory, Network, Optimizer
 
@@ -32,12 +34,6 @@ PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
     None: single_rung,
     "halving": halving_rungs,
 }
-
-# What a sweep writes beside its sweep.json, and a sensitivity for each field.
-PRODUCTS = (
-    *("members", "members.csv", "summary.csv", "curves.npz", "policies"),
-    *("learning_curves.png", "heatmap.png"),
-)
 
 
 def sweep(
@@ -53,6 +49,8 @@ def sweep(
     keep_policies: bool = False,
     chunk_size: int | None = None,
     devices: str | None = None,
+    executor: Any = None,
+    retries: int | None = None,
     env: Any = None,
     network: Network | None = None,
     algorithm: AlgorithmFactory | None = None,
@@ -81,8 +79,14 @@ def sweep(
             are under way finish, and raise `Interrupted`. None keeps nothing.
         keep_policies: keep the final policies of the best setting, for `load_policy`, in
             policies/seed0 and so on of the directory. Members' files then have their states.
-        chunk_size: members in memory at a time; None for as many as fit.
-        devices: "all" shards the members over all devices.
+        chunk_size: members in memory at a time; None for as many as fit, or with an executor for
+            8, for there they are a task.
+        devices: "all" shards the members over all devices; with an executor a worker's.
+        executor: whose workers train the members: any in the sense of `concurrent.futures`, such
+            as Dask's `Client.get_executor()`, submitit's, loky's or a pool of spawned processes;
+            or a function without arguments that makes one, called again when the loss of a worker
+            broke it. A stop request then cancels what has not come back.
+        retries: how often members are submitted again whose worker was lost; None for 3.
         env: as for `make_train`.
         network: as for `make_train`.
         algorithm: as for `make_train`.
@@ -90,11 +94,16 @@ def sweep(
         quiet: print nothing.
 
     Raises:
-        ValueError: naming the field that is unknown or out of range, before anything is compiled.
+        ValueError: naming the field that is unknown or out of range, before anything is compiled;
+            or the part that cannot be sent to an executor's workers, before anything is submitted.
+        RuntimeError: when members have lost their worker once more than they are submitted again.
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
+    console = make_console(quiet)
+    check_layout(chunk_size, devices)
+    workers = _workers(executor, retries, given, console)
     if prune not in PRUNERS:
         raise ValueError(f'prune={prune!r}: it must be None or "halving"')
     settings = settings_of(config, space, sampling, num_samples, numbers.start)
@@ -105,7 +114,6 @@ def sweep(
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
     fractions = [rung.fraction for rung in rungs]
     groups = make_groups(configs, fractions, given, keep_policies)
-    console = make_console(quiet)
     if directory is not None:
         console.print(
             f"sweep directory: {directory}", soft_wrap=True, markup=False, highlight=False
@@ -116,27 +124,22 @@ def sweep(
         f"{counted(len(groups), 'compilation')}",
         highlight=False,
     )
-    own = {name: getattr(given, name) for name in ("algorithm", "optimizer")}
-    identity = {
-        "config": config.to_dict(),
-        "settings": settings,
-        "num_seeds": len(numbers),
-        "seed": numbers.start,
-        "prune": prune,
-        "keep_policies": bool(keep_policies),
-        "env": None if env is None else fingerprint(env, getattr(env, "default_params", None)),
-        "network": None if network is None else fingerprint(network),
-        **{name: fingerprint(part) for name, part in own.items() if part is not None},
-        "numerics": numerics(),
-        "versions": versions(),
-    }
-    notice = "" if quiet else "finishing the members that are under way"
-    with (
-        _opened(directory, identity) as folder,
-        stop_requests(directory is not None, notice) as requests,
-    ):
+    identity = _identity(config, settings, numbers, prune, keep_policies, given)
+    notice = "finishing the members that are under way" if workers is None else "cancelling tasks"
+    with contextlib.ExitStack() as stack:
+        where = conditions() if workers is None else conditions_in(stack.enter_context(workers))
+        identity |= where
+        folder = stack.enter_context(opened(directory, identity))
+        requests = stack.enter_context(
+            stop_requests(directory is not None, "" if quiet else notice)
+        )
         files = MemberFiles(groups, numbers, digest(identity), folder)
-        launcher = Launcher(files, chunk_size, devices, console, requests)
+        launcher: Launcher | RemoteLauncher
+        if workers is None:
+            launcher = Launcher(files, chunk_size, devices, console, requests)
+        else:
+            pack = Packer(given, chunk_size or TASK_SIZE, devices, where)
+            launcher = RemoteLauncher(files, workers, pack, console, requests)
         ended = _climb(launcher, files, rungs, len(settings), console)
         outcomes = [files.outcomes(i, ended[i]) for i in range(len(settings))]
         result = make_result(settings, configs, outcomes, launcher.num_compilations)
@@ -153,8 +156,47 @@ def sweep(
     return result
 
 
+def _workers(executor: Any, retries: Any, given: Given, console: Console) -> Workers | None:
+    """The workers of an executor, if there is one, and what is given can be sent to them."""
+    if executor is None:
+        if retries is not None:
+            raise ValueError(f"retries={retries!r} has no effect without an executor")
+        return None
+
+    def report(loss: str) -> None:
+        console.print(loss, style="red", soft_wrap=True, markup=False)
+
+    workers = Workers(executor, retries, report)
+    check_parts(given)
+    return workers
+
+
+def _identity(
+    config: Config,
+    settings: Sequence[Setting],
+    numbers: range,
+    prune: str | None,
+    keep_policies: bool,
+    given: Given,
+) -> dict[str, Any]:
+    """What a sweep is, but for where it runs."""
+    own = {name: getattr(given, name) for name in ("algorithm", "optimizer")}
+    env, network = given.env, given.network
+    return {
+        "config": config.to_dict(),
+        "settings": settings,
+        "num_seeds": len(numbers),
+        "seed": numbers.start,
+        "prune": prune,
+        "keep_policies": bool(keep_policies),
+        "env": None if env is None else fingerprint(env, getattr(env, "default_params", None)),
+        "network": None if network is None else fingerprint(network),
+        **{name: fingerprint(part) for name, part in own.items() if part is not None},
+    }
+
+
 def _climb(
-    launcher: Launcher,
+    launcher: Launcher | RemoteLauncher,
     files: MemberFiles,
     rungs: Sequence[Rung],
     num_settings: int,
@@ -172,57 +214,3 @@ def _climb(
         launcher.run(alive, number)
         ended |= dict.fromkeys(alive, number)
     return ended
-
-
-@contextlib.contextmanager
-def _opened(
-    directory: str | pathlib.Path | None, identity: dict[str, Any]
-) -> Iterator[pathlib.Path]:
-    """The folder for the members' files: of this very sweep, new or to be continued."""
-    if directory is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            yield pathlib.Path(temporary)
-        return
-    path = pathlib.Path(directory) / "sweep.json"
-    with lock(path.parent):
-        if path.exists():
-            _check_same(path, identity)
-        else:
-            _check_free(path.parent, list(identity["settings"][0]))
-            write_whole(path, (to_json(identity, indent=2) + "\n").encode())
-        members = path.parent / "members"
-        members.mkdir(exist_ok=True)
-        yield members
-
-
-def _check_free(directory: pathlib.Path, fields: list[str]) -> None:
-    """Refuse to write over files that are of no known sweep."""
-    names = [*PRODUCTS, *(f"sensitivity_{field}.png" for field in fields)]
-    found = [name for name in names if (directory / name).exists()]
-    if found:
-        raise ValueError(
-            f"directory={str(directory)!r} holds {', '.join(found)} but no sweep.json that says "
-            "of what: choose another directory, or move them away"
-        )
-
-
-def _check_same(path: pathlib.Path, identity: dict[str, Any]) -> None:
-    """Refuse to go on with a sweep that is not this one, naming what differs."""
-    try:
-        found = dict(from_json(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
-    if difference := _difference(found, from_json(to_json(identity))):
-        raise ValueError(f"{path} is of another sweep: {difference}; choose another directory")
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The first entry in which two descriptions differ, or nothing."""
-    for name in wanted | found:
-        one, other = (entries.get(name, "missing") for entries in (found, wanted))
-        if to_json(one) == to_json(other):  # as text, for NaN is not itself
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            return _difference(one, other)
-        return f"its {name} is {reprlib.repr(one)}, not {reprlib.repr(other)}"
-    return ""
