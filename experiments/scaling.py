@@ -33,7 +33,7 @@ from jaxrl_po.host.machine.execution import compile_blocks, split_members
 from jaxrl_po.loop.train import make_step
 
 RESULTS = Path(__file__).parent / "results" / "scaling.md"
-LARGE = {"num_steps": 64, "hidden_sizes": (256, 256), "total_timesteps": 10**9}
+LARGE: dict[str, Any] = {"num_steps": 64, "hidden_sizes": (256, 256), "total_timesteps": 10**9}
 METHODS: dict[str, tuple[type[Config], dict[str, Any]]] = {
     "PPO": (PPOConfig, {"normalize_observations": True}),
     "TRPO": (TRPOConfig, {"normalize_observations": True, "critic_epochs": 4}),
