@@ -77,7 +77,7 @@ def config(**changes: Any) -> RLHFConfig:
         "anneal_lr": True,
     } | changes.pop("update", {})
     return RLHFConfig(
-        update=PPOConfig(**update), kl_coef=0.04, eos_id=2, stop_ids=(0,), pad_id=PAD, **changes
+        update=PPOConfig(**update), kl_coef=0.05, eos_id=2, stop_ids=(0,), pad_id=PAD, **changes
     )
 
 
