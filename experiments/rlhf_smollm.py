@@ -44,6 +44,7 @@ The policy continues openings of 3 to 8 words by at most {T} tokens; the reward 
 the whole, in (-1, 1). {N} answers an iteration, {iterations} iterations, one seed; measured on one
 sampled answer to each of {prompts} openings that were not trained on. KL: nats an answer, exact
 given each token. Win-rate: against the model that the run began from, on the same opening.
+"lora": adapters of rank {rank} on every dense map; otherwise all weights.
 
 | run | gold | reference | gain | KL | win-rate | seconds an iteration |
 |---|---|---|---|---|---|---|
@@ -202,6 +203,7 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     return PAGE.format(
         measured=first["measured"],
         T=T,
+        rank=LORA["lora"].rank,
         N=N,
         iterations=first["iterations"],
         prompts=FINAL_PROMPTS,
