@@ -218,7 +218,7 @@ def end(reward, prompts, params, jit):
     """The last parameters of a run without a critic."""
 
     def run(**changes):
-        update = PPOConfig(**SIZE, num_minibatches=2, learning_rate=0.05)
+        update = PPOConfig(**SIZE, num_minibatches=2, learning_rate=0.05, update_epochs=8)
         config = tiny_config(update=update, **GROUPS, **changes)
         return jit(make_rlhf(config, reward, prompts))(jax.random.key(0), params).state.params
 

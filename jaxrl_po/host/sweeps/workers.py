@@ -1,5 +1,6 @@
 """An executor's workers: calls are submitted, and once more when the worker of one was lost."""
 
+import copy
 import pickle
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -40,7 +41,8 @@ def answer(name: str, function: Callable[[Any], Any], argument: Any) -> Answer:
 def _portable(error: Exception) -> Exception:
     """An error itself, or in words where it would not arrive."""
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.dumps(error)
+        copy.copy(error)  # made anew from its arguments, as where it arrives
     except Exception:  # what an error of another's class does is its own affair
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
