@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_po.host.language.checkpoints import Pretrained
+from jaxrl_po.host.language.moments import Callback, RLHFRun, Settings
 from jaxrl_po.host.language.records import Records
-from jaxrl_po.host.language.session import Callback, RLHFRun, RLHFSession, Settings
+from jaxrl_po.host.language.session import RLHFSession
 from jaxrl_po.host.language.text import Tokenizer, check_fits
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.files import lock

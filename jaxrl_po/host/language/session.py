@@ -1,9 +1,9 @@
 """An RLHF run as it goes on: its state, its programs, and what a visit finds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl_po.host.language.checkpoints import Pretrained, replace_pretrained
+from jaxrl_po.host.language.moments import Assessment, Callback, Moment, RLHFRun, Settings
 from jaxrl_po.host.language.records import Records, fingerprint
 from jaxrl_po.host.language.text import Tokenizer, decode_responses
 from jaxrl_po.host.runs.clock import Clock
@@ -19,52 +20,11 @@ from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
 from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.lora import merge
-from jaxrl_po.rlhf.train import RLHFState, Scored, make_rlhf_iteration
+from jaxrl_po.rlhf.train import Scored, make_rlhf_iteration
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Array, PyTree
 
 EVALUATION = 2**31 + 2  # folded into a run's key: the randomness of evaluations is apart
-
-
-class Assessment(NamedTuple):
-    """The policy on held-out prompts, beside its reference."""
-
-    score: float  # mean of the policy's answers
-    reference_score: float
-    win_rate: float  # against the reference, prompt by prompt, ties half
-    left_out: int  # prompts with a score that is not finite, which count in none of these
-    kl: float  # nats a response, exact given each token
-
-
-class Moment(NamedTuple):
-    """A run at a visit."""
-
-    config: RLHFConfig
-    iteration: int  # done so far
-    state: RLHFState  # the next iteration takes its buffers: copy what you keep
-    metrics: dict[str, np.ndarray]  # [C] each, since the visit before
-    evaluation: Assessment | None
-
-
-class RLHFRun(NamedTuple):
-    """What has come of a run."""
-
-    state: RLHFState
-    metrics: dict[str, np.ndarray]  # [I] each, of the iterations of this session
-    evaluations: list[tuple[int, Assessment]]  # of this session, with their iterations
-    seconds: dict[str, float]  # compile, train, evaluate, host
-
-
-Callback = Callable[[Moment], bool | None]
-
-
-class Settings(NamedTuple):
-    """What a run is beside its config."""
-
-    seed: int
-    visit_every: int
-    keep_checkpoints: int
-    num_samples: int
 
 
 class RLHFSession:
