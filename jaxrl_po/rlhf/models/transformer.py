@@ -191,12 +191,12 @@ def apply_transformer(
         visible &= segment[:, :, None] == segment[:, None]
     kinds, kind_of = layer_kinds(config, visible, index + jnp.arange(L), position)
 
-    table = params["embedding"]["embedding"]
+    table = jnp.asarray(params["embedding"]["embedding"])
     x = table[jnp.where(mask, ids, 0)].astype(config.compute_dtype or table.dtype)
     if config.scaled_embedding:
         x *= jnp.asarray(config.num_features**0.5, table.dtype).astype(x.dtype)
     if config.positions == "learned":
-        x += params["position"]["embedding"][position].astype(x.dtype)
+        x += jnp.asarray(params["position"]["embedding"])[position].astype(x.dtype)
     if cache is not None:  # in the precision of what is computed
         cached = cache.keys.astype(x.dtype), cache.values.astype(x.dtype)
     stacked = jax.tree.map(lambda *each: jnp.stack(each), *kinds)

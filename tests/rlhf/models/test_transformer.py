@@ -57,6 +57,13 @@ def test_padding_on_the_left_changes_nothing(apply, params):
     np.testing.assert_allclose(shifted[:, 2:], bare, atol=1e-6)
 
 
+def test_parameters_may_be_arrays_of_numpy(model, params, prompt):
+    """As they come from a file, and within a program as its constants."""
+    own = jax.tree.map(np.asarray, params)
+    found = jax.jit(lambda tokens: model.apply(own, tokens, None)[0])(prompt)
+    np.testing.assert_array_equal(found, jax.jit(model.apply)(params, prompt, None)[0])
+
+
 def test_what_stands_in_empty_slots_has_no_influence(apply, params, prompt):
     features, _ = apply(params, prompt, None)
     noise = jax.random.randint(jax.random.key(0), prompt.ids.shape, -5, 100)
