@@ -48,7 +48,7 @@ def init_params(config: TransformerConfig, key: Array) -> PyTree:
         return scale * STDDEV * jax.random.normal(next(keys), shape)
 
     def norm(*shape: int) -> dict[str, Array]:
-        scale = {"scale": jnp.full(shape, 0.0 if config.norm_offset else 1.0)}
+        scale = {"scale": jnp.zeros(shape) if config.norm_offset else jnp.ones(shape)}
         return scale | ({"bias": jnp.zeros(shape)} if config.norm == "layer" else {})
 
     def linear(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.rlhf import Tokens, TransformerConfig
+from jaxrl_po.rlhf import Tokens, TransformerConfig, make_transformer
 from jaxrl_po.rlhf.generation import generate, response_distribution
 from jaxrl_po.rlhf.types import concatenate
 from tests.rlhf.conftest import EOS, PAD, P, T, V
@@ -55,6 +55,14 @@ def test_padding_on_the_left_changes_nothing(apply, params):
     padded = jnp.array([[PAD, PAD, 3, 1, 2]])
     shifted, _ = apply(params, Tokens(padded, padded != PAD), None)
     np.testing.assert_allclose(shifted[:, 2:], bare, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm_offset", [False, True])
+def test_initial_parameters_are_not_weakly_typed(norm_offset):
+    """Or the second step of a run would be compiled anew."""
+    norm = {"norm": "rms", "norm_offset": True} if norm_offset else {}
+    init = make_transformer(TransformerConfig(vocab_size=V, num_features=8, **norm)).init
+    assert not any(x.weak_type for x in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))))
 
 
 def test_parameters_may_be_arrays_of_numpy(model, params, prompt):
