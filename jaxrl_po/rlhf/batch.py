@@ -20,9 +20,9 @@ from jaxrl_po.rlhf.estimators import (
     leave_one_out,
     rewards_to_go,
 )
-from jaxrl_po.rlhf.generation import is_end
+from jaxrl_po.rlhf.generation import generate, is_end
 from jaxrl_po.rlhf.kl import ESTIMATORS
-from jaxrl_po.rlhf.types import Generation, RewardFn, Tokens
+from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Array, Batch, Network, PyTree
 
 Metrics = dict[str, Array]
@@ -65,6 +65,23 @@ def score_responses(config: RLHFConfig, reward_fn: RewardFn, generation: Generat
         )
     return score.astype(generation.log_prob.dtype) - config.missing_eos_penalty * ~ended(
         config, generation
+    )
+
+
+def respond(
+    config: RLHFConfig, model: LanguageModel, params: PyTree, prompt: Tokens, key: Array
+) -> Generation:
+    """Responses to prompts [N, P], as the config has them sampled and ended."""
+    return generate(
+        model,
+        params,
+        prompt,
+        key,
+        num_steps=config.update.num_steps,
+        temperature=config.temperature,
+        eos_id=config.eos_id,
+        stop_ids=config.stop_ids,
+        pad_id=config.pad_id,
     )
 
 

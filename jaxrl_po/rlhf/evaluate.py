@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
-from jaxrl_po.rlhf.batch import states
-from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
+from jaxrl_po.distributions import Categorical
+from jaxrl_po.rlhf.batch import chunk_of, respond, states
+from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.config import RLHFConfig
-from jaxrl_po.rlhf.generation import generate, response_distribution
+from jaxrl_po.rlhf.generation import response_distribution
 from jaxrl_po.rlhf.lora import adapted
 from jaxrl_po.rlhf.types import Generation, LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Array, PyTree
@@ -41,32 +41,20 @@ def make_answer(
             params = sft_params
         elif config.lora.rank:
             policy = adapted(model, sft_params, config.lora)
-        generation = generate(
-            policy,
-            params,
-            prompts,
-            key,
-            num_steps=T,
-            temperature=config.temperature,
-            eos_id=config.eos_id,
-            stop_ids=config.stop_ids,
-            pad_id=config.pad_id,
-        )
+        generation = respond(config, policy, params, prompts, key)
         score = reward_fn(generation.prompt, generation.response)
         if learned is None:
             return Answers(generation, score, jnp.zeros_like(score))
 
+        def reference(observation: Tokens) -> Categorical:
+            return response_distribution(model, sft_params, observation, T, config.temperature)
+
         def distance(observation: Tokens) -> Array:
-            one, other = (
-                response_distribution(*of, observation, T, config.temperature)
-                for of in ((policy, params), (model, sft_params))
-            )
-            return one.kl(other)
+            own = response_distribution(policy, params, observation, T, config.temperature)
+            return own.kl(reference(observation))
 
         observation, mask = states(generation), generation.response.mask
-        num_rows = mask.shape[0]
-        size = jax.eval_shape(model.logits, sft_params, jnp.zeros((T, model.num_features))).size
-        kl = in_chunks(distance, observation, rows_at_once(num_rows, size))
+        kl = in_chunks(distance, observation, chunk_of(reference, observation))
         return Answers(generation, score, jnp.where(mask, kl, 0.0).sum(axis=1))
 
     return answer

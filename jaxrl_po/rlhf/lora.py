@@ -121,9 +121,10 @@ def attach(base: PyTree, adapters: PyTree, config: LoRAConfig) -> PyTree:
 def merge(base: PyTree, adapters: PyTree, config: LoRAConfig) -> PyTree:
     """The base's parameters with W + α/r A B in place of W, in W's precision: a plain model."""
     layers = dict(base["layers"])
-    for name, own in attach(base, adapters, config)["layers"].items():
-        if "lora_a" in own:
-            kernel, product = own["kernel"], own["lora_a"] @ own["lora_b"]
-            merged = kernel.astype(product.dtype) + product.reshape(kernel.shape)
-            layers[name] = {**layers[name], "kernel": merged.astype(kernel.dtype)}
+    attached = attach(base, adapters, config)["layers"]
+    for name in adapters["layers"]:
+        own = attached[name]
+        kernel, product = own["kernel"], own["lora_a"] @ own["lora_b"]
+        merged = kernel.astype(product.dtype) + product.reshape(kernel.shape)
+        layers[name] = {**layers[name], "kernel": merged.astype(kernel.dtype)}
     return {**base, "layers": layers}

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.rlhf.batch import log_prob_is_enough, make_token_batch, score_responses
+from jaxrl_po.rlhf.batch import log_prob_is_enough, make_token_batch, respond, score_responses
 from jaxrl_po.rlhf.change import after_update
 from jaxrl_po.rlhf.checks import check_end, check_length, vocabulary_size
 from jaxrl_po.rlhf.config import RLHFConfig
-from jaxrl_po.rlhf.generation import generate, response_distribution
+from jaxrl_po.rlhf.generation import response_distribution
 from jaxrl_po.rlhf.heads import policy_params, token_network
 from jaxrl_po.rlhf.kl import adapt_kl_coef_per_sequence
 from jaxrl_po.rlhf.lora import adapted, init_adapters
@@ -207,17 +207,7 @@ def make_rlhf_iteration(
         rows = prompt_rows(order, state.iteration, N // k, pool.ids.shape[0])
         rows = rows if k == 1 else jnp.repeat(rows, k)
         prompt = constrain(jax.tree.map(lambda x: x[rows], pool))
-        generation = generate(
-            policy,
-            policy_params(state.params),
-            prompt,
-            key,
-            num_steps=T,
-            temperature=now.temperature,
-            eos_id=config.eos_id,
-            stop_ids=config.stop_ids,
-            pad_id=config.pad_id,
-        )
+        generation = respond(now, policy, policy_params(state.params), prompt, key)
         constrained: Generation = constrain(generation)
         return constrained
 

@@ -166,7 +166,7 @@ def ppo_command(
         iterations: of answers and an update
         num_minibatches: of the answers of an iteration
         update_epochs: passes over the answers of an iteration
-        learning_rate: of Adam; with adapters about 30 times that of all weights
+        learning_rate: of Adam; adapters take a larger one than all weights (3e-4 in the study)
         kl_coef: price of a nat of the KL to the reference
         temperature: of sampling
         estimator: gae, rloo, grpo or reinforce++

@@ -11,7 +11,7 @@ OR_DEFAULT = Range(0)  # a size, or 0 for what another size makes it
 @pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig(Settings):
-    """A decoder: the defaults are a small GPT-2; `families` has the settings of others."""
+    """A decoder: the defaults are small and in the manner of GPT-2; `families` has others."""
 
     # V, tokens it knows
     vocab_size: int = setting(256, COUNT)

@@ -234,7 +234,7 @@ def _gemma2(hf: HFConfig) -> Settings:
 
 
 def _gemma3(hf: HFConfig) -> Settings:
-    # A cap of its attention's scores that a file may name is applied by no implementation.
+    # transformers does not apply the cap of attention scores that a file may name.
     pattern = hf.get("sliding_window_pattern") or 6
     settings = _normed(hf) | {"qk_norm": True} | _slides(hf, lambda i: (i + 1) % pattern != 0)
     if not settings.get("sliding_window"):
