@@ -37,6 +37,7 @@ from jaxrl_po.rlhf import (
     merge,
     pack,
 )
+from jaxrl_po.rlhf.reward_model import Preferences
 
 
 def sft_command(
@@ -124,7 +125,8 @@ def reward_command(
         batch_size=batch_size, num_epochs=num_epochs, learning_rate=learning_rate, weight_decay=0.0
     )
     learn = make_reward_model(config, pretrained.model, pairs.tokens, pairs.chosen, pairs.rejected)
-    reward_model, losses = jax.jit(learn)(jax.random.key(seed), pretrained.params)
+    preferences = Preferences(pairs.tokens, pairs.chosen, pairs.rejected, pairs.tokens)
+    reward_model, losses = jax.jit(learn)(jax.random.key(seed), pretrained.params, preferences)
     save_reward_model(out, pretrained, reward_model)
     print(f"{out}: {counted(len(losses), 'step')}, loss {losses[0]:.3f} to {losses[-1]:.3f}")
 

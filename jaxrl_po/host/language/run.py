@@ -110,7 +110,7 @@ def run_rlhf(
         requests = stack.enter_context(stop_requests(True, "" if quiet else "finishing"))
         for logger in loggers:
             stack.callback(logger.close)
-        resumed = session.begin(records, loggers)
+        resumed = session.begin(records, loggers, console)
         steps = config.update.num_envs * config.update.num_steps
         for logger in records.loggers:
             logger.open(Start(config.to_dict(), [settings.seed], session.done, steps))

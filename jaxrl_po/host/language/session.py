@@ -106,7 +106,7 @@ class RLHFSession:
                 f"{type(cause).__name__}: {cause}; what was saved before can be resumed"
             ) from error
 
-    def begin(self, records: Records, loggers: Sequence[Logger]) -> bool:
+    def begin(self, records: Records, loggers: Sequence[Logger], console: Console) -> bool:
         """Stand at the newest checkpoint of a directory, or at the start; open its logs.
 
         Returns:
@@ -124,6 +124,8 @@ class RLHFSession:
         self._state, self.done = restored.state, restored.iteration
         self._best = restored.notes["best"]
         notices = [*restored.notices, *mended]
+        for notice in notices:
+            console.print(notice, style="red", soft_wrap=True, markup=False, highlight=False)
         self._news.append({"event": "resumed", "iteration": self.done, "notices": notices})
         return True
 
