@@ -1,6 +1,6 @@
 """Tables of scores: methods side by side on the tasks that the field is judged by.
 
-python experiments/tables.py --list                              # suites, rows, seeds that are there
+python experiments/tables.py --suite mujoco --list               # rows, seeds that are there
 python experiments/tables.py --suite mujoco --seeds 10           # what is missing of a suite
 python experiments/tables.py --suite mujoco --rows 'Hopper*:ppo:*' --seeds 5
 python experiments/tables.py --suite ppo_paper --page            # page and figures alone, anew
@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from scores import curve, keep, kept, machine
 from suites import random_return_on_host
-from tables_report import draw, line, page
+from tables_figures import draw
+from tables_report import line, page
 from tasks.tables import SUITES, Suite
 
 from jaxrl_po import run
@@ -62,15 +63,15 @@ def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[st
 
 
 def commit() -> str:
-    """The commit of this repository, and whether its files differ from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=RESULTS,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return told.stdout.strip()
+    """The last commit that changed the library, "+" where its files have been changed since."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments, "--", "jaxrl_po"]
+        where = RESULTS.parents[1]
+        told = subprocess.run(command, cwd=where, capture_output=True, text=True, check=True)
+        return told.stdout.strip()
+
+    return git("log", "-1", "--format=%h") + "+" * bool(git("status", "--porcelain"))
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def write(suite: Suite, output: pathlib.Path, records: dict[str, Any]) -> None:
         told,
         suite.rows,
         lambda name, record: line(suite, name, record),
-        page(suite, output.stem, told),
+        page(suite, output.name, told),
     )
 
 

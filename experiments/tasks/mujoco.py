@@ -1,5 +1,7 @@
 """Rows of the tables of MuJoCo: tasks, methods, one setting each, and what was published."""
 
+from typing import Any
+
 from jaxrl_po import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
 from jaxrl_po.config import Config
 
@@ -21,30 +23,41 @@ TIANSHOU = {
 }
 PUBLISHED = {name: dict(zip(TASKS, row, strict=True)) for name, row in TIANSHOU.items()}
 
-BATCH = {"num_envs": 8, "num_steps": 256, "anneal_lr": True, "total_timesteps": 1_000_000}
+BATCH: dict[str, Any] = {
+    "num_envs": 8,
+    "num_steps": 256,
+    "anneal_lr": True,
+    "total_timesteps": 1_000_000,
+}
 SHARED = BATCH | {"normalize_observations": True, "normalize_rewards": True}
 EPOCHS = SHARED | {"update_epochs": 10, "num_minibatches": 32, "learning_rate": 3e-4}
 NATURAL = SHARED | {"critic_epochs": 10, "critic_minibatches": 16, "learning_rate": 1e-3}
-# What the study of Andrychowicz et al. (2021) and Tianshou's settings have in common.
-RECOMPUTED = EPOCHS | {"recompute_advantages": True, "log_std_init": -0.5}
+# What the study of Andrychowicz et al. (2021) advises, and Tianshou's settings have.
+NARROW = {"log_std_init": -0.5}
+RECOMPUTED = {"recompute_advantages": True}
+SHORT = {"num_steps": 128, "critic_minibatches": 8}
 
 # The one setting of each method, for all tasks.
 METHODS: dict[str, Config] = {
-    "ppo": PPOConfig(**EPOCHS),
-    "trpo": TRPOConfig(**NATURAL),
-    "ppo_penalty": PPOPenaltyConfig(**EPOCHS),
-    "npg": NPGConfig(**NATURAL),
+    "ppo": PPOConfig(**EPOCHS | RECOMPUTED | NARROW),
+    "trpo": TRPOConfig(**NATURAL | SHORT | NARROW),
+    "ppo_penalty": PPOPenaltyConfig(**EPOCHS | NARROW),
+    "npg": NPGConfig(**NATURAL | SHORT | NARROW),
     "vpg": VPGConfig(
-        **SHARED, critic_epochs=10, critic_minibatches=16, learning_rate=1e-2
+        **SHARED | NARROW, critic_epochs=10, critic_minibatches=16, learning_rate=1e-2
     ),
 }
 # What was tried, on seeds that are not reported.
 TRIED: dict[str, Config] = {
     "ppo:usual": PPOConfig(**EPOCHS),
-    "ppo:recomputed": PPOConfig(**RECOMPUTED),
-    "ppo:recomputed64": PPOConfig(**RECOMPUTED | {"num_envs": 64, "num_steps": 32}),
+    "ppo:narrow": PPOConfig(**EPOCHS | NARROW),
+    "ppo:recomputed": PPOConfig(**EPOCHS | RECOMPUTED | NARROW),
+    "ppo:recomputed64": PPOConfig(
+        **EPOCHS | RECOMPUTED | NARROW | {"num_envs": 64, "num_steps": 32}
+    ),
     "trpo:2048": TRPOConfig(**NATURAL),
-    "trpo:1024": TRPOConfig(**NATURAL | {"num_steps": 128, "critic_minibatches": 8}),
+    "trpo:1024": TRPOConfig(**NATURAL | SHORT),
+    "trpo:1024narrow": TRPOConfig(**NATURAL | SHORT | NARROW),
 }
 TUNED_ON = "HalfCheetah-v4", "Hopper-v4"
 TUNING_STEPS = 500_000
@@ -56,9 +69,7 @@ def on(task: str, config: Config) -> Config:
 
 
 ROWS = {
-    f"{task}:{method}:one": on(task, config)
-    for task in TASKS
-    for method, config in METHODS.items()
+    f"{task}:{method}:one": on(task, config) for task in TASKS for method, config in METHODS.items()
 }
 TUNING = {
     f"{task}:{name}": on(task, config.replace(total_timesteps=TUNING_STEPS))

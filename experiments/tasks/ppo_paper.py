@@ -1,11 +1,11 @@
 """Rows of table 1 of the PPO paper (arXiv:1707.06347): surrogates side by side on seven tasks."""
 
 import math
-
-from tasks.mujoco import on
+from typing import Any
 
 from jaxrl_po import PPOConfig, PPOPenaltyConfig
 from jaxrl_po.config import Config
+from tasks.mujoco import on
 
 TASKS = (
     "InvertedPendulum-v4",
@@ -19,7 +19,7 @@ TASKS = (
 # Table 3 of the paper, in eight environments where it has one. What it leaves open is as in the
 # program that its authors published with it: observations are normalised and rewards are not,
 # advantages are standardised over the rollout, Adam is annealed, no gradient is cut.
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "num_envs": 8,
     "num_steps": 256,
     "update_epochs": 10,
