@@ -1,5 +1,6 @@
 """Tables of scores: methods side by side on the tasks that the field is judged by.
 
+pip install 'jaxrl-po[envpool]'
 python experiments/tables.py --suite mujoco --list               # rows, seeds that are there
 python experiments/tables.py --suite mujoco --seeds 10           # what is missing of a suite
 python experiments/tables.py --suite mujoco --rows 'Hopper*:ppo:*' --seeds 5
@@ -35,6 +36,7 @@ NEVER = 10**6  # segments: evaluate at the end alone
 
 def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[str, Any]:
     """Train and evaluate one agent for each seed, side by side: what is kept of each, and how."""
+    by = f"{time.strftime('%Y-%m-%d')}: {machine()}, commit {commit()}"
     started = time.process_time()
     result = run(
         config,
@@ -48,7 +50,6 @@ def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[st
     sampled = np.asarray(result.evaluation.episode_return, float).mean(axis=1)
     greedy = np.asarray(result.greedy_evaluation.episode_return, float).mean(axis=1)
     returns, counts = result.metrics["episode_return"], result.metrics["num_episodes"]
-    by = f"{time.strftime('%Y-%m-%d')}: {machine()}, commit {commit()}"
     return {
         str(seed): {
             "sampled": round(float(sampled[i]), 4),
@@ -63,15 +64,18 @@ def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[st
 
 
 def commit() -> str:
-    """The last commit that changed the library, "+" where its files have been changed since."""
+    """The last that changed the library, "+" where its files have been changed since.
+
+    "unknown" where there is no repository.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments, "--", "jaxrl_po"]
         where = RESULTS.parents[1]
-        told = subprocess.run(command, cwd=where, capture_output=True, text=True, check=True)
+        told = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
         return told.stdout.strip()
 
-    return git("log", "-1", "--format=%h") + "+" * bool(git("status", "--porcelain"))
+    return (git("log", "-1", "--format=%h") or "unknown") + "+" * bool(git("status", "--porcelain"))
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -59,7 +59,7 @@ TRIED: dict[str, Config] = {
     "trpo:1024": TRPOConfig(**NATURAL | SHORT),
     "trpo:1024narrow": TRPOConfig(**NATURAL | SHORT | NARROW),
 }
-TUNED_ON = "HalfCheetah-v4", "Hopper-v4"
+TUNED_ON = ("HalfCheetah-v4",)
 TUNING_STEPS = 500_000
 
 
