@@ -87,8 +87,8 @@ def outcomes(record: dict[str, Any], key: str) -> np.ndarray:
 
 
 def spread_of(values: np.ndarray) -> str:
-    """Mean ± standard deviation."""
-    return f"{values.mean():.4g} ± {values.std():.2g}"
+    """Mean ± standard deviation, of two digits."""
+    return f"{values.mean():.4g} ± {float(f'{values.std():.2g}'):g}"
 
 
 def seeds_of(record: dict[str, Any]) -> str:
@@ -111,7 +111,7 @@ def line(suite: Suite, name: str, record: dict[str, Any]) -> str:
     per_iteration = config.num_envs * config.num_steps
     return (
         f"| {task} | {method} | {setting} | {config.num_iterations * per_iteration:,} "
-        f"| {seeds_of(record)} | **{sampled.mean():.4g}** ± {sampled.std():.2g} "
+        f"| {seeds_of(record)} | {spread_of(sampled)} "
         f"| {spread_of(greedy)} | {spread_of(best)} | {ends} | {record['random']:.4g} "
         f"| {'' if published is None else f'{published:g}'} | {seconds:.0f} "
         f"| `--rows {name} --seeds {len(sampled)}` |"
