@@ -12,9 +12,7 @@ from jaxrl_po.host.report.write import write_report
 DEFAULT_PORT = 8421
 
 
-def report_command(
-    directories: list[Path], html: Path | None = None, no_gif: bool = False
-) -> None:
+def report_command(directories: list[Path], html: Path | None = None, no_gif: bool = False) -> None:
     """Write one HTML file that shows runs, sweeps and RLHF runs, and needs no network.
 
     Args:

@@ -9,6 +9,7 @@ from jaxrl_po.host.report.curves import MetricTable, plain
 from jaxrl_po.host.report.tail import Tail
 from jaxrl_po.host.runs.events import divergence_text, excess_text
 
+LEVELS = {"diverged": "bad", "excessive": "bad", "update_held": "warn"}  # of other events: info
 NO_RETURN = ("event", "seed", "iteration", "num_episodes")
 
 
@@ -81,8 +82,7 @@ def notes(events: list[dict[str, Any]]) -> list[dict[str, str]]:
         kind = event.get("event")
         if kind == "evaluation":
             continue
-        grave = {"diverged": "bad", "excessive": "bad", "update_held": "warn"}.get(str(kind), "info")
-        found.append({"level": grave, "text": _text(event)})
+        found.append({"level": LEVELS.get(str(kind), "info"), "text": _text(event)})
     return found
 
 

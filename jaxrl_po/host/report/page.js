@@ -269,7 +269,10 @@ function section(id, title, note, ...children) {
 function colored(name) {
   const groups = [];
   for (const run of data.runs)
-    for (const group of run[name]) groups.push({ group, color: groups.length % COLORS, xLabel: run.x_label });
+    for (const group of run[name]) {
+      const label = run.kind === "sweep" && data.runs.length > 1 ? `${run.name}: ${group.label}` : group.label;
+      groups.push({ group: { ...group, label }, color: groups.length % COLORS, xLabel: run.x_label });
+    }
   return groups;
 }
 

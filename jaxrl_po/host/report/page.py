@@ -22,7 +22,7 @@ def page(data: dict[str, Any], live: bool, stamp: str = "") -> str:
     folder = files("jaxrl_po.host.report")
     text = (folder / "page.html").read_text(encoding="utf-8")
     names = ", ".join(run["name"] for run in data["runs"])
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = ((folder / f"page.{end}").read_text(encoding="utf-8") for end in ("css", "js"))
     parts = {
         "title": html.escape(names.encode(errors="replace").decode()),
         "style": style,

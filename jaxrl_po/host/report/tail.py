@@ -51,4 +51,3 @@ class Tail:
         if not isinstance(row, dict):
             raise ValueError(f"{self._path}, line {self._number}, holds no JSON object")
         return row
-

@@ -67,9 +67,7 @@ def described(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return description
 
 
-def run_page(
-    directory: Path, name: str, description: dict[str, Any], told: Told
-) -> dict[str, Any]:
+def run_page(directory: Path, name: str, description: dict[str, Any], told: Told) -> dict[str, Any]:
     """The page's data of a run, as far as it has come."""
     config = description["config"]
     steps = int(config["num_envs"]) * int(config["num_steps"])

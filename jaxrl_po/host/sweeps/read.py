@@ -1,6 +1,7 @@
 """A sweep's result, read back from its directory once it has ended."""
 
 import csv
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def read_plan(directory: pathlib.Path) -> SweepPlan:
     return SweepPlan(config, settings, *numbers, given, where)
 
 
-def read_sweep(directory: str | pathlib.Path) -> SweepResult:
+def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:
     """The result of a sweep that has ended; of it `num_compilations` is 0, for none was needed.
 
     Raises:

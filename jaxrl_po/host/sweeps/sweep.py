@@ -158,7 +158,7 @@ def sweep(
             console.print("no policies are kept: no setting is the best")
         if keep_best:
             places = keep_best_members(folder.parent / "best", kept, keep_best)
-            console.print(f"policies of the best members: {counted(len(places), 'folder')} in best/")
+            console.print(f"best/ has the policies of {counted(len(places), 'member')}")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     if result.best is not None and not given.names:
         command = train_command(configure(config, result.best), numbers.start, len(numbers))
