@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # who checks types sees the names themselves, and no door for
     from jaxrl_po.host.runs.plots import plot_runs
     from jaxrl_po.host.runs.result import RunResult
     from jaxrl_po.host.runs.run import load_state, resume, run
-    from jaxrl_po.host.sweeps.plots import plot_sweep
+    from jaxrl_po.host.sweeps.figure import plot_sweep
     from jaxrl_po.host.sweeps.read import read_sweep
     from jaxrl_po.host.sweeps.results import SweepResult
     from jaxrl_po.host.sweeps.sweep import sweep
@@ -54,7 +54,7 @@ HOST = {
     "load_state": "runs.run",
     "load_trajectories": "policies.trajectory_files",
     "plot_runs": "runs.plots",
-    "plot_sweep": "sweeps.plots",
+    "plot_sweep": "sweeps.figure",
     "read_gguf": "language.gguf",
     "read_sweep": "sweeps.read",
     "resume": "runs.run",
