@@ -101,7 +101,7 @@ def sweep(
             or the part that cannot be sent to an executor's workers, before anything is submitted.
         RuntimeError: when members have lost their worker once more than they are submitted again.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig
         >>> config = PPOConfig(num_envs=2, num_steps=64, total_timesteps=256)
         >>> result = sweep(config, {"clip_eps": [0.1, 0.3]}, num_seeds=2, quiet=True)
