@@ -198,6 +198,8 @@ def given_fields(parsed: argparse.Namespace, config_class: type[Config]) -> dict
 def _form(hint: Any) -> dict[str, Any]:
     """How a value of this type is parsed and shown."""
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if typing.get_origin(hint) is list:
+        return _form(kinds[0]) | {"nargs": "+"}
     if typing.get_origin(hint) is tuple:
         return {"type": integer, "nargs": "*", "metavar": "INT"}
     if typing.get_origin(hint) is Literal:
