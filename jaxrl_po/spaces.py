@@ -57,7 +57,7 @@ class Space(Protocol):
 class Discrete(NamedTuple):
     """One choice: actions 0 … n-1, single integers.
 
-    Example:
+    Examples:
         >>> Discrete(4).num_outputs, Discrete(4).shape
         (4, ())
     """
@@ -111,7 +111,7 @@ class Discrete(NamedTuple):
 class MultiDiscrete(NamedTuple):
     """K choices at once: an action is a vector [K] of integers, the k-th from 0 … nvec[k]-1.
 
-    Example:
+    Examples:
         >>> MultiDiscrete((2, 3)).num_outputs, MultiDiscrete((2, 3)).shape
         (5, (2,))
     """
@@ -171,7 +171,7 @@ class Box(NamedTuple):
     Policies think in flat vectors [D] of half-ranges: where both bounds are finite, [-1, 1] covers
     [low, high], and what lies outside is clipped.
 
-    Example:
+    Examples:
         >>> space = Box(np.array([-2.0]), np.array([2.0]))
         >>> space.to_units(jnp.array([0.5])), space.num_outputs
         (Array([1.], dtype=float32), 1)
@@ -294,7 +294,7 @@ def space_from_json(description: dict[str, Any]) -> Discrete | MultiDiscrete | B
 def to_bounds(action: Array, space: Box) -> Array:
     """Actions [..., D] from half-ranges to the bounds of D numbers; unbounded ones stay.
 
-    Example:
+    Examples:
         >>> to_bounds(jnp.array([0.5, 2.0]), Box(np.array([0.0, 0.0]), np.array([4.0, 4.0])))
         Array([3., 4.], dtype=float32)
     """

@@ -1,7 +1,9 @@
 """The examples in docstrings of public functions run, and print what they say."""
 
+import ast
 import doctest
 import importlib
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,9 @@ import pytest
 
 import jaxrl_po
 from jaxrl_po import envs, ops
+from jaxrl_po.host.sweeps import ranges
 
-# The most used, which have one. Others are welcome to.
+# The most used, which have one.
 WANTED = {
     jaxrl_po: "make_train make_step evaluate run resume sweep save_policy load_policy "
     "rollout_policy stop_at_return tuned config_from_dict",
@@ -20,6 +23,7 @@ WANTED = {
     "conjugate_gradient trust_region_scale backtracking_line_search update_statistics normalize "
     "discounted_returns",
     envs: "Discrete MultiDiscrete Box to_bounds make_environment stack_frames",
+    ranges: "linear log",
 }
 EXAMPLES = [(module, name) for module, names in WANTED.items() for name in names.split()]
 
@@ -41,3 +45,14 @@ def test_an_example_prints_what_it_says(module, name, tmp_path, monkeypatch):
     printed = []
     failed, tried = doctest.DocTestRunner().run(example, out=printed.append)
     assert (failed, tried > 0) == (0, True), "".join(printed)
+
+
+def test_no_example_is_left_out():
+    kinds = ast.FunctionDef, ast.ClassDef
+    found = {
+        node.name
+        for path in pathlib.Path(jaxrl_po.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, kinds) and ">>> " in (ast.get_docstring(node) or "")
+    }
+    assert found == {name for _, name in EXAMPLES}

@@ -30,7 +30,7 @@ def config_from_dict(settings: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: naming what is unknown or out of range, and what is allowed.
 
-    Example:
+    Examples:
         >>> config_from_dict({"algorithm": "trpo", "max_kl": 0.02}).max_kl
         0.02
     """

@@ -23,7 +23,7 @@ def stack_frames(env: Environment, count: int = 4) -> Environment:
     Raises:
         ValueError: when there is a mask, which reads one frame, or no frame to add.
 
-    Example:
+    Examples:
         >>> from jaxrl_po.envs import make_environment
         >>> env = stack_frames(make_environment("CartPole-v1", {}), 2)
         >>> observation, state = env.reset(jax.random.key(0), env.params)

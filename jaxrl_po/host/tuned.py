@@ -31,7 +31,7 @@ def tuned(algorithm: str, env_id: str) -> Config:
     Raises:
         ValueError: listing the settings that there are.
 
-    Example:
+    Examples:
         >>> tuned("ppo", "CartPole-v1").total_timesteps
         150000
     """

@@ -54,7 +54,7 @@ def evaluate(
     Raises:
         ValueError: naming the argument that does not fit.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig, make_step
         >>> config = PPOConfig(env_id="CartPole-v1")
         >>> init, _ = make_step(config)

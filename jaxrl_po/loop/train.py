@@ -58,7 +58,7 @@ def make_train(
     Raises:
         ValueError: naming the field that is unknown, out of range, or does not fit the environment.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig
         >>> train = make_train(PPOConfig(num_envs=2, num_steps=8, total_timesteps=32))
         >>> result = jax.jit(train)(jax.random.key(0))
@@ -91,7 +91,7 @@ def make_step(
         init(key) -> TrainState, or init(key, params) to start from parameters of one's own; and
         step(state) -> (TrainState, metrics): one iteration.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig
         >>> init, step = make_step(PPOConfig(num_envs=2, num_steps=8, total_timesteps=32))
         >>> state, metrics = jax.jit(step)(init(jax.random.key(0)))

@@ -40,7 +40,7 @@ def gae(
     Raises:
         ValueError: when the arrays are not of one shape.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> reward, value = jnp.ones((2, 1)), jnp.zeros((2, 1))
         >>> terminated, truncated = jnp.array([[False], [True]]), jnp.zeros((2, 1), bool)

@@ -16,7 +16,7 @@ from jaxrl_po.types import Array
 def normalize_advantage(advantage: Array, mask: Array | None = None) -> Array:
     """Advantages shifted to mean 0 and scaled to standard deviation 1, over all that count.
 
-    Example:
+    Examples:
         >>> normalize_advantage(jnp.array([1.0, 3.0]))
         Array([-1.,  1.], dtype=float32)
     """
@@ -30,7 +30,7 @@ def importance_ratio(log_prob: Array, old_log_prob: Array, mask: Array | None = 
     A ratio whose square would overflow (e^44 in float32) is held there, so that a loss that
     clips it has gradient 0 and not ∞·0; to the other losses it keeps its slope.
 
-    Example:
+    Examples:
         >>> importance_ratio(jnp.log(jnp.array([0.4])), jnp.log(jnp.array([0.2]))).round(4)
         Array([2.], dtype=float32)
     """
@@ -54,7 +54,7 @@ def means(terms: dict[str, Array], mask: Array | None = None) -> dict[str, Array
 def policy_gradient_loss(log_prob: Array, advantage: Array) -> Array:
     """The score-function loss -log π(a|s) Â (Williams 1992; Sutton et al. 2000, thm. 1).
 
-    Example:
+    Examples:
         >>> policy_gradient_loss(log_prob=jnp.array([-0.5]), advantage=jnp.array([2.0]))
         Array([1.], dtype=float32)
     """
@@ -67,7 +67,7 @@ def surrogate_loss(ratio: Array, advantage: Array) -> Array:
 
     `ratio` is r = π(a|s) / π_old(a|s).
 
-    Example:
+    Examples:
         >>> surrogate_loss(ratio=jnp.array([1.5]), advantage=jnp.array([2.0]))
         Array([-3.], dtype=float32)
     """
@@ -85,7 +85,7 @@ def clipped_surrogate_loss(
 
     With `clip_eps_high` that is the ε above 1 (DAPO, arXiv:2503.14476, sec. 3.1).
 
-    Example:
+    Examples:
         >>> clipped_surrogate_loss(jnp.array([1.5, 0.5]), jnp.array([1.0, 1.0]), clip_eps=0.2)
         Array([-1.2, -0.5], dtype=float32)
     """
@@ -98,7 +98,7 @@ def clipped_surrogate_loss(
 def value_loss(value: Array, target: Array, kind: str = "mse") -> Array:
     """ℓ(V(s) - target), "mse": ℓ(e) = ½ e²; "huber" (Huber 1964): |e| - ½ where |e| > 1.
 
-    Example:
+    Examples:
         >>> value, target = jnp.array([3.0]), jnp.array([0.0])
         >>> value_loss(value, target), value_loss(value, target, "huber")
         (Array([4.5], dtype=float32), Array([2.5], dtype=float32))
@@ -132,7 +132,7 @@ def explained_variance(value: Array, target: Array) -> Array:
 
     NaN where all targets are equal: there is no variance to explain.
 
-    Example:
+    Examples:
         >>> explained_variance(value=jnp.array([0.0, 1.0]), target=jnp.array([0.0, 2.0]))
         Array(0.75, dtype=float32)
     """

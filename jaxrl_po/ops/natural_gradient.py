@@ -46,7 +46,7 @@ def fisher_vector_product(
     Returns:
         A function from tangents to tangents, both like `params`.
 
-    Example:
+    Examples:
         >>> from jaxrl_po.distributions import Categorical
         >>> logits = jnp.zeros((1, 2))  # of one state: p = ½, so F = diag(p) - p pᵀ
         >>> fisher_vector_product(Categorical, logits)(jnp.array([[1.0, 0.0]]))
@@ -87,7 +87,7 @@ def conjugate_gradient(
     Returns:
         x like b, and the relative residual ‖b - A x‖ / ‖b‖ (0 for b = 0).
 
-    Example:
+    Examples:
         >>> x, residual = conjugate_gradient(lambda v: 2.0 * v, jnp.array([2.0, 4.0]), num_iters=2)
         >>> x, float(residual)
         (Array([1., 2.], dtype=float32), 0.0)
@@ -159,7 +159,7 @@ def natural_gradient(
 def trust_region_scale(damped_curvature: Array, max_kl: float | Array) -> Array:
     """β = √(2δ / xᵀAx), the length of the step βx whose quadratic KL is δ (TRPO, appendix C).
 
-    Example:
+    Examples:
         >>> round(float(trust_region_scale(jnp.array(0.5), max_kl=0.01)), 4)
         0.2
     """
@@ -201,7 +201,7 @@ def backtracking_line_search(
         backtrack_coeff: c, in (0, 1).
         max_backtracks: how often to shrink the full step.
 
-    Example:
+    Examples:
         >>> def objective(x):  # rises up to x = 1; its KL is x² / 2
         ...     return -((x - 1.0) ** 2), x**2 / 2
         >>> found = backtracking_line_search(

@@ -37,7 +37,7 @@ def update_statistics(
         mean = mean_n + d m / (n + m)
         (n + m) variance = n variance_n + m variance_m + d² n m / (n + m)
 
-    Example:
+    Examples:
         >>> seen = update_statistics(init_statistics((), jnp.float32), jnp.array([1.0, 3.0]))
         >>> float(seen.mean), float(seen.variance), float(seen.num_samples)
         (2.0, 1.0, 2.0)
@@ -61,7 +61,7 @@ def update_statistics(
 def normalize(statistics: RunningStatistics, samples: Array) -> Array:
     """(x - mean) / std of samples [..., *shape], clipped to ±10.
 
-    Example:
+    Examples:
         >>> seen = RunningStatistics(jnp.array(2.0), jnp.array(4.0), jnp.array(10.0))
         >>> normalize(seen, jnp.array([4.0, 100.0]))
         Array([ 1., 10.], dtype=float32)
@@ -93,7 +93,7 @@ def discounted_returns(
     Raises:
         ValueError: when rewards and flags, or a step's rewards and the sums, are not of one shape.
 
-    Example:
+    Examples:
         >>> returns, last = discounted_returns(
         ...     jnp.ones((3, 1)), jnp.array([[False], [True], [False]]), jnp.zeros(1), gamma=0.5
         ... )

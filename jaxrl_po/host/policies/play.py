@@ -80,7 +80,7 @@ def rollout_policy(
     Raises:
         ValueError: as `play` does.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig, load_policy, make_step, save_policy
         >>> config = PPOConfig(env_id="CartPole-v1")
         >>> save_policy("runs/b", config, make_step(config)[0](jax.random.key(0)))

@@ -70,7 +70,7 @@ def save_policy(
     Raises:
         ValueError: naming what does not fit the config, or is not finite.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig, make_step
         >>> config = PPOConfig(env_id="CartPole-v1")
         >>> save_policy("runs/b", config, make_step(config)[0](jax.random.key(0)))
@@ -219,7 +219,7 @@ def load_policy(
         ValueError: naming what is missing, damaged, or from a newer version; or what is given and
             does not fit.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig, run
         >>> config = PPOConfig(env_id="CartPole-v1", num_envs=2, num_steps=8, total_timesteps=64)
         >>> _ = run(config, directory="runs/c", num_episodes=4, quiet=True)

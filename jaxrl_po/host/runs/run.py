@@ -100,7 +100,7 @@ def run(
         OSError: when the directory cannot be written; what was saved before stays usable.
         SimulatorError: when an environment on the host fails; the iterations before it are saved.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig
         >>> config = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64)
         >>> result = run(config, num_seeds=2, num_episodes=4, quiet=True)
@@ -175,7 +175,7 @@ def resume(
     Raises:
         ValueError: naming the fields that changed, or what in the directory cannot be used.
 
-    Example:
+    Examples:
         >>> from jaxrl_po import PPOConfig
         >>> config = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64)
         >>> _ = run(config, directory="runs/a", until=2, num_episodes=4, quiet=True)

@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 def linear(low: float, high: float, num: int | None = None) -> Interval:
     """`num` evenly spaced values from low to high; without `num`, a range to sample from.
 
-    Example:
+    Examples:
         >>> linear(0.9, 1.0, 3).num
         3
     """
@@ -58,7 +58,7 @@ def linear(low: float, high: float, num: int | None = None) -> Interval:
 def log(low: float, high: float, num: int | None = None) -> Interval:
     """Like `linear`, evenly spaced in the logarithm.
 
-    Example:
+    Examples:
         >>> log(1e-4, 1e-2, 3).logarithmic
         True
     """
