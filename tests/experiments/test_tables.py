@@ -86,7 +86,7 @@ def test_a_page_tells_rows_and_what_holds_over_tasks(calls, tmp_path):
     text = output.with_suffix(".md").read_text()
     # Final returns are 51 and 61, the curves' best 70 though they end at 25.5.
     assert (
-        "| Cart | ppo | one | 64 | 5–6 | **56** ± 5 | 1 ± 0 | 70 ± 0 | -7.531 … 119.5 | 10 | 100 "
+        "| Cart | ppo | one | 64 | 5–6 | 56 ± 5 | 1 ± 0 | 70 ± 0 | -7.531 … 119.5 | 10 | 100 "
         "| 360 | `--rows Cart:ppo:one --seeds 2` |"
     ) in text
     # (51 - 10) / 90, 61; Pole (52 - 10) / 40, 62: the middle two of four runs.
@@ -101,8 +101,9 @@ def test_a_page_tells_rows_and_what_holds_over_tasks(calls, tmp_path):
 
 def test_as_published_counts_tasks_by_best_epochs(calls, tmp_path):
     records = tables.fill(SUITE, tmp_path / "t", list(ROWS), 2, 5)
-    assert tables_report.as_published(SUITE, records, "ppo") == "1 of 2"  # 70: of 50, not of 100
-    assert tables_report.as_published(SUITE, records, "vpg") == ""
+    # The best is 70, of 50 and not of 100; greedily it is 1.
+    assert tables_report.as_published(SUITE, records, "ppo") == "1 of 2 | 0 of 2"
+    assert tables_report.as_published(SUITE, records, "vpg") == " | "
 
 
 def test_the_papers_normalisation():
@@ -123,6 +124,11 @@ def test_the_papers_normalisation():
     assert f"| a | 1.00 | {(20 / 30 + 0.5) / 2:.2f} | 0.50 |" in text
     assert f"| b | {(-0.5 + 1) / 2:.2f} | {(-1 / 3 + 0.5) / 2:.2f} | 0.10 |" in text
     assert "settings: Cart, Pole." in text
+
+
+def test_a_deviation_has_two_digits_and_no_exponent():
+    assert tables_report.spread_of(np.array([1000.0, 3512.0])) == "2256 ± 1300"
+    assert tables_report.spread_of(np.array([1.0, 1.246])) == "1.123 ± 0.12"
 
 
 def test_rows_are_found_by_patterns_and_unknown_ones_refused():
