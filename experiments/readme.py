@@ -2,7 +2,7 @@
 
     python experiments/readme.py           # runs every block and rewrites it
     python experiments/readme.py --check   # fails, with a diff, where one is stale
-    python experiments/readme.py --file docs/index.md    # those of the site
+    python experiments/readme.py --file docs/index.md    # those of the site; docs/guide/runs.md too
 
 A ```console block is lines `$ command`, each with its output. Blocks run in the README's order in
 one new folder. Seconds, speeds and shares of time differ from run to run: they are masked.

@@ -55,7 +55,12 @@ class Space(Protocol):
 
 
 class Discrete(NamedTuple):
-    """One choice: actions 0 … n-1, single integers."""
+    """One choice: actions 0 … n-1, single integers.
+
+    Examples:
+        >>> Discrete(4).num_outputs, Discrete(4).shape
+        (4, ())
+    """
 
     n: int
 
@@ -104,7 +109,12 @@ class Discrete(NamedTuple):
 
 
 class MultiDiscrete(NamedTuple):
-    """K choices at once: an action is a vector [K] of integers, the k-th from 0 … nvec[k]-1."""
+    """K choices at once: an action is a vector [K] of integers, the k-th from 0 … nvec[k]-1.
+
+    Examples:
+        >>> MultiDiscrete((2, 3)).num_outputs, MultiDiscrete((2, 3)).shape
+        (5, (2,))
+    """
 
     nvec: tuple[int, ...]
 
@@ -160,6 +170,11 @@ class Box(NamedTuple):
 
     Policies think in flat vectors [D] of half-ranges: where both bounds are finite, [-1, 1] covers
     [low, high], and what lies outside is clipped.
+
+    Examples:
+        >>> space = Box(np.array([-2.0]), np.array([2.0]))
+        >>> space.to_units(jnp.array([0.5])), space.num_outputs
+        (Array([1.], dtype=float32), 1)
     """
 
     low: np.ndarray  # [*shape]
@@ -277,7 +292,12 @@ def space_from_json(description: dict[str, Any]) -> Discrete | MultiDiscrete | B
 
 
 def to_bounds(action: Array, space: Box) -> Array:
-    """Actions [..., D] from half-ranges to the bounds of D numbers; unbounded ones stay."""
+    """Actions [..., D] from half-ranges to the bounds of D numbers; unbounded ones stay.
+
+    Examples:
+        >>> to_bounds(jnp.array([0.5, 2.0]), Box(np.array([0.0, 0.0]), np.array([4.0, 4.0])))
+        Array([3., 4.], dtype=float32)
+    """
     xp = _numpy_of(space)
     middle, half_range = _half_ranges(space, xp)
 

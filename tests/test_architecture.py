@@ -29,6 +29,7 @@ ROOMS = [
     ["host/runs"],
     ["host/language"],
     ["host/sweeps", "host/tuned"],
+    ["host/report"],
     ["host/cli", "host/spaces"],
     ["__init__", "__main__"],
 ]

@@ -1,16 +1,18 @@
-"""A noise-free measure of speed: how many kernels the two inner loops of a PPO program run.
+"""Noise-free measures of speed, memory and compile time, of programs compiled for the CPU.
 
-The program is compiled for the CPU, and the instructions of the compiled bodies of the environment
-loop and of the minibatch loop are counted, beside those of the textbook program of the benchmark.
+Speed: how many kernels the two inner loops run, counted in the compiled bodies of the environment
+loop and of the minibatch loop, beside those of the textbook program of the benchmark. Memory: what
+a program needs beside its results. Compile time: how many instructions XLA is given, and makes.
 """
 
 import re
+from typing import NamedTuple
 
 import jax
 import pytest
 from baselines import textbook
 
-from jaxrl_po import PPOConfig, make_train
+from jaxrl_po import PPOConfig, TRPOConfig, make_train
 from tests.conftest import AS_SHIPPED
 
 NUM_STEPS, NUM_EPOCHS, NUM_MINIBATCHES = 16, 3, 2  # trip counts that tell the loops apart
@@ -33,9 +35,27 @@ SETTING = {
 }
 
 
-def compiled_text(train):
+TRPO_SETTING = {
+    field: value
+    for field, value in SETTING.items()
+    if field not in ("update_epochs", "num_minibatches", "clip_eps", "vf_coef", "ent_coef")
+}
+
+
+class Program(NamedTuple):
+    """A training run as XLA gets it and as it is compiled."""
+
+    given: str
+    made: str
+    temporary_bytes: int
+
+
+def program_of(train):
     options = {"xla_cpu_multi_thread_eigen": False, **AS_SHIPPED}
-    return jax.jit(train).lower(jax.random.key(0)).compile(compiler_options=options).as_text()
+    lowered = jax.jit(train).lower(jax.random.key(0))
+    compiled = lowered.compile(compiler_options=options)
+    memory = compiled.memory_analysis()
+    return Program(lowered.as_text(), compiled.as_text(), memory.temp_size_in_bytes)
 
 
 def loop_sizes(text):
@@ -58,13 +78,23 @@ def loop_sizes(text):
 
 
 @pytest.fixture(scope="module")
-def sizes():
-    return loop_sizes(compiled_text(make_train(PPOConfig(**SETTING))))
+def ppo():
+    return program_of(make_train(PPOConfig(**SETTING)))
+
+
+@pytest.fixture(scope="module")
+def trpo():
+    return program_of(make_train(TRPOConfig(**TRPO_SETTING)))
+
+
+@pytest.fixture(scope="module")
+def sizes(ppo):
+    return loop_sizes(ppo.made)
 
 
 @pytest.fixture(scope="module")
 def textbook_sizes():
-    return loop_sizes(compiled_text(textbook.make_train(SETTING)))
+    return loop_sizes(program_of(textbook.make_train(SETTING)).made)
 
 
 def test_environment_loop(sizes, textbook_sizes):
@@ -77,3 +107,22 @@ def test_minibatch_loop(sizes, textbook_sizes):
     size = sizes[NUM_EPOCHS * NUM_MINIBATCHES]
     assert size <= 90
     assert size <= 0.7 * textbook_sizes[NUM_MINIBATCHES]
+
+
+@pytest.mark.parametrize(
+    ("method", "temporary_bytes", "given", "made"),
+    # measured 117,496 bytes, 5,991 and 11,209 instructions; 251,800, 6,998 and 12,853
+    [("ppo", 124_000, 6_300, 11_800), ("trpo", 265_000, 7_350, 13_500)],
+)
+def test_budgets_of_memory_and_of_compile_time(method, temporary_bytes, given, made, request):
+    program = request.getfixturevalue(method)
+    assert program.temporary_bytes <= temporary_bytes
+    assert program.given.count(" = ") <= given
+    assert program.made.count(" = ") <= made
+
+
+def test_memory_does_not_grow_with_the_budget(ppo):
+    longer = make_train(
+        PPOConfig(**{**SETTING, "total_timesteps": 16 * SETTING["total_timesteps"]})
+    )
+    assert program_of(longer).temporary_bytes <= 1.01 * ppo.temporary_bytes

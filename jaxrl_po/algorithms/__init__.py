@@ -29,6 +29,10 @@ def config_from_dict(settings: Mapping[str, Any]) -> Config:
 
     Raises:
         ValueError: naming what is unknown or out of range, and what is allowed.
+
+    Examples:
+        >>> config_from_dict({"algorithm": "trpo", "max_kl": 0.02}).max_kl
+        0.02
     """
     fields = dict(settings)
     return config_class(fields.pop("algorithm", None)).from_fields(fields)

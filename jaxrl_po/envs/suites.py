@@ -34,6 +34,11 @@ def make_environment(env: Any, env_params: Mapping[str, Any]) -> Environment:
 
     Raises:
         ValueError: naming the suite, the environment or the parameter that is not there.
+
+    Examples:
+        >>> env = make_environment("CartPole-v1", {"max_steps_in_episode": 100})
+        >>> env.action_space
+        Discrete(n=2)
     """
     if isinstance(env, HostEnvironment):
         return face(env)

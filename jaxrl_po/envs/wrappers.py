@@ -22,6 +22,13 @@ def stack_frames(env: Environment, count: int = 4) -> Environment:
 
     Raises:
         ValueError: when there is a mask, which reads one frame, or no frame to add.
+
+    Examples:
+        >>> from jaxrl_po.envs import make_environment
+        >>> env = stack_frames(make_environment("CartPole-v1", {}), 2)
+        >>> observation, state = env.reset(jax.random.key(0), env.params)
+        >>> observation.shape
+        (8,)
     """
     _check_no_mask(env)
     if not isinstance(count, int) or count < 2:

@@ -30,6 +30,10 @@ def tuned(algorithm: str, env_id: str) -> Config:
 
     Raises:
         ValueError: listing the settings that there are.
+
+    Examples:
+        >>> tuned("ppo", "CartPole-v1").total_timesteps
+        150000
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm={algorithm!r}: {suggestion(str(algorithm), ALGORITHMS)}")

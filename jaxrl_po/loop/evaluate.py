@@ -53,6 +53,14 @@ def evaluate(
 
     Raises:
         ValueError: naming the argument that does not fit.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig, make_step
+        >>> config = PPOConfig(env_id="CartPole-v1")
+        >>> init, _ = make_step(config)
+        >>> played = evaluate(config, init(jax.random.key(0)), jax.random.key(1), num_episodes=4)
+        >>> played.episode_return.shape  # [E]
+        (4,)
     """
     config = as_config(config)
     check_state(state)

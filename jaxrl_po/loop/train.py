@@ -57,6 +57,13 @@ def make_train(
 
     Raises:
         ValueError: naming the field that is unknown, out of range, or does not fit the environment.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig
+        >>> train = make_train(PPOConfig(num_envs=2, num_steps=8, total_timesteps=32))
+        >>> result = jax.jit(train)(jax.random.key(0))
+        >>> result.metrics["kl"].shape  # [I]
+        (2,)
     """
     config = as_config(config)
     init, step = make_step(config, env, network, algorithm, optimizer, mesh)
@@ -83,6 +90,13 @@ def make_step(
     Returns:
         init(key) -> TrainState, or init(key, params) to start from parameters of one's own; and
         step(state) -> (TrainState, metrics): one iteration.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig
+        >>> init, step = make_step(PPOConfig(num_envs=2, num_steps=8, total_timesteps=32))
+        >>> state, metrics = jax.jit(step)(init(jax.random.key(0)))
+        >>> int(state.iteration), int(metrics["timesteps"])
+        (1, 16)
     """
     config = as_config(config)
     environment, network = make_parts(config, env, network)

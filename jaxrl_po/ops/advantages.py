@@ -39,6 +39,13 @@ def gae(
 
     Raises:
         ValueError: when the arrays are not of one shape.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> reward, value = jnp.ones((2, 1)), jnp.zeros((2, 1))
+        >>> terminated, truncated = jnp.array([[False], [True]]), jnp.zeros((2, 1), bool)
+        >>> gae(reward, value, value, terminated, truncated, gamma=0.5, gae_lambda=1.0).ravel()
+        Array([1.5, 1. ], dtype=float32)
     """
     check_one_shape(
         reward=reward,

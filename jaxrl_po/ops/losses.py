@@ -14,7 +14,12 @@ from jaxrl_po.types import Array
 
 
 def normalize_advantage(advantage: Array, mask: Array | None = None) -> Array:
-    """Advantages shifted to mean 0 and scaled to standard deviation 1, over all that count."""
+    """Advantages shifted to mean 0 and scaled to standard deviation 1, over all that count.
+
+    Examples:
+        >>> normalize_advantage(jnp.array([1.0, 3.0]))
+        Array([-1.,  1.], dtype=float32)
+    """
     check_one_shape(advantage=advantage, mask=mask)
     return (advantage - advantage.mean(where=mask)) / (advantage.std(where=mask) + 1e-8)
 
@@ -24,6 +29,10 @@ def importance_ratio(log_prob: Array, old_log_prob: Array, mask: Array | None = 
 
     A ratio whose square would overflow (e^44 in float32) is held there, so that a loss that
     clips it has gradient 0 and not ∞·0; to the other losses it keeps its slope.
+
+    Examples:
+        >>> importance_ratio(jnp.log(jnp.array([0.4])), jnp.log(jnp.array([0.2]))).round(4)
+        Array([2.], dtype=float32)
     """
     check_one_shape(log_prob=log_prob, old_log_prob=old_log_prob, mask=mask)
     log_ratio = log_prob - old_log_prob
@@ -43,7 +52,12 @@ def means(terms: dict[str, Array], mask: Array | None = None) -> dict[str, Array
 
 
 def policy_gradient_loss(log_prob: Array, advantage: Array) -> Array:
-    """The score-function loss -log π(a|s) Â (Williams 1992; Sutton et al. 2000, thm. 1)."""
+    """The score-function loss -log π(a|s) Â (Williams 1992; Sutton et al. 2000, thm. 1).
+
+    Examples:
+        >>> policy_gradient_loss(log_prob=jnp.array([-0.5]), advantage=jnp.array([2.0]))
+        Array([1.], dtype=float32)
+    """
     check_one_shape(log_prob=log_prob, advantage=advantage)
     return -log_prob * advantage
 
@@ -52,6 +66,10 @@ def surrogate_loss(ratio: Array, advantage: Array) -> Array:
     """The importance-weighted surrogate -r Â (Schulman et al. 2015, arXiv:1502.05477, eq. 14).
 
     `ratio` is r = π(a|s) / π_old(a|s).
+
+    Examples:
+        >>> surrogate_loss(ratio=jnp.array([1.5]), advantage=jnp.array([2.0]))
+        Array([-3.], dtype=float32)
     """
     check_one_shape(ratio=ratio, advantage=advantage)
     return -ratio * advantage
@@ -66,6 +84,10 @@ def clipped_surrogate_loss(
     """The clipped surrogate -min(r Â, clip(r, 1-ε, 1+ε) Â) (arXiv:1707.06347, eq. 7).
 
     With `clip_eps_high` that is the ε above 1 (DAPO, arXiv:2503.14476, sec. 3.1).
+
+    Examples:
+        >>> clipped_surrogate_loss(jnp.array([1.5, 0.5]), jnp.array([1.0, 1.0]), clip_eps=0.2)
+        Array([-1.2, -0.5], dtype=float32)
     """
     check_one_shape(ratio=ratio, advantage=advantage)
     high = clip_eps if clip_eps_high is None else clip_eps_high
@@ -74,7 +96,13 @@ def clipped_surrogate_loss(
 
 
 def value_loss(value: Array, target: Array, kind: str = "mse") -> Array:
-    """ℓ(V(s) - target), "mse": ℓ(e) = ½ e²; "huber" (Huber 1964): |e| - ½ where |e| > 1."""
+    """ℓ(V(s) - target), "mse": ℓ(e) = ½ e²; "huber" (Huber 1964): |e| - ½ where |e| > 1.
+
+    Examples:
+        >>> value, target = jnp.array([3.0]), jnp.array([0.0])
+        >>> value_loss(value, target), value_loss(value, target, "huber")
+        (Array([4.5], dtype=float32), Array([2.5], dtype=float32))
+    """
     check_one_shape(value=value, target=target)
     return _error(value - target, kind)
 
@@ -103,6 +131,10 @@ def explained_variance(value: Array, target: Array) -> Array:
     """1 - Var[target - V] / Var[target]: 1 is a perfect critic, 0 no better than a constant.
 
     NaN where all targets are equal: there is no variance to explain.
+
+    Examples:
+        >>> explained_variance(value=jnp.array([0.0, 1.0]), target=jnp.array([0.0, 2.0]))
+        Array(0.75, dtype=float32)
     """
     check_one_shape(value=value, target=target)
     return 1.0 - ratio_or_nan(jnp.var(target - value), jnp.var(target))

@@ -45,6 +45,12 @@ def fisher_vector_product(
 
     Returns:
         A function from tangents to tangents, both like `params`.
+
+    Examples:
+        >>> from jaxrl_po.distributions import Categorical
+        >>> logits = jnp.zeros((1, 2))  # of one state: p = ½, so F = diag(p) - p pᵀ
+        >>> fisher_vector_product(Categorical, logits)(jnp.array([[1.0, 0.0]]))
+        Array([[ 0.25, -0.25]], dtype=float32)
     """
     with forward_derivatives():
         distribution, jvp = jax.linearize(policy_fn, params)
@@ -80,6 +86,11 @@ def conjugate_gradient(
 
     Returns:
         x like b, and the relative residual ‖b - A x‖ / ‖b‖ (0 for b = 0).
+
+    Examples:
+        >>> x, residual = conjugate_gradient(lambda v: 2.0 * v, jnp.array([2.0, 4.0]), num_iters=2)
+        >>> x, float(residual)
+        (Array([1., 2.], dtype=float32), 0.0)
     """
     x, residual = _solve(matvec, b, num_iters)
     norm, scale = optax.tree.norm(residual), optax.tree.norm(b)
@@ -146,7 +157,12 @@ def natural_gradient(
 
 
 def trust_region_scale(damped_curvature: Array, max_kl: float | Array) -> Array:
-    """β = √(2δ / xᵀAx), the length of the step βx whose quadratic KL is δ (TRPO, appendix C)."""
+    """β = √(2δ / xᵀAx), the length of the step βx whose quadratic KL is δ (TRPO, appendix C).
+
+    Examples:
+        >>> round(float(trust_region_scale(jnp.array(0.5), max_kl=0.01)), 4)
+        0.2
+    """
     usable = damped_curvature > 0
     return jnp.where(usable, jnp.sqrt(2 * max_kl / jnp.where(usable, damped_curvature, 1.0)), 0.0)
 
@@ -184,6 +200,16 @@ def backtracking_line_search(
         max_kl: trust-region radius δ, in nats.
         backtrack_coeff: c, in (0, 1).
         max_backtracks: how often to shrink the full step.
+
+    Examples:
+        >>> def objective(x):  # rises up to x = 1; its KL is x² / 2
+        ...     return -((x - 1.0) ** 2), x**2 / 2
+        >>> found = backtracking_line_search(
+        ...     objective, jnp.array(0.0), jnp.array(1.0), jnp.array(-1.0),
+        ...     max_kl=0.2, backtrack_coeff=0.5, max_backtracks=5,
+        ... )
+        >>> float(found.params), int(found.num_tried)
+        (0.5, 2)
     """
 
     def candidate(j: Array) -> tuple[PyTree, Array]:

@@ -36,6 +36,11 @@ def update_statistics(
     the difference d of their means,
         mean = mean_n + d m / (n + m)
         (n + m) variance = n variance_n + m variance_m + d² n m / (n + m)
+
+    Examples:
+        >>> seen = update_statistics(init_statistics((), jnp.float32), jnp.array([1.0, 3.0]))
+        >>> float(seen.mean), float(seen.variance), float(seen.num_samples)
+        (2.0, 1.0, 2.0)
     """
     mean, variance, num_samples = statistics
     axes = tuple(range(samples.ndim - mean.ndim))
@@ -54,7 +59,13 @@ def update_statistics(
 
 
 def normalize(statistics: RunningStatistics, samples: Array) -> Array:
-    """(x - mean) / std of samples [..., *shape], clipped to ±10."""
+    """(x - mean) / std of samples [..., *shape], clipped to ±10.
+
+    Examples:
+        >>> seen = RunningStatistics(jnp.array(2.0), jnp.array(4.0), jnp.array(10.0))
+        >>> normalize(seen, jnp.array([4.0, 100.0]))
+        Array([ 1., 10.], dtype=float32)
+    """
     mean = jnp.broadcast_to(statistics.mean, samples.shape)
     scale = jnp.broadcast_to(jax.lax.rsqrt(statistics.variance + EPSILON), samples.shape)
     return jnp.clip((samples - mean) * scale, -CLIP, CLIP)
@@ -81,6 +92,13 @@ def discounted_returns(
 
     Raises:
         ValueError: when rewards and flags, or a step's rewards and the sums, are not of one shape.
+
+    Examples:
+        >>> returns, last = discounted_returns(
+        ...     jnp.ones((3, 1)), jnp.array([[False], [True], [False]]), jnp.zeros(1), gamma=0.5
+        ... )
+        >>> returns.ravel(), last
+        (Array([1. , 1.5, 1. ], dtype=float32), Array([1.], dtype=float32))
     """
     check_one_shape(reward=reward, done=done)
     check_one_shape(a_step=reward[0], start=start)

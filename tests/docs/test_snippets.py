@@ -7,6 +7,7 @@ import warnings
 
 import jax
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from docs.figures import learn
@@ -44,6 +45,14 @@ def others_code():
         yield
 
 
+def another_number_each(names):
+    """Three ranges of the clip, vmapped, are three runs."""
+    returns = np.asarray(names["returns"]).tolist()
+    return len(returns) == 3 and len(set(returns)) > 1 and np.isfinite(returns).any()
+
+
+SHOWN = {"guide/sweeps.md": another_number_each}  # what the names of a page must show
+
 WITH_CODE = [page for page in PAGES if any(blocks_of(page))]
 
 
@@ -57,6 +66,7 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
         elif importlib.util.find_spec(needs):
             with others_code():
                 exec(compile(code, name_of(page), "exec"), namespace)
+    assert SHOWN.get(name_of(page), bool)(namespace)
     if page.parent.name == "learn" and page.stem in learn.PAGES:
         plt.close(learn.PAGES[page.stem](namespace))  # what the figure is drawn from is there
 

@@ -18,7 +18,7 @@ from jaxrl_po.config import ANY, Config, Range, Settings
 from jaxrl_po.config.messages import suggestion
 
 NEGATIVE = re.compile(r"-(\d|\.\d|inf)")  # a value; all flags begin with two dashes
-DESCRIBED = re.compile(r"^        (\w+): ((?:.+\n)(?: {9,}.+\n)*)", re.MULTILINE)  # in Args
+DESCRIBED = re.compile(r"^    (\w+): ((?:.+\n)(?: {5,}.+\n)*)", re.MULTILINE)  # in Args
 COMMENTED = re.compile(r"((?:^    # .*\n)+)    (\w+):", re.MULTILINE)
 
 
@@ -144,7 +144,7 @@ def add_parameters(parser: Parser, function: Callable[..., Any]) -> None:
     The parameters `base` and `fields` are those that `add_fields` is for.
     """
     hints = typing.get_type_hints(function)
-    described = DESCRIBED.findall(function.__doc__ or "")
+    described = DESCRIBED.findall(f"{inspect.getdoc(function)}\n")  # 3.13 takes the indents away
     texts = {name: " ".join(text.split()) for name, text in described}
     for name, parameter in inspect.signature(function).parameters.items():
         if name in ("base", "fields"):
@@ -198,6 +198,8 @@ def given_fields(parsed: argparse.Namespace, config_class: type[Config]) -> dict
 def _form(hint: Any) -> dict[str, Any]:
     """How a value of this type is parsed and shown."""
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if typing.get_origin(hint) is list:
+        return _form(kinds[0]) | {"nargs": "+"}
     if typing.get_origin(hint) is tuple:
         return {"type": integer, "nargs": "*", "metavar": "INT"}
     if typing.get_origin(hint) is Literal:

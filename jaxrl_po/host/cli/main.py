@@ -17,7 +17,7 @@ import jax
 
 from jaxrl_po.algorithms import ALGORITHMS, config_class
 from jaxrl_po.config import Config
-from jaxrl_po.host.cli import rlhf
+from jaxrl_po.host.cli import report, rlhf
 from jaxrl_po.host.cli.compilations import keep_compilations
 from jaxrl_po.host.cli.flags import (
     Parser,
@@ -180,6 +180,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate_command,
     "play": play_command,
     "export": export_command,
+    **report.COMMANDS,
 }
 
 

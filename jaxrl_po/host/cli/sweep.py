@@ -83,6 +83,7 @@ def sweep_command(
     prune: Literal["halving"] | None = None,
     directory: pathlib.Path | None = None,
     keep_policies: bool = False,
+    keep_best: int = 0,
     chunk_size: int | None = None,
     devices: Literal["all"] | None = None,
 ) -> None:
@@ -103,6 +104,7 @@ def sweep_command(
         directory: for members, tables and figures, by default a new folder under runs/; a sweep \
 that was stopped continues there
         keep_policies: keep the final policies of the best setting
+        keep_best: keep the final policies of so many of the best members
         chunk_size: members in memory at a time
         devices: shard the members over all devices
     """
@@ -129,6 +131,7 @@ that was stopped continues there
         prune=prune,
         directory=path,
         keep_policies=keep_policies,
+        keep_best=keep_best,
         chunk_size=chunk_size,
         devices=devices,
     )

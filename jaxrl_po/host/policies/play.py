@@ -79,6 +79,14 @@ def rollout_policy(
 
     Raises:
         ValueError: as `play` does.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig, load_policy, make_step, save_policy
+        >>> config = PPOConfig(env_id="CartPole-v1")
+        >>> save_policy("runs/b", config, make_step(config)[0](jax.random.key(0)))
+        >>> played = rollout_policy(load_policy("runs/b"), "gymnax:CartPole-v1", num_episodes=2)
+        >>> played.observation.shape[1:], played.final_observation.shape
+        ((4,), (2, 4))
     """
     numbers = integer("num_episodes", num_episodes), integer("seed", seed, 0)
     key, tape = jax.random.key(numbers[1]) if sampled else None, Tape()

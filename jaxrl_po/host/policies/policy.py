@@ -69,6 +69,13 @@ def save_policy(
 
     Raises:
         ValueError: naming what does not fit the config, or is not finite.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig, make_step
+        >>> config = PPOConfig(env_id="CartPole-v1")
+        >>> save_policy("runs/b", config, make_step(config)[0](jax.random.key(0)))
+        >>> load_policy("runs/b", backend="numpy")([0.0, 0.1, 0.0, -0.1]) in (0, 1)
+        True
     """
     config = as_config(config)
     try:
@@ -211,6 +218,14 @@ def load_policy(
     Raises:
         ValueError: naming what is missing, damaged, or from a newer version; or what is given and
             does not fit.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig, run
+        >>> config = PPOConfig(env_id="CartPole-v1", num_envs=2, num_steps=8, total_timesteps=64)
+        >>> _ = run(config, directory="runs/c", num_episodes=4, quiet=True)
+        >>> policy = load_policy("runs/c")
+        >>> policy([[0.0, 0.1, 0.0, -0.1]] * 3).shape, policy([0.0, 0.1, 0.0, -0.1]).shape
+        ((3,), ())
     """
     if backend == "numpy":
         for name, given in (("network", network), ("env", env)):

@@ -26,7 +26,15 @@ Callback = Callable[[Moment], bool | None]
 
 
 def stop_at_return(value: float) -> Callback:
-    """End a run once the mean greedy return over seeds and episodes of an evaluation reaches it."""
+    """End a run once the mean greedy return over seeds and episodes of an evaluation reaches it.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig, run
+        >>> config = PPOConfig(num_envs=2, num_steps=8, total_timesteps=640)
+        >>> settings = {"segment_length": 1, "evaluate_every": 1, "num_episodes": 4, "quiet": True}
+        >>> run(config, callbacks=[stop_at_return(1)], **settings).timesteps
+        16
+    """
 
     def reached(moment: Moment) -> bool:
         evaluation = moment.evaluation

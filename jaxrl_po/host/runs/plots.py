@@ -1,9 +1,11 @@
-"""The learning curve of a run directory, with a band over its seeds."""
+"""Learning curves of run directories, with a band over seeds."""
 
 import csv
 import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,6 +13,10 @@ from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs.curves import latest_mean
 from jaxrl_po.host.runs.directory import CURVE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_POINTS = 100
 COLUMNS = ("seed", "timesteps", "episode_return", "num_episodes")
@@ -63,23 +69,71 @@ def plot_run(directory: Path) -> Path:
         ValueError: when metrics.csv is damaged.
         OSError: when it cannot be read, or the figure not be written.
     """
-    from matplotlib.figure import Figure  # half a second: only when a run ends
-
-    points, returns = read_curves(directory / "metrics.csv")
-    known = np.isfinite(returns).any(axis=0)
-    points, returns = points[known], returns[:, known]
-    figure = Figure(figsize=(6, 3.7), layout="constrained")
-    axes = figure.add_subplot()
-    if points.size:
-        mean, deviation = np.nanmean(returns, axis=0), np.nanstd(returns, axis=0)
-        axes.fill_between(points, mean - deviation, mean + deviation, alpha=0.25, linewidth=0)
-        axes.plot(points, mean)
-    axes.set(xlabel="environment steps", ylabel="episode return")
-    name = directory.resolve().name.encode(errors="replace").decode()
+    curves = read_curves(directory / "metrics.csv")
+    figure, axes = _figure()
+    _draw(axes, curves, "C0")
+    name = _text(directory.resolve().name)
     # A name is no formula, whatever dollars it has.
-    axes.set_title(f"{name}: {counted(len(returns), 'seed')}, mean ± sd", parse_math=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    seeds = counted(len(curves.episode_return), "seed")
+    axes.set_title(f"{name}: {seeds}, mean ± sd", parse_math=False)
     data = io.BytesIO()
     figure.savefig(data, dpi=110)
     write_whole(directory / CURVE, data.getvalue())
     return directory / CURVE
+
+
+def plot_runs(
+    directories: Sequence[str | os.PathLike[str]], names: Sequence[str] | None = None
+) -> "Figure":
+    """Learning curves of run directories over each other: mean over seeds, ± one sd.
+
+    Args:
+        directories: of the runs.
+        names: of the curves; None for the directories' own.
+
+    Returns:
+        A figure of Matplotlib: `figure.savefig("runs.png")`.
+
+    Raises:
+        ValueError: when there is no directory, or not a name for each, or one holds no metrics.csv
+            or a damaged one.
+    """
+    paths = [Path(directory) for directory in directories]
+    names = [path.resolve().name for path in paths] if names is None else list(names)
+    if not paths or len(names) != len(paths):
+        raise ValueError(f"there are {len(paths)} directories and {len(names)} names")
+    figure, axes = _figure()
+    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+        if not (path / "metrics.csv").is_file():
+            raise ValueError(f"directory={str(path)!r} holds no run: there is no metrics.csv in it")
+        _draw(axes, read_curves(path / "metrics.csv"), f"C{number % 10}", _text(name))
+    legend = axes.legend(frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _figure() -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure  # half a second: only when a run ends
+
+    figure = Figure(figsize=(6, 3.7), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel="environment steps", ylabel="episode return")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _draw(axes: "Axes", curves: Curves, color: str, label: str = "_") -> None:
+    """Mean over seeds and a band of one standard deviation, where any seed has a return."""
+    known = np.isfinite(curves.episode_return).any(axis=0)
+    points, returns = curves.timesteps[known], curves.episode_return[:, known]
+    if points.size:
+        mean, deviation = np.nanmean(returns, axis=0), np.nanstd(returns, axis=0)
+        band = mean - deviation, mean + deviation
+        axes.fill_between(points, *band, color=color, alpha=0.25, linewidth=0)
+        axes.plot(points, mean, color=color, label=label)
+
+
+def _text(name: str) -> str:
+    """A name that can be drawn, whatever its bytes."""
+    return name.encode(errors="replace").decode()

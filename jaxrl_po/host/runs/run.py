@@ -99,6 +99,13 @@ def run(
             a run would write over.
         OSError: when the directory cannot be written; what was saved before stays usable.
         SimulatorError: when an environment on the host fails; the iterations before it are saved.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig
+        >>> config = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64)
+        >>> result = run(config, num_seeds=2, num_episodes=4, quiet=True)
+        >>> result.greedy_evaluation.episode_return.shape  # [S, E]
+        (2, 4)
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
@@ -167,6 +174,13 @@ def resume(
 
     Raises:
         ValueError: naming the fields that changed, or what in the directory cannot be used.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig
+        >>> config = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64)
+        >>> _ = run(config, directory="runs/a", until=2, num_episodes=4, quiet=True)
+        >>> resume("runs/a", quiet=True).timesteps  # of 64
+        32
     """
     path, console = Path(directory), make_console(quiet)
     saved, settings, began, run_id = read_description(path)

@@ -12,7 +12,7 @@ from jaxrl_po.host.machine.strict_json import from_json, to_json
 
 # What a sweep writes beside its sweep.json, and a sensitivity for each field.
 PRODUCTS = (
-    *("members", "members.csv", "summary.csv", "curves.npz", "policies"),
+    *("members", "members.csv", "summary.csv", "curves.npz", "policies", "best"),
     *("learning_curves.png", "heatmap.png"),
 )
 

@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxrl_po.host.sweeps.sensitivity import (
+    check_fields,
+    distinct,
+    sensitivity,
+    settings_with,
+    strata,
+    varied_fields,
+)
 from jaxrl_po.host.sweeps.statistics import iqm, spread
 
 if TYPE_CHECKING:
@@ -16,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_CURVES = 5
 MAX_TICKS = 8  # values of a field that are each named on the axis
-LOG_RATIO = 10.0  # positive numbers spread wider than this are drawn on a logarithmic axis
 
 
 def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None = None) -> "Figure":
@@ -53,18 +60,10 @@ def plot_learning_curves(result: "SweepResult", settings: Sequence[int] | None =
 
 def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
     """Final return against one field, over all settings of the others (strata of the interval)."""
-    _check_fields(result, field)
-    by_value = {value: _strata(result, {field: value}) for value in _distinct(result, field)}
-    values = [value for value, strata in by_value.items() if strata]
-    if not values:
-        raise ValueError("there is nothing to compare: no setting has a final return")
-    groups = [by_value[value] for value in values]
+    found = sensitivity(result, field)
+    values, center, low, high, numeric, sampled = found
     figure, axes = _figure(5.0, 3.8)
-    numeric = all(isinstance(value, int | float) and np.isfinite(value) for value in values)
     x = values if numeric else range(len(values))
-    center = np.array([iqm(np.concatenate(strata)) for strata in groups])
-    low, high = np.array([spread(strata)[1:] for strata in groups]).T
-    sampled = len(values) == len(result.summary["setting"]) and len(result.fields) > 1
     if numeric and not sampled:
         axes.fill_between(x, low, high, color="C0", alpha=0.18, linewidth=0)
         axes.plot(x, center, color="C0", marker="o", markersize=5, linewidth=1.8)
@@ -75,7 +74,7 @@ def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
         axes.set_xticks(list(x), [_text(value) for value in values])
         axes.set_xlim(-0.5, len(values) - 0.5)
     else:
-        if _logarithmic(values):
+        if found.logarithmic:
             axes.set_xscale("log")
         if len(values) <= MAX_TICKS:
             axes.set_xticks(x, [_text(value) for value in values])
@@ -87,12 +86,12 @@ def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
 
 def plot_heatmap(result: "SweepResult", x: str, y: str) -> "Figure":
     """IQM of the final return over a grid of two fields, and all settings of the others."""
-    _check_fields(result, x, y)
-    columns, rows = _distinct(result, x), _distinct(result, y)
+    check_fields(result, x, y)
+    columns, rows = distinct(result, x), distinct(result, y)
     chosen = [[{x: column, y: row} for column in columns] for row in rows]
-    if not all(_settings(result, cell).size for line in chosen for cell in line):
+    if not all(settings_with(result, cell).size for line in chosen for cell in line):
         raise ValueError(f"a heat map of {x} and {y} needs a grid of both; these were sampled")
-    cells = [[_strata(result, cell) for cell in line] for line in chosen]
+    cells = [[strata(result, cell) for cell in line] for line in chosen]
     grid = np.array([[iqm(np.concatenate(c)) if c else np.nan for c in line] for line in cells])
     figure, axes = _figure(1.8 + 0.75 * len(columns), 1.6 + 0.5 * len(rows))
     image = axes.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
@@ -115,9 +114,9 @@ def write_figures(result: "SweepResult", directory: pathlib.Path) -> None:
     """Learning curves; and of settings that had one budget, sensitivities and a heat map."""
     figures = {"learning_curves": plot_learning_curves(result)}
     if result.best is not None and not result.summary["pruned"].any():
-        varied = [field for field in result.fields if len(_distinct(result, field)) > 1]
+        varied = varied_fields(result)
         figures |= {f"sensitivity_{field}": plot_sensitivity(result, field) for field in varied}
-        sizes = [len(_distinct(result, field)) for field in varied]
+        sizes = [len(distinct(result, field)) for field in varied]
         if len(varied) == 2 and np.prod(sizes) == len(result.summary["setting"]):
             figures["heatmap"] = plot_heatmap(result, *varied)
     for name, figure in figures.items():
@@ -139,36 +138,8 @@ def _colors(count: int) -> list[Any]:
     return [colormaps["tab10"](i % 10) for i in range(count)]
 
 
-def _check_fields(result: "SweepResult", *names: str) -> None:
-    for name in names:
-        if name not in result.fields:
-            raise ValueError(f"{name!r} was not swept: choose from {', '.join(result.fields)}")
-
-
-def _distinct(result: "SweepResult", field: str) -> list[Any]:
-    """The values of a field, in order."""
-    values: list[Any] = np.unique(result.summary[field]).tolist()
-    return values
-
-
-def _strata(result: "SweepResult", chosen: dict[str, Any]) -> list[np.ndarray]:
-    """Final returns of each setting that has the chosen values, and any to compare."""
-    returns = result.compared[_settings(result, chosen)]
-    return list(returns[np.isfinite(returns).all(axis=1)])
-
-
-def _settings(result: "SweepResult", chosen: dict[str, Any]) -> np.ndarray:
-    """Numbers of the settings that have the chosen values."""
-    keep = np.all([result.summary[name] == value for name, value in chosen.items()], axis=0)
-    return np.sort(result.summary["setting"][keep])
-
-
 def _shown(result: "SweepResult") -> str:
     return "IQM, 95 % interval" if result.compared.shape[1] > 1 else "one seed"
-
-
-def _logarithmic(values: Sequence[float]) -> bool:
-    return min(values) > 0 and max(values) / min(values) > LOG_RATIO
 
 
 def _label(result: "SweepResult", setting: int) -> str:

@@ -46,12 +46,22 @@ class Interval(NamedTuple):
 
 
 def linear(low: float, high: float, num: int | None = None) -> Interval:
-    """`num` evenly spaced values from low to high; without `num`, a range to sample from."""
+    """`num` evenly spaced values from low to high; without `num`, a range to sample from.
+
+    Examples:
+        >>> linear(0.9, 1.0, 3).num
+        3
+    """
     return Interval(low, high, num, logarithmic=False)
 
 
 def log(low: float, high: float, num: int | None = None) -> Interval:
-    """Like `linear`, evenly spaced in the logarithm."""
+    """Like `linear`, evenly spaced in the logarithm.
+
+    Examples:
+        >>> log(1e-4, 1e-2, 3).logarithmic
+        True
+    """
     return Interval(low, high, num, logarithmic=True)
 
 

@@ -9,13 +9,12 @@ import numpy as np
 from rich.console import Console
 
 from jaxrl_po.config import Config
-from jaxrl_po.host.machine.arguments import seeds
+from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.execution import check_layout
 from jaxrl_po.host.machine.identity import fingerprint
 from jaxrl_po.host.machine.signals import stop_requests
 from jaxrl_po.host.machine.strict_json import digest
 from jaxrl_po.host.machine.wording import counted
-from jaxrl_po.host.policies.policy import save_policy
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.sweeps.directory import opened
 from jaxrl_po.host.sweeps.groups import make_groups
@@ -26,6 +25,7 @@ from jaxrl_po.host.sweeps.ranges import Setting, Space, configure, settings_of
 from jaxrl_po.host.sweeps.remote import RemoteLauncher, conditions_in
 from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
 from jaxrl_po.host.sweeps.tasks import TASK_SIZE, Packer, check_parts, conditions
+from jaxrl_po.host.sweeps.winner import Kept, keep_best_members, keep_winner, train_command
 from jaxrl_po.host.sweeps.workers import Workers
 from jaxrl_po.loop.parts import Given, as_config
 from jaxrl_po.types import AlgorithmFactory, Network, Optimizer
@@ -47,6 +47,7 @@ def sweep(
     prune: str | None = None,
     directory: str | pathlib.Path | None = None,
     keep_policies: bool = False,
+    keep_best: int = 0,
     chunk_size: int | None = None,
     devices: str | None = None,
     executor: Any = None,
@@ -79,6 +80,8 @@ def sweep(
             are under way finish, and raise `Interrupted`. None keeps nothing.
         keep_policies: keep the final policies of the best setting, for `load_policy`, in
             policies/seed0 and so on of the directory. Members' files then have their states.
+        keep_best: keep the final policies of so many of the best members, whatever their
+            settings, in best/1 (the best of all), best/2 and so on of the directory.
         chunk_size: members in memory at a time; None for as many as fit, or with an executor for
             8, for there they are a task.
         devices: "all" shards the members over all devices; with an executor a worker's.
@@ -97,6 +100,13 @@ def sweep(
         ValueError: naming the field that is unknown or out of range, before anything is compiled;
             or the part that cannot be sent to an executor's workers, before anything is submitted.
         RuntimeError: when members have lost their worker once more than they are submitted again.
+
+    Examples:
+        >>> from jaxrl_po import PPOConfig
+        >>> config = PPOConfig(num_envs=2, num_steps=64, total_timesteps=256)
+        >>> result = sweep(config, {"clip_eps": [0.1, 0.3]}, num_seeds=2, quiet=True)
+        >>> len(result.table.rows()), len(result.summary.rows())
+        (4, 2)
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
@@ -107,13 +117,16 @@ def sweep(
     if prune not in PRUNERS:
         raise ValueError(f'prune={prune!r}: it must be None or "halving"')
     settings = settings_of(config, space, sampling, num_samples, numbers.start)
-    if keep_policies and directory is None:
-        raise ValueError("keep_policies=True needs a directory to keep them in")
+    keep_best = integer("keep_best", keep_best, 0)
+    with_states = keep_policies or keep_best > 0
+    for name, given_value in (("keep_policies", keep_policies), ("keep_best", keep_best)):
+        if given_value and directory is None:
+            raise ValueError(f"{name}={given_value} needs a directory to keep them in")
     rungs, horizon = PRUNERS[prune](len(settings))
     configs = [configure(config, setting) for setting in settings]
     configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
     fractions = [rung.fraction for rung in rungs]
-    groups = make_groups(configs, fractions, given, keep_policies)
+    groups = make_groups(configs, fractions, given, with_states)
     if directory is not None:
         console.print(
             f"sweep directory: {directory}", soft_wrap=True, markup=False, highlight=False
@@ -124,7 +137,7 @@ def sweep(
         f"{counted(len(groups), 'compilation')}",
         highlight=False,
     )
-    identity = _identity(config, settings, numbers, prune, keep_policies, given)
+    identity = _identity(config, settings, numbers, prune, with_states, given)
     notice = "finishing the members that are under way" if workers is None else "cancelling tasks"
     with contextlib.ExitStack() as stack:
         where = conditions() if workers is None else conditions_in(stack.enter_context(workers))
@@ -145,14 +158,18 @@ def sweep(
         result = make_result(settings, configs, outcomes, launcher.num_compilations)
         if directory is not None:
             result.write(directory)
+        kept = Kept(result, files, ended, {"env": env, "network": network})
         if keep_policies and result.best is not None:
-            best = settings.index(result.best)
-            for number, trained, state in files.states(best, ended[best]):
-                path = folder.parent / "policies" / f"seed{number}"
-                save_policy(path, trained, state, env=env, network=network)
+            keep_winner(folder.parent / "policies", kept, settings.index(result.best))
         elif keep_policies:
             console.print("no policies are kept: no setting is the best")
+        if keep_best:
+            places = keep_best_members(folder.parent / "best", kept, keep_best)
+            console.print(f"best/ has the policies of {counted(len(places), 'member')}")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
+    if result.best is not None and not given.names:
+        command = train_command(configure(config, result.best), numbers.start, len(numbers))
+        console.print(f"to train it: {command}", soft_wrap=True, markup=False, highlight=False)
     return result
 
 

@@ -1,0 +1,219 @@
+"""Pages of the tables: a line a row, and what holds over all tasks."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from reliability import Interval, bootstrap, improvement, mean_iqm, normalized
+from tasks.tables import Suite
+
+from jaxrl_po.host.sweeps.statistics import spread
+
+Records = dict[str, dict[str, Any]]
+PAGE = """\
+# {title}: `python experiments/tables.py --suite {name}`
+
+MEASURED
+
+{text}
+{sections}
+## Rows
+
+Final return: of the last policy, mean ± standard deviation over seeds, 16 episodes each, sampled
+and greedy. Best epoch: of each seed's training the best twentieth, by the mean return of the
+sampled episodes that ended in it. Interval: 95%, Student's, of the interquartile mean over seeds of
+the sampled final return. Random: uniform actions. CPU: seconds of a seed, compilation and
+simulation included; all rows together took {hours:.2f} CPU hours. Each command follows
+`python experiments/tables.py --suite {name}`.
+
+| task | method | setting | steps | seeds | sampled | greedy | best epoch | interval | random \
+| published | CPU s | command |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
+ROWS
+"""
+OVERALL = """
+## Over all tasks
+
+Scores: 0 is random, 1 the published PPO ("published": Tianshou, 1M steps, 10 seeds' best epochs,
+10 greedy episodes each). Over {tasks}. IQM: interquartile mean of all runs of all tasks, with its
+stratified-bootstrap interval of 95% (Agarwal et al. 2021), which of few seeds is too narrow. Better
+than PPO: the probability that a run of the method beats one of PPO on the same task, by the sampled
+final return. As published: tasks on which the mean best epoch reaches the figure published for the
+method.
+
+| method | seeds a task | IQM sampled | IQM best epoch | better than PPO | as published |
+|---|---|---|---|---|---|
+{lines}
+
+![Learning curves]({file}_curves.png)
+
+![Performance profiles and improvement]({file}_profile.png)
+"""
+COLUMNS = """
+## The paper's table
+
+Mean over tasks and seeds of the return in the last twentieth of training (the paper: the last 100
+episodes), scaled within each task so that random is 0 and the best is 1: the best mean over seeds
+of any setting, or the best single run; the paper does not say which. Over the tasks that have all
+settings: {tasks}.
+
+| surrogate | best mean = 1 | best run = 1 | paper |
+|---|---|---|---|
+{lines}
+"""
+
+
+class Row(NamedTuple):
+    """A name taken apart."""
+
+    task: str
+    method: str
+    setting: str
+
+
+def parts(name: str) -> Row:
+    """TASK:METHOD:SETTING."""
+    return Row(*name.split(":"))
+
+
+def outcomes(record: dict[str, Any], key: str) -> np.ndarray:
+    """A number of each seed [S]: "sampled", "greedy", or of its curve "best" or "last"."""
+    seeds = record["seeds"].values()
+    if key == "best":
+        return np.array([max(x for x in s["curve"] if x is not None) for s in seeds])
+    if key == "last":
+        return np.array([[x for x in s["curve"] if x is not None][-1] for s in seeds])
+    return np.array([s[key] for s in seeds])
+
+
+def spread_of(values: np.ndarray) -> str:
+    """Mean ± standard deviation."""
+    return f"{values.mean():.4g} ± {values.std():.2g}"
+
+
+def seeds_of(record: dict[str, Any]) -> str:
+    """Which seeds a record has: 0–4, or 0–2 4."""
+    numbers = [int(seed) for seed in record["seeds"]]
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return " ".join(f"{a}–{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))
+
+
+def line(suite: Suite, name: str, record: dict[str, Any]) -> str:
+    """A line of the table."""
+    task, method, setting = parts(name)
+    config = suite.rows[name]
+    sampled, greedy, best = (outcomes(record, key) for key in ("sampled", "greedy", "best"))
+    interval = spread([sampled])
+    ends = "" if np.isnan(interval.low) else f"{interval.low:.4g} … {interval.high:.4g}"
+    published = suite.published.get(method, {}).get(task)
+    seconds = np.mean([outcome["cpu_seconds"] for outcome in record["seeds"].values()])
+    per_iteration = config.num_envs * config.num_steps
+    return (
+        f"| {task} | {method} | {setting} | {config.num_iterations * per_iteration:,} "
+        f"| {seeds_of(record)} | **{sampled.mean():.4g}** ± {sampled.std():.2g} "
+        f"| {spread_of(greedy)} | {spread_of(best)} | {ends} | {record['random']:.4g} "
+        f"| {'' if published is None else f'{published:g}'} | {seconds:.0f} "
+        f"| `--rows {name} --seeds {len(sampled)}` |"
+    )
+
+
+def compared(records: Records) -> tuple[list[str], list[str]]:
+    """Methods that have at least half as many tasks as any, and the tasks that they all have."""
+    tasks: dict[str, list[str]] = {}
+    for task, method, _ in map(parts, records):
+        tasks.setdefault(method, []).append(task)
+    most = max(len(of_method) for of_method in tasks.values())
+    methods = [method for method, of_method in tasks.items() if 2 * len(of_method) >= most]
+    return methods, [t for t in tasks[methods[0]] if all(t in tasks[m] for m in methods)]
+
+
+def scores(
+    suite: Suite, records: Records, method: str, tasks: list[str], key: str
+) -> list[np.ndarray]:
+    """Of each task its runs' scores [S_k]: 0 is random, 1 the published PPO."""
+    found = []
+    for task in tasks:
+        (record,) = (r for n, r in records.items() if parts(n)[:2] == (task, method))
+        one = suite.published["ppo"][task]
+        found.append(normalized(outcomes(record, key), record["random"], one))
+    return found
+
+
+def told(interval: Interval) -> str:
+    """An estimate and its interval."""
+    return f"{interval.value:.2f} ({interval.low:.2f} … {interval.high:.2f})"
+
+
+def overall(suite: Suite, file: str, records: Records) -> str:
+    """What holds over all tasks."""
+    methods, tasks = compared(records)
+    sampled = {m: scores(suite, records, m, tasks, "sampled") for m in methods}
+    lines = []
+    for method in methods:
+        best = scores(suite, records, method, tasks, "best")
+        numbers = sorted({len(runs) for runs in sampled[method]})
+        better = ""
+        if method != "ppo":
+            better = told(bootstrap(improvement, sampled[method], sampled["ppo"]))
+        lines.append(
+            f"| {method} | {' or '.join(map(str, numbers))} "
+            f"| {told(bootstrap(mean_iqm, sampled[method]))} | {told(bootstrap(mean_iqm, best))} "
+            f"| {better} | {as_published(suite, records, method)} |"
+        )
+    return OVERALL.format(tasks=", ".join(tasks), file=file, lines="\n".join(lines))
+
+
+def as_published(suite: Suite, records: Records, method: str) -> str:
+    """On how many tasks a method's mean best epoch reaches what was published of it."""
+    published = suite.published.get(method)
+    if published is None:
+        return ""
+    found = [
+        outcomes(record, "best").mean() >= published[parts(name).task]
+        for name, record in records.items()
+        if parts(name).method == method
+    ]
+    return f"{sum(found)} of {len(found)}"
+
+
+def columns(suite: Suite, records: Records) -> str:
+    """A score of each setting over all tasks, as the PPO paper has it."""
+    of_task: dict[str, dict[str, np.ndarray]] = {}
+    for name, record in records.items():
+        task, _, setting = parts(name)
+        of_task.setdefault(task, {})[setting] = outcomes(record, "last")
+    random = {parts(name).task: record["random"] for name, record in records.items()}
+    complete = [task for task, found in of_task.items() if suite.columns.keys() <= found.keys()]
+    if not complete:
+        return ""
+    lines = []
+    for setting, published in suite.columns.items():
+        ways = []
+        for best in (np.mean, np.max):
+            tops = {task: max(best(runs) for runs in of_task[task].values()) for task in complete}
+            means = [
+                normalized(of_task[task][setting], random[task], tops[task]).mean()
+                for task in complete
+            ]
+            ways.append(f"{np.mean(means):.2f}")
+        lines.append(f"| {setting} | {' | '.join(ways)} | {published:.2f} |")
+    return COLUMNS.format(tasks=", ".join(complete), lines="\n".join(lines))
+
+
+def page(suite: Suite, file: str, records: Records) -> str:
+    """The page that is called `file`, with places for what `keep` writes into it."""
+    sections = ""
+    if suite.published and records:
+        sections = overall(suite, file, records)
+    elif suite.columns:
+        sections = columns(suite, records)
+    seconds = sum(s["cpu_seconds"] for r in records.values() for s in r["seeds"].values())
+    text = PAGE.format(
+        title=suite.title,
+        name=suite.name,
+        text=suite.text,
+        sections=sections,
+        hours=seconds / 3600,
+    )
+    text = text.replace("{", "{{").replace("}", "}}")
+    return text.replace("MEASURED", "{measured}").replace("ROWS", "{rows}")

@@ -1,0 +1,78 @@
+"""Rows of the tables of MuJoCo: tasks, methods, one setting each, and what was published."""
+
+from typing import Any
+
+from jaxrl_po import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
+from jaxrl_po.config import Config
+
+TASKS = (
+    "InvertedPendulum-v4",
+    "InvertedDoublePendulum-v4",
+    "Reacher-v4",
+    "Hopper-v4",
+    "Swimmer-v4",
+    "HalfCheetah-v4",
+    "Walker2d-v4",
+    "Ant-v4",
+    "Humanoid-v4",
+)
+# Returns after 1M steps, mean of 10 seeds' best epochs, 10 greedy episodes each: Tianshou's tables.
+TIANSHOU = {
+    "ppo": (1000.0, 9231.0, -4.1, 2609.0, 67.0, 5784.0, 3589.0, 3258.0, 787.0),
+    "trpo": (1000.0, 8435.0, -5.1, 2046.0, 41.0, 4471.0, 3827.0, 2867.0, 810.0),
+}
+PUBLISHED = {name: dict(zip(TASKS, row, strict=True)) for name, row in TIANSHOU.items()}
+
+BATCH: dict[str, Any] = {
+    "num_envs": 8,
+    "num_steps": 256,
+    "anneal_lr": True,
+    "total_timesteps": 1_000_000,
+}
+SHARED = BATCH | {"normalize_observations": True, "normalize_rewards": True}
+EPOCHS = SHARED | {"update_epochs": 10, "num_minibatches": 32, "learning_rate": 3e-4}
+NATURAL = SHARED | {"critic_epochs": 10, "critic_minibatches": 16, "learning_rate": 1e-3}
+# What the study of Andrychowicz et al. (2021) advises, and Tianshou's settings have.
+NARROW = {"log_std_init": -0.5}
+RECOMPUTED = {"recompute_advantages": True}
+SHORT = {"num_steps": 128, "critic_minibatches": 8}
+
+# The one setting of each method, for all tasks.
+METHODS: dict[str, Config] = {
+    "ppo": PPOConfig(**EPOCHS | RECOMPUTED | NARROW),
+    "trpo": TRPOConfig(**NATURAL | SHORT | NARROW),
+    "ppo_penalty": PPOPenaltyConfig(**EPOCHS | NARROW),
+    "npg": NPGConfig(**NATURAL | SHORT | NARROW),
+    "vpg": VPGConfig(
+        **SHARED | NARROW, critic_epochs=10, critic_minibatches=16, learning_rate=1e-2
+    ),
+}
+# What was tried, on seeds that are not reported.
+TRIED: dict[str, Config] = {
+    "ppo:usual": PPOConfig(**EPOCHS),
+    "ppo:narrow": PPOConfig(**EPOCHS | NARROW),
+    "ppo:recomputed": PPOConfig(**EPOCHS | RECOMPUTED | NARROW),
+    "ppo:recomputed64": PPOConfig(
+        **EPOCHS | RECOMPUTED | NARROW | {"num_envs": 64, "num_steps": 32}
+    ),
+    "trpo:2048": TRPOConfig(**NATURAL),
+    "trpo:1024": TRPOConfig(**NATURAL | SHORT),
+    "trpo:1024narrow": TRPOConfig(**NATURAL | SHORT | NARROW),
+}
+TUNED_ON = ("HalfCheetah-v4",)
+TUNING_STEPS = 500_000
+
+
+def on(task: str, config: Config) -> Config:
+    """A setting on a task, stepped by EnvPool."""
+    return config.replace(env_id=f"envpool:{task}")
+
+
+ROWS = {
+    f"{task}:{method}:one": on(task, config) for task in TASKS for method, config in METHODS.items()
+}
+TUNING = {
+    f"{task}:{name}": on(task, config.replace(total_timesteps=TUNING_STEPS))
+    for task in TUNED_ON
+    for name, config in TRIED.items()
+}

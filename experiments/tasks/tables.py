@@ -1,0 +1,63 @@
+"""The suites of the tables: which rows each has, on which seeds, and what its page says."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jaxrl_po.config import Config
+from tasks import mujoco, ppo_paper
+
+MUJOCO = """\
+One setting of each method for all tasks. Those of PPO and TRPO were chosen on seeds that are not in
+this table and on HalfCheetah alone ([what was tried](tables_mujoco_tuning.md)); of the others
+nothing was tried.
+"""
+TUNING = """\
+All that was tried to choose the settings of [the table](tables_mujoco.md): seeds from 100 on, which
+it does not have, and half of its budget. PPO: the usual settings of MuJoCo (usual); a policy that
+begins with a standard deviation of exp(-½) (narrow); with that, values and advantages estimated
+anew before each epoch (recomputed); the same with as many steps of 64 environments (recomputed64).
+TRPO: rollouts of 2048 or 1024 steps, and the narrow beginning. Chosen: recomputed, and 1024narrow.
+"""
+AGAIN = """\
+Rows of [the table](tables_mujoco.md) by the same command on other seeds, to see whether they can be
+repeated.
+"""
+PPO_PAPER = """\
+Surrogates side by side (arXiv:1707.06347, table 1), in the paper's settings. What it leaves open is
+as in the program that its authors published with it: observations are normalised and rewards are
+not, advantages are standardised over the rollout, Adam is annealed, no gradient is cut. Its rollout
+of 2048 steps is of 8 environments here. "none" is PPO-penalty with β = 0: the surrogate alone.
+"""
+
+
+class Suite(NamedTuple):
+    """Rows that are one page."""
+
+    name: str
+    title: str
+    text: str  # what the page says of them
+    rows: Mapping[str, Config]  # by TASK:METHOD:SETTING
+    first_seed: int = 0
+    published: Mapping[str, Mapping[str, float]] = {}  # method -> task -> its best epoch's return
+    columns: Mapping[str, float] = {}  # setting -> a published score over all tasks
+
+
+_ALL = (
+    Suite(
+        "mujoco",
+        "MuJoCo: five methods, one setting each",
+        MUJOCO,
+        mujoco.ROWS,
+        published=mujoco.PUBLISHED,
+    ),
+    Suite("mujoco_tuning", "MuJoCo: what was tried", TUNING, mujoco.TUNING, first_seed=100),
+    Suite("mujoco_again", "MuJoCo: rows once more", AGAIN, mujoco.ROWS, first_seed=10),
+    Suite(
+        "ppo_paper",
+        "Table 1 of the PPO paper",
+        PPO_PAPER,
+        ppo_paper.ROWS,
+        columns=ppo_paper.PUBLISHED,
+    ),
+)
+SUITES = {suite.name: suite for suite in _ALL}

@@ -1,0 +1,155 @@
+"""The page's data of a sweep's directory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrl_po.host.machine.wording import counted
+from jaxrl_po.host.report.curves import plain
+from jaxrl_po.host.report.timing import timing
+from jaxrl_po.host.report.training import flat
+from jaxrl_po.host.sweeps.ranges import configure
+from jaxrl_po.host.sweeps.read import SweepPlan, read_plan, read_sweep
+from jaxrl_po.host.sweeps.results import SweepResult
+from jaxrl_po.host.sweeps.sensitivity import sensitivity, strata, varied_fields
+from jaxrl_po.host.sweeps.winner import train_command
+
+MAX_SETTINGS = 8  # whose curves the page has: the best
+MAX_ROWS = 50  # of its table
+COLUMNS = ("final_return", "low", "high", "best_return", "num_diverged", "seconds")
+
+
+class SweepSource:
+    """A sweep's directory: how far it is, and its result once it has ended."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        """Read what the sweep is; the page calls it by a name.
+
+        Raises:
+            ValueError: when its sweep.json cannot be used.
+        """
+        self._directory, self._name, self._plan = directory, name, read_plan(directory)
+        self._known: tuple[float, SweepResult] | None = None
+
+    def read(self) -> dict[str, Any]:
+        """The page's data of it."""
+        path = self._directory / "members.csv"
+        if not path.is_file():
+            return sweep_page(self._directory, self._name, self._plan, None)
+        written = path.stat().st_mtime
+        if self._known is None or self._known[0] != written:
+            self._known = written, read_sweep(self._directory)
+        return sweep_page(self._directory, self._name, self._plan, self._known[1])
+
+
+def sweep_page(
+    directory: Path, name: str, plan: SweepPlan, result: SweepResult | None
+) -> dict[str, Any]:
+    """The page's data of a sweep; without a result, of one that goes on."""
+    members = len(plan.settings) * plan.num_seeds
+    done = len({path.stem.partition("-")[2] for path in (directory / "members").glob("rung*.npz")})
+    page = {
+        "name": name,
+        "kind": "sweep",
+        "title": f"sweep of {plan.config.algorithm} on {plan.config.env_id}",
+        "status": f"{done:,} of {counted(members, 'member')} trained",
+        "facts": [
+            ("settings", f"{len(plan.settings):,}"),
+            ("seeds", f"{plan.num_seeds}"),
+            ("swept", ", ".join(plan.settings[0]) or "nothing"),
+        ],
+        "x_label": "environment steps",
+        "main": ["episode_return"],
+        "groups": [],
+        "evaluations": [],
+        "notes": [],
+        "samples": [],
+        "config": flat({n: v for n, v in plan.config.to_dict().items() if n not in plan.swept}),
+        "versions": flat(plan.conditions),
+        "timing": timing(directory, "sweep.json", 0),
+    }
+    if result is None:
+        note = "its curves and tables are written when all members have trained"
+        return page | {"notes": [{"level": "info", "text": note}]}
+    return page | _outcome(plan, result)
+
+
+def _outcome(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
+    """What a sweep that has ended adds to its page."""
+    best = [int(i) for i in result.summary["setting"][:MAX_SETTINGS]]
+    lines = result.summary_text().splitlines()
+    found: dict[str, Any] = {
+        "status": "complete",
+        "groups": [_group(plan, result, setting) for setting in best],
+        "notes": [{"level": "warn", "text": line} for line in lines[1:]],
+    }
+    diverged = int(result.table["diverged"].sum())
+    if diverged:
+        text = f"{diverged} of {counted(len(result.table['diverged']), 'member')} diverged"
+        found["notes"].append({"level": "bad", "text": text})
+    command = None
+    if result.best is not None and not plan.given:
+        command = train_command(configure(plan.config, result.best), plan.seed, plan.num_seeds)
+    pruned = bool(result.summary["pruned"].any())
+    compared = result.best is not None and not pruned
+    fields = varied_fields(result) if compared else []
+    found["sweep"] = {
+        "best": lines[0],
+        "command": command,
+        "sensitivities": [_sensitivity(result, field) for field in fields],
+        "table": _table(result),
+        "num_settings": len(plan.settings),
+        "pruned": pruned,
+    }
+    return found
+
+
+def _group(plan: SweepPlan, result: SweepResult, setting: int) -> dict[str, Any]:
+    """Curves of a setting, a line for each seed."""
+    known = np.isfinite(result.timesteps[setting])
+    seeds = [f"seed {plan.seed + s}" for s in range(plan.num_seeds)]
+    return {
+        "label": label(plan.settings[setting]),
+        "seeds": seeds,
+        "x": plain(result.timesteps[setting][known]),
+        "values": {"episode_return": plain(result.returns[setting][:, known])},
+    }
+
+
+def label(setting: dict[str, Any]) -> str:
+    """A setting for people."""
+    shown = {n: f"{v:.3g}" if isinstance(v, float) else str(v) for n, v in setting.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "the only setting"
+
+
+def _sensitivity(result: SweepResult, field: str) -> dict[str, Any]:
+    found = sensitivity(result, field)
+    points = [
+        [plain(value) for value in np.concatenate(strata(result, {field: value}))]
+        for value in found.values
+    ]
+    return {
+        "field": field,
+        "values": found.values if found.numeric else [str(value) for value in found.values],
+        "center": plain(found.center),
+        "low": plain(found.low),
+        "high": plain(found.high),
+        "points": points,
+        "numeric": found.numeric,
+        "logarithmic": found.logarithmic,
+        "joined": found.numeric and not found.sampled,
+    }
+
+
+def _table(result: SweepResult) -> dict[str, Any]:
+    """The best settings, a row each."""
+    names = [*result.fields, *COLUMNS]
+    rows = [[_cell(row[name]) for name in names] for row in result.summary.rows()[:MAX_ROWS]]
+    return {"names": names, "rows": rows}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if np.isfinite(value) else "–"
+    return str(value)

@@ -1,0 +1,105 @@
+"""A sweep's result, read back from its directory once it has ended."""
+
+import csv
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl_po.algorithms import config_from_dict
+from jaxrl_po.config import Config
+from jaxrl_po.host.machine.strict_json import from_json
+from jaxrl_po.host.sweeps.members import Outcome
+from jaxrl_po.host.sweeps.ranges import Setting, configure
+from jaxrl_po.host.sweeps.results import SweepResult, make_result
+from jaxrl_po.loop.parts import Given
+
+TEXTS = {"True": True, "False": False}
+# Entries of sweep.json that say what it is; the others, where it runs.
+OF_THE_SWEEP = (
+    *("config", "settings", "num_seeds", "seed", "prune", "keep_policies"),
+    *Given._fields,
+)
+
+
+class SweepPlan(NamedTuple):
+    """What sweep.json says."""
+
+    config: Config
+    settings: list[Setting]  # [P]
+    num_seeds: int
+    seed: int  # the first
+    given: list[str]  # parts that were objects, which no command line can give again
+    conditions: dict[str, Any]  # where it began: devices, versions
+
+    @property
+    def swept(self) -> list[str]:
+        """Names of the fields that its settings give."""
+        return list(self.settings[0])
+
+
+def read_plan(directory: pathlib.Path) -> SweepPlan:
+    """What a directory's sweep is.
+
+    Raises:
+        ValueError: when the directory holds no sweep, or its sweep.json cannot be used.
+    """
+    path = directory / "sweep.json"
+    if not path.is_file():
+        raise ValueError(f"directory={str(directory)!r} holds no sweep: there is no {path.name}")
+    try:
+        found = from_json(path.read_bytes())
+        config = config_from_dict(found["config"])
+        settings = [{n: _hashable(v) for n, v in point.items()} for point in found["settings"]]
+        given = [name for name in Given._fields if found.get(name) is not None]
+        numbers = int(found["num_seeds"]), int(found["seed"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+    where = {name: value for name, value in found.items() if name not in OF_THE_SWEEP}
+    return SweepPlan(config, settings, *numbers, given, where)
+
+
+def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:
+    """The result of a sweep that has ended; of it `num_compilations` is 0, for none was needed.
+
+    Raises:
+        ValueError: when the directory holds no sweep or one that has not ended, or when
+            members.csv or curves.npz are not of this sweep.
+    """
+    directory = pathlib.Path(directory)
+    plan = read_plan(directory)
+    path = directory / "members.csv"
+    if not path.is_file():
+        raise ValueError(f"directory={str(directory)!r}: its sweep has not ended: run it again")
+    try:
+        with np.load(directory / "curves.npz", allow_pickle=False) as curves:
+            timesteps, returns = curves["timesteps"], curves["returns"]
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        outcomes: list[list[Outcome]] = [[] for _ in plan.settings]
+        for row in rows:
+            setting, number = int(row["setting"]), int(row["seed"]) - plan.seed
+            curve = returns[setting, number]
+            outcomes[setting].append(Outcome(timesteps[setting], curve, _outcome_row(row)))
+        if {len(seeds) for seeds in outcomes} != {plan.num_seeds}:
+            raise ValueError(f"there are not {plan.num_seeds} members of each setting")
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path} or curves.npz cannot be used: {error}") from error
+    configs = [configure(plan.config, setting) for setting in plan.settings]
+    return make_result(plan.settings, configs, outcomes, 0)
+
+
+def _outcome_row(row: dict[str, str]) -> dict[str, Any]:
+    numbers = ("final_return", "best_return", "area", "seconds")
+    return {
+        "seed": int(row["seed"]),
+        "timesteps": int(row["timesteps"]),
+        **{name: float(row[name]) for name in numbers},
+        **{name: TEXTS[row[name]] for name in ("diverged", "pruned")},
+    }
+
+
+def _hashable(value: Any) -> Any:
+    """JSON has lists where settings have tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

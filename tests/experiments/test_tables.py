@@ -1,0 +1,161 @@
+"""The tables: what is kept of a row, when it is measured anew, and what its page says."""
+
+import json
+
+import numpy as np
+import pytest
+import tables
+import tables_report
+from tasks.tables import SUITES, Suite
+
+from jaxrl_po import PPOConfig, VPGConfig
+
+SMALL = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64, hidden_sizes=(4,))
+ROWS = {
+    "Cart:ppo:one": SMALL,
+    "Pole:ppo:one": SMALL,
+    "Cart:vpg:one": VPGConfig(num_envs=2, num_steps=8, total_timesteps=64, hidden_sizes=(4,)),
+    "Pole:vpg:one": VPGConfig(num_envs=2, num_steps=8, total_timesteps=64, hidden_sizes=(4,)),
+}
+SUITE = Suite(
+    "small", "Small", "Two tasks.", ROWS, 5, published={"ppo": {"Cart": 100.0, "Pole": 50.0}}
+)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is asked of a stand-in for training, whose returns are the seeds' numbers and more."""
+    asked = []
+
+    def trial(config, seeds):
+        asked.append((config.algorithm, config.clip_eps if config == SMALL else None, *seeds))
+        return {
+            str(s): {
+                "sampled": 10.0 * s + len(asked),
+                "greedy": 1.0,
+                "curve": [None, 70.0, 20.0 + s],
+                "diverged": None,
+                "cpu_seconds": 360.0,
+                "measured": "here",
+            }
+            for s in seeds
+        }
+
+    monkeypatch.setattr(tables, "trial", trial)
+    monkeypatch.setattr(tables, "random_return_on_host", lambda env_id: 10.0)
+    return asked
+
+
+def test_seeds_that_are_there_are_not_run_again(calls, tmp_path):
+    output = tmp_path / "tables_small"
+    tables.fill(SUITE, output, ["Cart:ppo:one"], 2, 5)
+    first = json.loads(output.with_suffix(".json").read_text())["Cart:ppo:one"]
+    assert [call[2:] for call in calls] == [(5, 6)]
+    assert first["seeds"]["5"]["sampled"] == 51.0
+    tables.fill(SUITE, output, ["Cart:ppo:one", "Pole:ppo:one"], 5, 2)
+    assert [call[2:] for call in calls[1:]] == [(7, 8), (9,), (5, 6), (7, 8), (9,)]
+    later = json.loads(output.with_suffix(".json").read_text())
+    assert later["Cart:ppo:one"]["seeds"]["5"] == first["seeds"]["5"]
+    assert list(later["Pole:ppo:one"]["seeds"]) == ["5", "6", "7", "8", "9"]
+
+
+def test_a_row_whose_settings_have_changed_is_run_again(calls, tmp_path):
+    output = tmp_path / "tables_small"
+    tables.fill(SUITE, output, list(ROWS), 2, 5)
+    changed = SUITE._replace(rows=ROWS | {"Pole:ppo:one": SMALL.replace(clip_eps=0.3)})
+    records = tables.fill(changed, output, list(ROWS), 2, 5)
+    assert len(calls) == len(ROWS) + 1
+    assert records["Pole:ppo:one"]["config"]["clip_eps"] == 0.3
+    assert records["Pole:ppo:one"]["seeds"]["5"]["sampled"] == 55.0  # of the fifth call
+    assert records["Cart:ppo:one"]["seeds"]["5"]["sampled"] == 51.0
+
+
+def test_gaps_are_filled_in_runs_of_neighbours():
+    record = {"seeds": dict.fromkeys("257")}
+    assert list(tables.missing(record, range(1, 9), 2)) == [
+        range(1, 2),
+        range(3, 5),
+        range(6, 7),
+        range(8, 9),
+    ]
+
+
+def test_a_page_tells_rows_and_what_holds_over_tasks(calls, tmp_path):
+    output = tmp_path / "tables_small"
+    records = tables.fill(SUITE, output, list(ROWS), 2, 5)
+    text = output.with_suffix(".md").read_text()
+    # Final returns are 51 and 61, the curves' best 70 though they end at 25.5.
+    assert (
+        "| Cart | ppo | one | 64 | 5–6 | **56** ± 5 | 1 ± 0 | 70 ± 0 | -7.531 … 119.5 | 10 | 100 "
+        "| 360 | `--rows Cart:ppo:one --seeds 2` |"
+    ) in text
+    # (51 - 10) / 90, 61; Pole (52 - 10) / 40, 62: the middle two of four runs.
+    assert f"| ppo | 2 | {np.mean([51 / 90, 42 / 40]):.2f} (" in text
+    assert "over all tasks" in text.lower()
+    assert "| vpg | 2 |" in text
+    assert "0.80 CPU hours" in text
+    tables.draw(SUITE, output, records)
+    assert (tmp_path / "tables_small_curves.png").stat().st_size > 1000
+    assert (tmp_path / "tables_small_profile.png").stat().st_size > 1000
+
+
+def test_as_published_counts_tasks_by_best_epochs(calls, tmp_path):
+    records = tables.fill(SUITE, tmp_path / "t", list(ROWS), 2, 5)
+    assert tables_report.as_published(SUITE, records, "ppo") == "1 of 2"  # 70: of 50, not of 100
+    assert tables_report.as_published(SUITE, records, "vpg") == ""
+
+
+def test_the_papers_normalisation():
+    def record(*last):
+        seeds = {str(i): {"curve": [99.0, x]} for i, x in enumerate(last)}
+        return {"random": 10.0, "seeds": seeds}
+
+    suite = Suite("p", "P", "", {}, columns={"a": 0.5, "b": 0.1})
+    records = {
+        "Cart:ppo:a": record(20.0, 40.0),
+        "Cart:ppo:b": record(-10.0, 10.0),
+        "Pole:ppo:a": record(60.0, 60.0),
+        "Pole:ppo:b": record(110.0, 10.0),
+        "Half:ppo:a": record(1.0),  # has not all settings, and does not count
+    }
+    text = tables_report.columns(suite, records)
+    # a: Cart 20/20 and 20/30, Pole 50/50 and 50/100; b: Cart -10/20 and -10/30, Pole 50/50, 50/100.
+    assert f"| a | 1.00 | {(20 / 30 + 0.5) / 2:.2f} | 0.50 |" in text
+    assert f"| b | {(-0.5 + 1) / 2:.2f} | {(-1 / 3 + 0.5) / 2:.2f} | 0.10 |" in text
+    assert "settings: Cart, Pole." in text
+
+
+def test_rows_are_found_by_patterns_and_unknown_ones_refused():
+    assert tables.chosen(SUITE, ["Pole:*", "*:ppo:*"]) == [
+        "Pole:ppo:one",
+        "Pole:vpg:one",
+        "Cart:ppo:one",
+    ]
+    with pytest.raises(SystemExit, match="--rows Walker: no such row"):
+        tables.chosen(SUITE, ["Walker"])
+
+
+def test_no_seed_that_was_tuned_on_is_reported():
+    assert SUITES["mujoco_tuning"].first_seed >= 100
+    assert {suite.first_seed for name, suite in SUITES.items() if name != "mujoco_tuning"} == {
+        0,
+        10,
+    }
+
+
+def test_no_clipping_and_no_penalty_is_the_surrogate_alone():
+    rows = SUITES["ppo_paper"].rows
+    none = rows["Hopper-v4:ppo_penalty:none"]
+    assert (none.kl_coef, none.adaptive_kl) == (0.0, False)
+    assert rows["Hopper-v4:ppo:clip0.3"].clip_eps == 0.3
+    assert rows["Hopper-v4:ppo_penalty:adaptive0.003"].target_kl == 0.003
+    fixed = rows["Hopper-v4:ppo_penalty:fixed10"]
+    assert (fixed.kl_coef, fixed.adaptive_kl) == (10.0, False)
+
+
+def test_a_row_is_trained_and_told(monkeypatch):
+    outcome = tables.trial(SMALL, range(3, 5), num_episodes=2)
+    assert list(outcome) == ["3", "4"]
+    assert outcome["3"]["sampled"] >= 1
+    assert len(outcome["4"]["curve"]) == 20
+    assert "commit" in outcome["4"]["measured"]
