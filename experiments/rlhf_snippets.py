@@ -20,7 +20,7 @@ import rlhf_snippets_report as report
 from flax.traverse_util import flatten_dict, unflatten_dict
 from tasks import snippets, vader
 
-from jaxrl_po import PPOConfig
+from jaxrl_po import PPOConfig, TRPOConfig
 from jaxrl_po.rlhf import (
     RewardModel,
     RLHFConfig,
@@ -46,10 +46,9 @@ from jaxrl_po.types import Array, PyTree
 
 STAGES = pathlib.Path("runs") / "rlhf_snippets"
 V, L, P, T, PAD = 4096, 48, 6, 6, -1
-N, UPDATES, SEGMENT = 1024, 120, 15
+N, UPDATES, SEGMENT = 1024, 360, 15
 HELD_OUT, TEST_PROMPTS = 2000, 128
 REFERENCE_ANSWERS, POLICY_ANSWERS = 256, 128  # to each test prompt
-PRICES = (0.1, 0), (0.3, 0), (0.05, 0), (0.1, 1)  # β, seed
 HORIZON = 10_000.0  # sequences, of the price that adapts
 PAIRS, ALL_PAIRS, TEST_PAIRS, PROXY_PRICE = (250, 1000, 4000), 40_000, 4000, 0.02
 
@@ -74,8 +73,38 @@ CONFIG = RLHFConfig(
     adaptive_kl=True,
     target_kl_per_sequence=4.0,
 )
-SHORTER = CONFIG.update.replace(total_timesteps=N * T * UPDATES // 2)  # on learned rewards
+SHORTER = CONFIG.replace(update=CONFIG.update.replace(total_timesteps=N * T * UPDATES // 3))
+RLOO = CONFIG.replace(estimator="rloo", answers_per_prompt=4)
+TRPO = CONFIG.replace(
+    update=TRPOConfig(
+        num_envs=N,
+        num_steps=T,
+        total_timesteps=SHORTER.update.total_timesteps,
+        gamma=1.0,
+        learning_rate=1e-3,
+        max_kl=0.01,
+        cg_damping=0.01,
+    )
+)
 LANGUAGE_MODEL = make_transformer(MODEL)
+
+
+class GoldRun(NamedTuple):
+    """A run on the gold reward."""
+
+    config: RLHFConfig
+    price: float  # β
+    seed: int = 0
+
+
+ON_GOLD = {
+    "PPO, β = 0.1": GoldRun(CONFIG, 0.1),
+    "PPO, β = 0.3": GoldRun(CONFIG, 0.3),
+    "PPO, β = 0.05": GoldRun(CONFIG, 0.05),
+    "PPO, β = 0.1, seed 1": GoldRun(CONFIG, 0.1, 1),
+    "RLOO, β = 0.1": GoldRun(RLOO, 0.1),
+    "TRPO, β = 0.1": GoldRun(TRPO, 0.1),
+}
 
 
 class Data(NamedTuple):
@@ -106,19 +135,19 @@ def main() -> None:
     base = stage("base", lambda: reference_answers(data, reference))
     run = optimiser(data, reference)
     on_gold = {
-        f"β = {price}, seed {seed}": (
-            price,
-            stage(f"gold_{price}_{seed}", functools.partial(run, price, seed)),
-        )
-        for price, seed in PRICES
+        name: (asked.price, stage(f"gold, {name}", functools.partial(run, *asked)))
+        for name, asked in ON_GOLD.items()
     }
-    adaptive = stage("adaptive", lambda: run(0.1, horizon=HORIZON))
+    adaptive = stage("adaptive", lambda: run(CONFIG, 0.1, horizon=HORIZON))
     learned = {
         n: stage(f"reward_{n}", functools.partial(learn, data, reference, n))
         for n in (*PAIRS, ALL_PAIRS)
     }
     on_learned = {
-        n: stage(f"learned_{n}", functools.partial(run, PROXY_PRICE, learned=learned[n]["model"]))
+        n: stage(
+            f"learned_{n}",
+            functools.partial(run, SHORTER, PROXY_PRICE, learned=learned[n]["model"]),
+        )
         for n in PAIRS
     }
     stages = sft, base, adaptive, *[r for _, r in on_gold.values()], *learned.values()
@@ -133,6 +162,7 @@ def main() -> None:
             "tokens": T,
             "batch": N,
             "updates": UPDATES,
+            "fewer updates": SHORTER.update.num_iterations,
             "minutes": sum(float(s["seconds"]) for s in stages) / 60,
             "core minutes": sum(float(s["core_seconds"]) for s in stages) / 60,
         },
@@ -214,7 +244,7 @@ def learn(data: Data, reference: PyTree, num_pairs: int) -> dict[str, Any]:
 
 
 def optimiser(data: Data, reference: PyTree) -> Callable[..., dict[str, Any]]:
-    """run(β, seed, horizon, reward model): PPO on the gold reward, or on a reward model if given.
+    """run(config, β, seed, horizon, reward model): on the gold reward, or on a model if given.
 
     All runs on one kind of reward share an executable: a fixed price is one that adapts over an
     infinite horizon. Every `SEGMENT` updates the policy answers the test prompts, and the gold
@@ -241,11 +271,13 @@ def optimiser(data: Data, reference: PyTree) -> Callable[..., dict[str, Any]]:
         return own | {"of the reference": others}
 
     def run(
-        price: float, seed: int = 0, horizon: float = np.inf, learned: Any = ()
+        config: RLHFConfig,
+        price: float,
+        seed: int = 0,
+        horizon: float = np.inf,
+        learned: Any = (),
     ) -> dict[str, Any]:
-        config = CONFIG.replace(kl_coef=price, kl_horizon_sequences=horizon)
-        if learned:
-            config = config.replace(update=SHORTER)
+        config = config.replace(kl_coef=price, kl_horizon_sequences=horizon)
         init, _ = make_rlhf_step(config, reward_fn(learned), data.prompts)
         state = init(jax.random.key(seed), reference)
         parts = []

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import comb
 from scores import machine
 from tasks.snippets import Vocabulary
 
@@ -16,8 +17,18 @@ from jaxrl_po.rlhf.types import concatenate
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 BEST_OF = 1, 2, 4, 16, 64
+MANY = range(1, 129)  # whose points the frontier goes through
 NUM_TEXTS = 5
-STANDING = "gold", "KL", "J0", "J", "J*", "fraction of the gap", "win-rate against SFT"
+STANDING = (
+    "gold",
+    "KL",
+    "best of n at this KL",
+    "J0",
+    "J",
+    "J*",
+    "fraction of the gap",
+    "win-rate against SFT",
+)
 TARGET = 4.0
 
 
@@ -45,7 +56,7 @@ def write(
     kl = adaptive["objective/kl"][last:]
     found |= {
         "gold": {name: standing(run, base, beta) for name, (beta, run) in on_gold.items()},
-        "best of n": best_of_n(base["gold"]),
+        "best of n": {n: best_of_n(base["gold"], n)[::-1] for n in BEST_OF},
         "learned": {n: over_optimisation(run) for n, run in on_learned.items()},
         "adaptive": {
             "KL, mean of the last fifth": float(kl.mean()),
@@ -56,7 +67,7 @@ def write(
         "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
     }
     policies = {"SFT": base} | {
-        f"PPO, β = {beta}": run for name, (beta, run) in on_gold.items() if name.endswith("seed 0")
+        name: run for name, (_, run) in on_gold.items() if "seed" not in name
     }
     some = jax.tree.map(lambda x: x[:NUM_TEXTS], prompts)
     texts = {
@@ -92,19 +103,20 @@ def standing(run: dict[str, Any], base: dict[str, np.ndarray], beta: float) -> d
     gained, possible = value.mean() - start.mean(), best.mean() - start.mean()
     before = start[: len(gold)]
     won = (gold > before).mean() + 0.5 * (gold == before).mean()
-    numbers = gold.mean(), log_ratio.mean(), start.mean(), value.mean(), best.mean()
+    frontier = np.interp(log_ratio.mean(), *np.array([best_of_n(start, n) for n in MANY]).T)
+    numbers = gold.mean(), log_ratio.mean(), frontier, start.mean(), value.mean(), best.mean()
     return dict(zip(STANDING, map(float, (*numbers, gained / possible, won)), strict=True))
 
 
-def best_of_n(gold: np.ndarray) -> dict[int, list[float]]:
-    """Gold score and KL = log n - (n - 1)/n of the best of n reference samples."""
-    return {
-        n: [
-            float(gold.reshape(-1, n, gold.shape[1]).max(axis=1).mean()),
-            float(np.log(n) - (n - 1) / n),
-        ]
-        for n in BEST_OF
-    }
+def best_of_n(gold: np.ndarray, n: int) -> tuple[float, float]:
+    """KL = log n - (n - 1)/n of the best of n reference samples, and its expected gold score.
+
+    The score is the mean over all sets of n of the samples [samples, prompts]: the i-th smallest
+    of m is the best of (i-1 choose n-1) sets.
+    """
+    m = len(gold)
+    share = comb(np.arange(m), n - 1) / comb(m, n)
+    return np.log(n) - (n - 1) / n, float((share @ np.sort(gold, axis=0)).mean())
 
 
 def over_optimisation(run: dict[str, Any]) -> dict[str, float]:
@@ -151,9 +163,9 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             "",
             f"{found['minutes']:.0f} minutes, {found['core minutes']:.0f} of one core. The policy "
             f"continues openings of 2 to 5 words by at most {found['tokens']} tokens; "
-            f"{found['updates']} updates of {found['batch']} responses (half as many on learned "
-            f"rewards); measured on {found['answers']} answers to each of {found['test prompts']} "
-            "held-out openings.",
+            f"{found['updates']} updates of {found['batch']} responses, {found['fewer updates']} "
+            f"by TRPO and on learned rewards; measured on {found['answers']} answers to each of "
+            f"{found['test prompts']} held-out openings.",
             "",
             "- Gold reward against the vaderSentiment package, 2,000 held-out texts: correlation "
             f"{agreement['correlation']:.4f}, {agreement['within 2e-3']:.1%} within 2e-3.",
@@ -166,11 +178,12 @@ def page(found: dict[str, Any], texts: dict[str, list[str]]) -> str:
             f"mean {adaptive['KL, mean of the last fifth']:.2f}, smallest {low:.2f}, "
             f"largest {high:.2f}; β went from 0.1 to {adaptive['last β']:.3f}.",
             "",
-            "## PPO on the gold reward",
+            "## On the gold reward",
             "",
             "J = E[gold] - β KL(π‖π_SFT); J* is its maximum, "
             "β log E_ref[exp(gold / β)] of each prompt, by importance sampling from the answers of "
-            "reference and policy together.",
+            "reference and policy together. Best of n: on the line through n = 1, 2, 3, ... "
+            f"{MANY[-1]}, at KL = log n - (n - 1)/n.",
             "",
             *table(("run", *STANDING), gold),
             "Best of n answers of the SFT policy:",
@@ -205,10 +218,10 @@ def figure(
     """Frontier, over-optimisation and adaptive price, side by side."""
     drawn = Figure(figsize=(13, 3.8), layout="constrained")
     frontier, over, held = drawn.subplots(1, 3)
-    prices = list(dict.fromkeys(beta for beta, _ in on_gold.values()))
-    for name, (beta, run) in on_gold.items():
-        color = f"C{prices.index(beta)}"
-        label = f"PPO, β = {beta}" if name.endswith("seed 0") else None
+    names = [name for name in on_gold if "seed" not in name]
+    for name, (_, run) in on_gold.items():
+        color = f"C{names.index(name.partition(', seed')[0])}"
+        label = name if name in names else None
         kl, gold = run["curve"]["KL"], run["curve"]["gold"]
         frontier.plot(kl, gold, color=color, alpha=0.6, label=label)
         frontier.plot(kl[-1], gold[-1], "o", color=color)

@@ -12,7 +12,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.loop.learn import advantages_and_targets
 from jaxrl_po.ops import normalize_advantage
-from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
+from jaxrl_po.rlhf.chunks import in_chunks, is_kept, rows_at_once
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.estimators import (
     group_relative,
@@ -99,8 +99,12 @@ def last_slot(mask: Array) -> Array:
 def chunk_of(policy: Policy, observation: Tokens) -> int:
     """How many rows of distributions over the vocabulary are held at once."""
     num_rows = observation.ids.shape[0]
-    logits = jax.eval_shape(policy, observation).logits
-    return rows_at_once(num_rows, logits.size // num_rows)
+    return rows_at_once(num_rows, num_logits(policy, observation) // num_rows)
+
+
+def num_logits(policy: Policy, observation: Tokens) -> int:
+    """Size of the distributions over the vocabulary of a whole batch."""
+    return int(jax.eval_shape(policy, observation).logits.size)
 
 
 def log_prob_is_enough(update: Config) -> bool:
@@ -123,7 +127,7 @@ def evaluate_responses(
     it is small.
     """
     chunk = chunk_of(reference, observation)
-    keep = chunk == action.shape[0] or not log_prob_is_enough(update)
+    keep = is_kept(num_logits(reference, observation)) or not log_prob_is_enough(update)
 
     def evaluate(rows: tuple[Tokens, Array]) -> Evaluation:
         observation, action = rows

@@ -15,6 +15,11 @@ def rows_that_fit(size: int) -> int:
     return max(1, CHUNK // size)
 
 
+def is_kept(size: int) -> bool:
+    """Whether so many numbers are kept rather than computed again: no more than two chunks hold."""
+    return size <= 2 * CHUNK
+
+
 def rows_at_once(num_rows: int, size: int) -> int:
     """The most rows of `size` numbers that `CHUNK` holds, of those that divide their number."""
     most = rows_that_fit(size)

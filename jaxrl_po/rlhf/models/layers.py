@@ -104,10 +104,15 @@ def attend(
         cap: softcap of the scores, 0 for none.
     """
     N, L, H, size = query.shape
-    grouped = query.reshape(N, L, key.shape[2], -1, size)
-    scores = softcap(jnp.einsum("nlkgd,nskd->nkgls", grouped, key) * scale, cap)
+    K = key.shape[2]
+    # An axis of one query a key would cost its gradient 3 %: it is there for groups alone.
+    heads, sizes = ("k", (K,)) if K == H else ("kg", (K, H // K))
+    grouped = query.reshape(N, L, *sizes, size)
+    scores = softcap(jnp.einsum(f"nl{heads}d,nskd->n{heads}ls", grouped, key) * scale, cap)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     # Finite even where a padded query sees nothing: its features are unused, not NaN.
-    scores = jnp.where(visible[:, None, None], scores, jnp.finfo(scores.dtype).min)
+    seen = visible.reshape(N, *(1 for _ in sizes), L, -1)
+    scores = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores).astype(value.dtype)
-    return jnp.einsum("nkgls,nskd->nlkgd", weights, value).reshape(N, L, H, size)
+    taken = jnp.einsum(f"n{heads}ls,nskd->nl{heads}d", weights, value)
+    return taken.reshape(N, L, H, size)
