@@ -28,6 +28,7 @@ from tasks.tables import SUITES, Suite
 
 from jaxrl_po import run
 from jaxrl_po.config import Config
+from jaxrl_po.host.machine.strict_json import to_json
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 EPISODES = 16  # of the final policy, each way
@@ -80,7 +81,7 @@ def commit() -> str:
 
 def settings(config: Config) -> dict[str, Any]:
     """A config as its record has it."""
-    told: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    told: dict[str, Any] = json.loads(to_json(config.to_dict()))
     return told
 
 

@@ -70,6 +70,12 @@ def test_a_row_whose_settings_have_changed_is_run_again(calls, tmp_path):
     assert records["Cart:ppo:one"]["seeds"]["5"]["sampled"] == 51.0
 
 
+def test_settings_are_kept_as_json_that_any_reader_takes():
+    unbounded = SMALL.replace(max_grad_norm=np.inf)
+    assert tables.settings(unbounded)["max_grad_norm"] == "Infinity"
+    assert tables.settings(SMALL) == json.loads(json.dumps(SMALL.to_dict()))
+
+
 def test_gaps_are_filled_in_runs_of_neighbours():
     record = {"seeds": dict.fromkeys("257")}
     assert list(tables.missing(record, range(1, 9), 2)) == [
