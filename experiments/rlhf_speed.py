@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=6)
     arguments = parser.parse_args()
-    found: dict[str, Any] = {"measured": f"{time.strftime('%Y-%m-%d')}: {machine()}"}
+    found: dict[str, Any] = {}
     for name, sizes in SETTINGS.items():
         setting = sizes | {"iterations": arguments.iterations}
         with tempfile.TemporaryDirectory() as folder:
@@ -85,6 +85,7 @@ def main() -> None:
                     sides[side].append(measure(side, python, folder, setting))
                     print(name, side, round(sides[side][-1], 2), flush=True)
     rows = [row(name, *found[name].values()) for name in SETTINGS]
+    found["measured"] = f"{time.strftime('%Y-%m-%d')}: {machine()}"
     RESULTS.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text(
         PAGE.format(measured=found["measured"], rounds=arguments.rounds, rows="\n".join(rows))
