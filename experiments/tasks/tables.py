@@ -17,6 +17,9 @@ it does not have, and half of its budget. PPO: the usual settings of MuJoCo (usu
 begins with a standard deviation of exp(-½) (narrow); with that, values and advantages estimated
 anew before each epoch (recomputed); the same with as many steps of 64 environments (recomputed64).
 TRPO: rollouts of 2048 or 1024 steps, and the narrow beginning. Chosen: recomputed, and 1024narrow.
+
+Looked into after that table was there, and not chosen by: on InvertedDoublePendulum, where TRPO
+falls short, a trust region that shrinks linearly to a tenth (shrinking).
 """
 AGAIN = """\
 Rows of [the table](tables_mujoco.md) by the same command on other seeds, to see whether they can be
