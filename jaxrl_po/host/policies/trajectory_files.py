@@ -2,6 +2,8 @@
 
 import io
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,21 @@ PARQUET = "train-00000-of-00001.parquet"  # the name of the only split's only pa
 def save_trajectories(file: str | os.PathLike[str], trajectories: Trajectories) -> None:
     """Write trajectories as an .npz: an array for each field.
 
-    Observations that are no single array have one for each leaf, "observation/NAME".
+    Observations that are no single array have one for each leaf, "observation/NAME". bfloat16 is
+    kept as float32, which holds all of it: NumPy's files have no bfloat16.
 
     Args:
-        file: its name, which ends with .npz.
+        file: its name, which ends with .npz; one of the name is replaced.
         trajectories: what `rollout_policy` gave.
 
     Raises:
-        ValueError: when the file is no .npz.
+        ValueError: when the file is no .npz, or naming the array that has no type of NumPy's own.
         OSError: when it cannot be written.
     """
     path = _npz(file)
-    arrays: dict[str, Any] = {name: np.asarray(getattr(trajectories, name)) for name in PLAIN}
+    arrays: dict[str, Any] = {}
+    for name in PLAIN:
+        arrays |= _columns(name, getattr(trajectories, name), "/")
     for name in SEEN:
         arrays |= _columns(name, getattr(trajectories, name), "/")
     data = io.BytesIO()
@@ -49,11 +54,11 @@ def load_trajectories(file: str | os.PathLike[str]) -> Trajectories:
     """
     path = _npz(file)
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
             arrays = dict(found)
         seen = {name: _observation(name, arrays) for name in SEEN}
         return Trajectories(**seen, **{name: arrays[name] for name in PLAIN})
-    except (ValueError, KeyError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} holds no trajectories: {error}") from error
 
 
@@ -81,7 +86,7 @@ def save_dataset(folder: str | os.PathLike[str], trajectories: Trajectories) -> 
         raise ValueError(f"folder={str(folder)!r} must be new or empty")
     columns: dict[str, Any] = {
         **_columns("observation", trajectories.observation, "."),
-        **{name: np.asarray(getattr(trajectories, name)) for name in PLAIN},
+        **{n: x for f in PLAIN for n, x in _columns(f, getattr(trajectories, f), ".").items()},
         **_columns("next_observation", next_observation(trajectories), "."),
         "step": steps_of_episodes(trajectories.episode),
     }
@@ -124,7 +129,20 @@ def _npz(file: str | os.PathLike[str]) -> Path:
 def _columns(name: str, tree: PyTree, separator: str) -> dict[str, np.ndarray]:
     """An array for each leaf, by the field's name and the leaf's."""
     leaves = named_leaves(tree).items()
-    return {f"{name}{separator}{leaf}" if leaf else name: np.asarray(x) for leaf, x in leaves}
+    return {
+        column: _storable(column, np.asarray(x))
+        for leaf, x in leaves
+        for column in [f"{name}{separator}{leaf}" if leaf else name]
+    }
+
+
+def _storable(name: str, array: np.ndarray) -> np.ndarray:
+    """The array, if a file brings its type back; bfloat16 as float32, which holds all of it."""
+    if array.dtype == jax.numpy.bfloat16:
+        return array.astype(np.float32)
+    if array.dtype.kind not in "biufcSU":
+        raise ValueError(f"{name} has dtype {array.dtype}, which files of arrays do not keep")
+    return array
 
 
 def _observation(name: str, arrays: dict[str, np.ndarray]) -> PyTree:

@@ -1,11 +1,13 @@
 """Learning curves of one run, from rows of its metrics: thinned, a line for each seed."""
 
+from array import array
 from typing import Any
 
 import numpy as np
 
 MAX_POINTS = 400  # of a curve on the page
 NOT_METRICS = ("seed", "iteration", "timesteps")
+COUNTS = {"seed": 0, "iteration": 1}  # and their least values
 OF_EPISODES = "episode_"  # means over the episodes that finished: they weigh as much as those
 
 
@@ -14,21 +16,31 @@ class MetricTable:
 
     def __init__(self) -> None:
         """Empty."""
-        self._columns: dict[str, list[float]] = {}
+        self._columns: dict[str, array[float]] = {}  # a list would take four times as much
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Add rows of metrics.jsonl; null is what was not a number.
 
         Raises:
-            ValueError: when their names are not those of the rows before.
+            ValueError: when their names are not those of the rows before, or a value is no number.
         """
         for row in rows:
             if not self._columns:
-                self._columns = {name: [] for name in row}
+                self._columns = {name: array("d") for name in row}
             if row.keys() != self._columns.keys() or not row.keys() >= {"seed", "iteration"}:
                 raise ValueError(f"rows of metrics.jsonl differ in their names: {', '.join(row)}")
             for name, value in row.items():
-                self._columns[name].append(np.nan if value is None else value)
+                self._add(name, value)
+
+    def _add(self, name: str, value: Any) -> None:
+        """Add to a column."""
+        try:
+            number = np.nan if value is None else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or (name in COUNTS and not COUNTS[name] <= number < np.inf):
+            raise ValueError(f"{name}={value!r} of metrics.jsonl cannot be used")
+        self._columns[name].append(number)
 
     def __len__(self) -> int:
         return len(self._columns.get("iteration", ()))
@@ -36,7 +48,7 @@ class MetricTable:
     @property
     def iteration(self) -> int:
         """The last iteration that any seed did; 0 before the first."""
-        return int(max(self._columns.get("iteration", [0]), default=0))
+        return int(max(self._columns.get("iteration", ()), default=0))
 
     def group(self, label: str) -> dict[str, Any]:
         """The curves as the page wants them, of at most `MAX_POINTS` points.

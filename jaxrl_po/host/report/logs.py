@@ -26,6 +26,12 @@ class Logs:
 
     def __init__(self, directory: Path) -> None:
         """Nothing is read yet."""
+        self._directory = directory
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew: the next look reads the files from their starts."""
+        directory = self._directory
         self._metrics = Tail(directory / "metrics.jsonl")
         self._events = Tail(directory / "events.jsonl")
         self._samples = Tail(directory / "samples.jsonl")
@@ -37,17 +43,32 @@ class Logs:
         Raises:
             ValueError: naming the file and the line that cannot be read.
         """
-        anew, rows = self._metrics.read()
-        metrics = MetricTable() if anew else self._told.metrics
-        self._told = self._told._replace(metrics=metrics)
-        metrics.add(rows)
-        events, samples = self._told.events, self._told.samples
-        for tail, kept in ((self._events, events), (self._samples, samples)):
+        try:
+            self._read_metrics()
+            self._read_rows(self._events, self._told.events)
+            self._read_rows(self._samples, self._told.samples)
+        except ValueError:  # what was wrong is told by the next look too, or was put right
+            self._forget()
+            raise
+        return self._told
+
+    def _read_metrics(self) -> None:
+        more = True
+        while more:
+            anew, rows = self._metrics.read()
+            if anew:
+                self._told = self._told._replace(metrics=MetricTable())
+            self._told.metrics.add(rows)
+            more = bool(rows)
+
+    def _read_rows(self, tail: Tail, kept: list[dict[str, Any]]) -> None:
+        more = True
+        while more:
             anew, rows = tail.read()
             if anew:
                 kept.clear()
             kept.extend(rows)
-        return self._told
+            more = bool(rows)
 
 
 def evaluations(events: list[dict[str, Any]], label: str, steps: int) -> dict[str, Any]:
@@ -59,6 +80,9 @@ def evaluations(events: list[dict[str, Any]], label: str, steps: int) -> dict[st
         steps: of the environment in an iteration; 1 to count iterations.
     """
     rows = [event for event in events if event.get("event") == "evaluation"]
+    for row in rows:
+        if not all(isinstance(row.get(name), int) for name in ("seed", "iteration")):
+            raise ValueError(f"an evaluation of events.jsonl has no seed or iteration: {row}")
     seeds = sorted({row["seed"] for row in rows})
     iterations = sorted({row["iteration"] for row in rows})
     names = [name for name in (rows[0] if rows else {}) if name not in NO_RETURN]

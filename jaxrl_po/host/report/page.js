@@ -460,4 +460,5 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 setTheme(dark.matches ? "dark" : "light");
 dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
 render();
-if (data.live) setInterval(refresh, EVERY);
+const again = () => setTimeout(() => refresh().finally(again), EVERY); // never two at a time
+if (data.live) again();

@@ -59,6 +59,13 @@ class Handler(BaseHTTPRequestHandler):
     server: Viewer
     protocol_version = "HTTP/1.1"
 
+    def handle(self) -> None:
+        """Answer until the connection ends; a browser that goes away is no fault."""
+        try:
+            super().handle()
+        except ConnectionError:
+            self.close_connection = True
+
     def do_GET(self) -> None:
         """Give the page or its data; any other address is not there."""
         # A page of another site whose name was made to lead here must not read it.

@@ -14,6 +14,8 @@ from jaxrl_po.version import __version__
 class Source(Protocol):
     """A directory to look at."""
 
+    directory: Path
+
     def read(self) -> dict[str, Any]:
         """The page's data of it, as it is now."""
 
@@ -58,9 +60,21 @@ def page_data(sources: Sequence[Source]) -> dict[str, Any]:
     """All that the page shows, as JSON has it.
 
     Raises:
-        ValueError: naming the file that cannot be read.
+        ValueError: naming the directory and what in it cannot be read.
+        OSError: when a file cannot be read.
     """
-    return {"version": __version__, "runs": [source.read() for source in sources]}
+    return {"version": __version__, "runs": [_read(source) for source in sources]}
+
+
+def _read(source: Source) -> dict[str, Any]:
+    """The page's data of a directory, whose files may hold anything that is JSON."""
+    try:
+        return source.read()
+    except KeyError as error:
+        reason = f"there is no {error}"
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
+        reason = str(error)
+    raise ValueError(f"directory={str(source.directory)!r} cannot be shown: {reason}")
 
 
 def stamp() -> str:

@@ -9,7 +9,6 @@ from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.report.curves import plain
 from jaxrl_po.host.report.timing import timing
 from jaxrl_po.host.report.training import flat
-from jaxrl_po.host.sweeps.ranges import configure
 from jaxrl_po.host.sweeps.read import SweepPlan, read_plan, read_sweep
 from jaxrl_po.host.sweeps.results import SweepResult
 from jaxrl_po.host.sweeps.sensitivity import sensitivity, strata, varied_fields
@@ -29,18 +28,18 @@ class SweepSource:
         Raises:
             ValueError: when its sweep.json cannot be used.
         """
-        self._directory, self._name, self._plan = directory, name, read_plan(directory)
+        self.directory, self._name, self._plan = directory, name, read_plan(directory)
         self._known: tuple[float, SweepResult] | None = None
 
     def read(self) -> dict[str, Any]:
         """The page's data of it."""
-        path = self._directory / "members.csv"
+        path = self.directory / "members.csv"
         if not path.is_file():
-            return sweep_page(self._directory, self._name, self._plan, None)
+            return sweep_page(self.directory, self._name, self._plan, None)
         written = path.stat().st_mtime
         if self._known is None or self._known[0] != written:
-            self._known = written, read_sweep(self._directory)
-        return sweep_page(self._directory, self._name, self._plan, self._known[1])
+            self._known = written, read_sweep(self.directory)
+        return sweep_page(self.directory, self._name, self._plan, self._known[1])
 
 
 def sweep_page(
@@ -90,7 +89,8 @@ def _outcome(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
         found["notes"].append({"level": "bad", "text": text})
     command = None
     if result.best is not None and not plan.given:
-        command = train_command(configure(plan.config, result.best), plan.seed, plan.num_seeds)
+        best_config = plan.configs[plan.settings.index(result.best)]
+        command = train_command(best_config, plan.seed, plan.num_seeds)
     pruned = bool(result.summary["pruned"].any())
     compared = result.best is not None and not pruned
     fields = varied_fields(result) if compared else []

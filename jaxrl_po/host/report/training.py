@@ -1,6 +1,7 @@
 """The page's data of a run's directory, and of an RLHF run's."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ class RunSource:
         Raises:
             ValueError: when its config.json cannot be used.
         """
-        self._directory, self._name, self._logs = directory, name, Logs(directory)
+        self.directory, self._name, self._logs = directory, name, Logs(directory)
         self._description = described(directory / "config.json", ("config", "run", "versions"))
 
     def read(self) -> dict[str, Any]:
         """The page's data of it."""
-        return run_page(self._directory, self._name, self._description, self._logs.read())
+        return run_page(self.directory, self._name, self._description, self._logs.read())
 
 
 class LanguageSource:
@@ -42,12 +43,12 @@ class LanguageSource:
         Raises:
             ValueError: when its rlhf.json cannot be used.
         """
-        self._directory, self._name, self._logs = directory, name, Logs(directory)
+        self.directory, self._name, self._logs = directory, name, Logs(directory)
         self._description = described(directory / "rlhf.json", ("config", "settings", "conditions"))
 
     def read(self) -> dict[str, Any]:
         """The page's data of it."""
-        return language_page(self._directory, self._name, self._description, self._logs.read())
+        return language_page(self.directory, self._name, self._description, self._logs.read())
 
 
 def described(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -140,8 +141,8 @@ def sample(row: dict[str, Any]) -> dict[str, Any]:
     texts = {name: row.get(name, "") for name in ("prompt", "response")}
     shown = {n: t if isinstance(t, str) else " ".join(map(str, t)) for n, t in texts.items()}
     score = row.get("score")  # a text where it was no finite number
-    known = score if isinstance(score, int | float) else None
-    return {"iteration": row.get("iteration"), **shown, "score": known}
+    known = score if isinstance(score, int | float) and math.isfinite(score) else None
+    return {"iteration": int(row["iteration"]), **shown, "score": known}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

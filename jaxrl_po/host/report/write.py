@@ -43,21 +43,21 @@ def write_report(
     """
     path = Path(file)
     data = page_data(open_sources(directories))
-    for run, directory in zip(data["runs"], map(Path, directories), strict=True):
-        run |= picture(directory, play_it=gif)
     if path.is_dir():
         raise ValueError(f"file={str(path)!r} is a directory")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise named(error, f"cannot write {path}") from None
+    for run, directory in zip(data["runs"], map(Path, directories), strict=True):
+        run |= picture(directory, play_it=gif)
     write_whole(path, page(data, live=False, stamp=stamp()).encode())
     return path
 
 
 def picture(directory: Path, play_it: bool) -> dict[str, Any]:
     """A GIF of a directory's policy as an address of its own, or why there is none."""
-    found = sorted(directory.glob("*.gif"))
+    found = sorted(path for path in directory.glob("*.gif") if path.is_file())
     if found:
         return _embedded(found[0])
     if not play_it or not (directory / "policy").is_dir():

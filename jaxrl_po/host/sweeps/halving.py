@@ -1,6 +1,7 @@
 """Sequential halving (Karnin, Koren & Somekh 2013): who trains on, and for how long."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -31,3 +32,10 @@ def halving_rungs(num_settings: int) -> tuple[list[Rung], float]:
     horizon = sum(shares)
     done = [sum(shares[: r + 1]) / horizon for r in range(num_rungs - 1)]
     return [Rung(*rung) for rung in zip(sizes, [*done, 1.0], strict=True)], horizon
+
+
+# prune -> the rungs of so many settings, and the horizon: what a setting trains for that stays
+PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
+    None: single_rung,
+    "halving": halving_rungs,
+}

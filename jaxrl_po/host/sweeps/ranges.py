@@ -127,6 +127,12 @@ def configure(config: Config, setting: Setting) -> Config:
     return config_from_dict({**changed, **changes, "algorithm": algorithm})
 
 
+def trained(config: Config, setting: Setting, horizon: float) -> Config:
+    """What a setting trains under, if it is never pruned: the horizon is in units of its budget."""
+    found = configure(config, setting)
+    return found.replace(total_timesteps=int(found.total_timesteps * horizon))
+
+
 def is_data(config: Config, name: str) -> bool:
     """Whether a field is data (a float or an environment's parameter) rather than structure."""
     return name.startswith(ENV_PARAMS) or name in data_fields(type(config))

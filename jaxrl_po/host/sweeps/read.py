@@ -10,8 +10,9 @@ import numpy as np
 from jaxrl_po.algorithms import config_from_dict
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.strict_json import from_json
+from jaxrl_po.host.sweeps.halving import PRUNERS
 from jaxrl_po.host.sweeps.members import Outcome
-from jaxrl_po.host.sweeps.ranges import Setting, configure
+from jaxrl_po.host.sweeps.ranges import Setting, trained
 from jaxrl_po.host.sweeps.results import SweepResult, make_result
 from jaxrl_po.loop.parts import Given
 
@@ -32,6 +33,13 @@ class SweepPlan(NamedTuple):
     seed: int  # the first
     given: list[str]  # parts that were objects, which no command line can give again
     conditions: dict[str, Any]  # where it began: devices, versions
+    prune: str | None
+
+    @property
+    def configs(self) -> list[Config]:
+        """What a setting that is never pruned trains under [P]."""
+        _, horizon = PRUNERS[self.prune](len(self.settings))
+        return [trained(self.config, setting, horizon) for setting in self.settings]
 
     @property
     def swept(self) -> list[str]:
@@ -54,10 +62,13 @@ def read_plan(directory: pathlib.Path) -> SweepPlan:
         settings = [{n: _hashable(v) for n, v in point.items()} for point in found["settings"]]
         given = [name for name in Given._fields if found.get(name) is not None]
         numbers = int(found["num_seeds"]), int(found["seed"])
+        if not settings or found["prune"] not in PRUNERS:
+            raise ValueError("it has no settings, or an unknown prune")
+        prune = found["prune"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
     where = {name: value for name, value in found.items() if name not in OF_THE_SWEEP}
-    return SweepPlan(config, settings, *numbers, given, where)
+    return SweepPlan(config, settings, *numbers, given, where, prune)
 
 
 def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:
@@ -86,8 +97,7 @@ def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:
             raise ValueError(f"there are not {plan.num_seeds} members of each setting")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path} or curves.npz cannot be used: {error}") from error
-    configs = [configure(plan.config, setting) for setting in plan.settings]
-    return make_result(plan.settings, configs, outcomes, 0)
+    return make_result(plan.settings, plan.configs, outcomes, 0)
 
 
 def _outcome_row(row: dict[str, str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.sweeps.directory import opened
 from jaxrl_po.host.sweeps.groups import make_groups
-from jaxrl_po.host.sweeps.halving import Rung, halving_rungs, single_rung
+from jaxrl_po.host.sweeps.halving import PRUNERS, Rung
 from jaxrl_po.host.sweeps.launch import Launcher
 from jaxrl_po.host.sweeps.member_files import MemberFiles
-from jaxrl_po.host.sweeps.ranges import Setting, Space, configure, settings_of
+from jaxrl_po.host.sweeps.ranges import Setting, Space, settings_of, trained
 from jaxrl_po.host.sweeps.remote import RemoteLauncher, conditions_in
 from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
 from jaxrl_po.host.sweeps.tasks import TASK_SIZE, Packer, check_parts, conditions
@@ -29,11 +29,6 @@ from jaxrl_po.host.sweeps.winner import Kept, keep_best_members, keep_winner, tr
 from jaxrl_po.host.sweeps.workers import Workers
 from jaxrl_po.loop.parts import Given, as_config
 from jaxrl_po.types import AlgorithmFactory, Network, Optimizer
-
-PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
-    None: single_rung,
-    "halving": halving_rungs,
-}
 
 
 def sweep(
@@ -123,8 +118,7 @@ def sweep(
         if given_value and directory is None:
             raise ValueError(f"{name}={given_value} needs a directory to keep them in")
     rungs, horizon = PRUNERS[prune](len(settings))
-    configs = [configure(config, setting) for setting in settings]
-    configs = [c.replace(total_timesteps=int(c.total_timesteps * horizon)) for c in configs]
+    configs = [trained(config, setting, horizon) for setting in settings]
     fractions = [rung.fraction for rung in rungs]
     groups = make_groups(configs, fractions, given, with_states)
     if directory is not None:
@@ -168,7 +162,8 @@ def sweep(
             console.print(f"best/ has the policies of {counted(len(places), 'member')}")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     if result.best is not None and not given.names:
-        command = train_command(configure(config, result.best), numbers.start, len(numbers))
+        best = configs[settings.index(result.best)]
+        command = train_command(best, numbers.start, len(numbers))
         console.print(f"to train it: {command}", soft_wrap=True, markup=False, highlight=False)
     return result
 

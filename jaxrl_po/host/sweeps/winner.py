@@ -36,6 +36,8 @@ def _flag(name: str, value: Any) -> list[str]:
 
 def _text(value: Any) -> str:
     """A value as a flag takes it: a negative number in a list must not look like a flag."""
+    if isinstance(value, bool):  # of an environment's parameters, which are numbers there
+        return str(int(value))
     if isinstance(value, float) and value < 0:
         return np.format_float_positional(value, trim="-")
     return str(value)

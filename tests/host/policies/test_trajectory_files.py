@@ -44,3 +44,30 @@ def test_a_folder_has_a_row_a_step(tmp_path):
         save_dataset(tmp_path / "data", ARRAYS)
     named = parquet.read_table(save_dataset(tmp_path / "dicts", DICTS)).column_names
     assert {"observation.a", "next_observation.b"} <= set(named)
+
+
+@pytest.mark.parametrize("damage", ["cut", "scrambled", "one array"])
+def test_a_damaged_file_is_named(damage, tmp_path):
+    path = tmp_path / "a.npz"
+    save_trajectories(path, ARRAYS)
+    data = path.read_bytes()
+    path.write_bytes(data[:300] if damage == "cut" else data[:60] + b"x" * 30 + data[90:])
+    if damage == "one array":
+        with path.open("wb") as file:
+            np.save(file, SEEN)
+    with pytest.raises(ValueError, match=r"a\.npz holds no trajectories"):
+        load_trajectories(path)
+
+
+def test_types_that_files_do_not_have(tmp_path):
+    narrow = jax.tree.map(lambda x: jax.numpy.asarray(x, jax.numpy.bfloat16), (SEEN, FINAL))
+    given = ARRAYS._replace(observation=narrow[0], final_observation=narrow[1])
+    save_trajectories(tmp_path / "a.npz", given)
+    found = load_trajectories(tmp_path / "a.npz").observation
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, SEEN)  # small integers
+    with pytest.raises(ValueError, match="observation has dtype object"):
+        save_trajectories(tmp_path / "b.npz", ARRAYS._replace(observation=SEEN.astype(object)))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(save_dataset(tmp_path / "data", given)).to_pydict()
+    assert table["observation"] == SEEN.tolist()

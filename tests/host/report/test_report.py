@@ -158,8 +158,9 @@ def test_a_file_is_read_on_where_it_ended(tmp_path):
     assert tail.read() == (True, [{"a": 1}])
     with path.open("a") as file:
         file.write("nonsense\n")
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 2, holds no JSON object"):
-        tail.read()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"a\.jsonl, line 2, holds no JSON object"):
+            tail.read()
 
 
 def test_long_curves_are_means_weighted_by_episodes():

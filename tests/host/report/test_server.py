@@ -1,6 +1,8 @@
 """The live page: it follows a run, and gives nothing but itself."""
 
 import json
+import socket
+import struct
 import threading
 from http.client import HTTPConnection
 
@@ -63,6 +65,21 @@ def test_a_damaged_log_is_told_and_does_not_end_the_server(served):
     status, _, body = ask(viewer, "/data.json")
     assert (status, b"metrics.jsonl, line 2" in body) == (500, True)
     assert ask(viewer, "/gone")[0] == 404
+
+
+def test_a_browser_that_goes_away_is_no_fault(served, monkeypatch):
+    viewer, gone, ended, faults = served[1], threading.Event(), threading.Event(), []
+    monkeypatch.setattr(viewer, "data", lambda: {"runs": [], "waited": gone.wait(10)})
+    monkeypatch.setattr(viewer, "handle_error", lambda *request: faults.append(request))
+    close = viewer.shutdown_request
+    monkeypatch.setattr(viewer, "shutdown_request", lambda request: (close(request), ended.set()))
+    connection = socket.create_connection(viewer.server_address[:2])
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()  # at once, by a reset
+    gone.set()
+    assert ended.wait(10)
+    assert not faults
 
 
 def test_bad_input_is_refused_by_name(served, tmp_path, capsys, monkeypatch):

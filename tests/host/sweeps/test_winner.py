@@ -5,8 +5,9 @@ import shlex
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, TRPOConfig, load_policy, plot_runs, plot_sweep, run
+from jaxrl_po import PPOConfig, TRPOConfig, load_policy, plot_runs, plot_sweep, run, sweep
 from jaxrl_po.host.cli import main as cli
+from jaxrl_po.host.report.sources import open_sources, page_data
 from jaxrl_po.host.sweeps.winner import train_command
 from tests.host.small import RUN, config, random_walk
 from tests.host.sweeps.test_results import made
@@ -17,6 +18,7 @@ CONFIGS = [
     PPOConfig(learning_rate=1.23456789e-4, hidden_sizes=(32, 16), clip_value=True, num_envs=8),
     PPOConfig(env_params={"length": 0.3, "gravity": -9.5}, log_std_init=-0.25, gamma=0.123),
     PPOConfig(advantage_normalization="none", normalize_observations=True),
+    PPOConfig(env_params={"sutton_barto_reward": True}, hidden_sizes=(), max_grad_norm=np.inf),
     TRPOConfig(max_kl=0.02, env_id="Pendulum-v1"),
 ]
 
@@ -40,6 +42,18 @@ def test_the_best_members_are_kept(tmp_path):
     assert not (tmp_path / "best" / "4").exists()
     with pytest.raises(ValueError, match="keep_best=1 needs a directory"):
         quietly(walk, space, env=random_walk(), keep_best=1)
+
+
+def test_the_command_of_a_halved_sweep_trains_as_long_as_its_winner(tmp_path, capsys):
+    base = config(num_iterations=4, env_id="CartPole-v1")
+    space = {"learning_rate": [1e-4, 1e-3, 1e-2, 1e-1]}
+    result = sweep(base, space, 1, prune="halving", directory=tmp_path)
+    longest = max(row["timesteps"] for row in result.table.rows())
+    assert longest == 1.5 * base.total_timesteps
+    said = f"--total-timesteps {longest} "
+    assert said in capsys.readouterr().out
+    (told,) = page_data(open_sources([tmp_path]))["runs"]
+    assert said in told["sweep"]["command"]
 
 
 def test_figures_are_of_what_was_asked(tmp_path):
