@@ -21,6 +21,9 @@ for name in "${names[@]}"; do
     sbx)
       "$pip" install --quiet torch==2.13.0
       "$pip" install --quiet stable-baselines3==2.9.2 sbx-rl==0.28.0 ;;
+    trl)
+      "$pip" install --quiet torch==2.13.0
+      "$pip" install --quiet trl==1.12.0 transformers==5.24.0 datasets accelerate ;;
     *) echo "unknown environment: $name" >&2; exit 2 ;;
   esac
 done

@@ -1,0 +1,164 @@
+"""One side of `rlhf_speed.py`, in a process of its own: prints its numbers as JSON.
+
+python experiments/baselines/rlhf_sides.py weights|own|trl_ppo FOLDER SETTING
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+LAYERS, HEADS, VOCABULARY, EPOCHS, MINIBATCHES = 4, 4, 4096, 4, 4
+EOS, PAD = 0, 1
+SKIPPED = 2  # iterations, which compile and warm up
+
+
+def some_prompts(setting: dict[str, int]) -> np.ndarray:
+    """Openings of random tokens [64, P]."""
+    generator = np.random.default_rng(0)
+    return generator.integers(2, VOCABULARY, (64, setting["prompt"]), dtype=np.int32)
+
+
+def report(seconds: list[float]) -> None:
+    """Print the median of the iterations, the first ones left out."""
+    measured = seconds[SKIPPED:]
+    print(json.dumps({"cpu_seconds": statistics.median(measured), "fastest": min(measured)}))
+
+
+def weights(folder: str, setting: dict[str, int]) -> None:
+    """A random GPT-2 that all sides begin from."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=setting["prompt"] + setting["response"],
+        n_embd=setting["width"],
+        n_layer=LAYERS,
+        n_head=HEADS,
+        bos_token_id=EOS,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    print("{}")
+
+
+def own(folder: str, setting: dict[str, int]) -> None:
+    """PPO of this library on a reward model of the policy's size."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxrl_po import PPOConfig
+    from jaxrl_po.host.language.checkpoints import load_pretrained
+    from jaxrl_po.rlhf import RewardModel, RLHFConfig, as_prompts, learned_reward, make_rlhf_step
+    from jaxrl_po.rlhf.heads import zero_head
+
+    loaded = load_pretrained(folder)
+    N, T = setting["batch"], setting["response"]
+    update = PPOConfig(
+        num_envs=N,
+        num_steps=T,
+        total_timesteps=N * T * setting["iterations"],
+        update_epochs=EPOCHS,
+        num_minibatches=MINIBATCHES,
+        gamma=1.0,
+        clip_value=True,
+        learning_rate=1e-5,
+    )
+    config = RLHFConfig(model=loaded.config, update=update, eos_id=EOS, pad_id=PAD)
+    torso = {"torso": loaded.params, "head": zero_head(loaded.model.num_features)}
+    reward = learned_reward(loaded.model, RewardModel(torso, jnp.zeros(()), jnp.ones(())))
+    prompts = as_prompts(some_prompts(setting), PAD)
+    init, step = make_rlhf_step(config, reward, prompts, loaded.model)
+    state = jax.jit(init)(jax.random.key(0), loaded.params)
+    advance = jax.jit(step, donate_argnums=0)
+    seconds = []
+    for _ in range(setting["iterations"]):
+        started = time.process_time()
+        state, _ = jax.block_until_ready(advance(state, loaded.params))
+        seconds.append(time.process_time() - started)
+    report(seconds)
+
+
+def tokenizer() -> Any:
+    """Words 0, 1, …: TRL asks for a tokenizer, and the prompts are ids already."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token=str(PAD)))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token=str(EOS), pad_token=str(PAD), padding_side="left"
+    )
+
+
+def trl_watch() -> tuple[Any, list[float]]:
+    """A callback that notes the CPU seconds of each iteration, and where it notes them."""
+    from transformers import TrainerCallback
+
+    seconds: list[float] = []
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.started = time.process_time()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            now = time.process_time()
+            seconds.append(now - self.started)
+            self.started = now
+
+    return Watch(), seconds
+
+
+def trl_ppo(folder: str, setting: dict[str, int]) -> None:
+    """PPO of TRL, its reward and value models of the policy's size."""
+    import torch
+    from datasets import Dataset
+    from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    torch.set_num_threads(1)
+    N = setting["batch"]
+    watch, seconds = trl_watch()
+    arguments = PPOConfig(
+        output_dir=os.path.join(folder, "trl"),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        per_device_train_batch_size=N,
+        local_rollout_forward_batch_size=N,
+        num_mini_batches=MINIBATCHES,
+        num_ppo_epochs=EPOCHS,
+        total_episodes=N * setting["iterations"],
+        response_length=setting["response"],
+        num_sample_generations=0,
+        learning_rate=1e-5,
+        temperature=1.0,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+    def judge() -> Any:
+        return GPT2ForSequenceClassification.from_pretrained(folder, num_labels=1)
+
+    trainer = PPOTrainer(
+        args=arguments,
+        processing_class=tokenizer(),
+        model=GPT2LMHeadModel.from_pretrained(folder),
+        ref_model=GPT2LMHeadModel.from_pretrained(folder),
+        reward_model=judge(),
+        value_model=judge(),
+        train_dataset=Dataset.from_dict({"input_ids": some_prompts(setting).tolist()}),
+        callbacks=[watch],
+    )
+    trainer.train()
+    report(seconds)
+
+
+if __name__ == "__main__":
+    SIDES = {side.__name__: side for side in (weights, own, trl_ppo)}
+    SIDES[sys.argv[1]](sys.argv[2], json.loads(sys.argv[3]))

@@ -1,0 +1,96 @@
+"""PPO on tokens beside TRL's: CPU seconds of an iteration from the same weights, one thread each.
+
+    experiments/baselines/environments.sh .venv-peers python3.11 trl         # once
+    python experiments/rlhf_speed.py --trl .venv-peers/trl/bin/python
+
+Rounds go own, TRL, own, TRL, … with a process for each, bound to one core. On both sides: a GPT-2
+of four layers with a vocabulary of 4,096, a critic and a reward model of its size, 4 epochs of 4
+minibatches. Ratios are of the same round, so that what else the machine does hits both.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from scores import machine
+
+FOLDER = pathlib.Path(__file__).parent
+RESULTS = FOLDER / "results" / "rlhf_speed"
+SETTINGS = {
+    "D = 128, N = 32, P = T = 32": {"width": 128, "batch": 32, "prompt": 32, "response": 32},
+    "D = 256, N = 16, P = 32, T = 96": {"width": 256, "batch": 16, "prompt": 32, "response": 96},
+}
+PAGE = """\
+# PPO on tokens beside TRL's: `python experiments/rlhf_speed.py`
+
+{measured}
+
+CPU seconds of an iteration, one thread: GPT-2 of four layers, V = 4,096, a critic and a reward
+model of its size, 4 epochs of 4 minibatches, from the same weights. D: width, N: answers, P and T:
+tokens of a prompt and of an answer. Medians of {rounds} rounds; the ratio is the median of those
+within a round. TRL 1.12 is the last that has PPO.
+
+| setting | own | TRL | TRL / own | smallest and largest ratio |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def measure(side: str, python: str, folder: str, setting: dict[str, int]) -> float:
+    """CPU seconds of an iteration of one side, in a process of its own on one core."""
+    core = max(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [python, str(FOLDER / "baselines" / "rlhf_sides.py"), side, folder, json.dumps(setting)],
+        env=os.environ | {"PYTHONPATH": str(FOLDER.parent), "NPROC": "1", "OMP_NUM_THREADS": "1"},
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, {core}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(json.loads(done.stdout.splitlines()[-1]).get("cpu_seconds", 0.0))
+
+
+def row(name: str, own: list[float], other: list[float]) -> str:
+    """A line of the table."""
+    ratios = [theirs / mine for mine, theirs in zip(own, other, strict=True)]
+    return (
+        f"| {name} | {statistics.median(own):.2f} | {statistics.median(other):.2f} "
+        f"| **{statistics.median(ratios):.2f}** | {min(ratios):.2f} … {max(ratios):.2f} |"
+    )
+
+
+def main() -> None:
+    """Measure all rounds of both settings and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trl", required=True, help="Python that has trl 1.12")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=6)
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name, sizes in SETTINGS.items():
+        setting = sizes | {"iterations": arguments.iterations}
+        with tempfile.TemporaryDirectory() as folder:
+            measure("weights", arguments.trl, folder, setting)
+            sides = found[name] = {"own": [], "trl_ppo": []}
+            for _ in range(arguments.rounds):
+                for side, python in (("own", sys.executable), ("trl_ppo", arguments.trl)):
+                    sides[side].append(measure(side, python, folder, setting))
+                    print(name, side, round(sides[side][-1], 2), flush=True)
+    rows = [row(name, *found[name].values()) for name in SETTINGS]
+    found["measured"] = f"{time.strftime('%Y-%m-%d')}: {machine()}"
+    RESULTS.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(
+        PAGE.format(measured=found["measured"], rounds=arguments.rounds, rows="\n".join(rows))
+    )
+
+
+if __name__ == "__main__":
+    main()
