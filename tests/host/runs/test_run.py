@@ -198,9 +198,7 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
         resume(tmp_path / "annealed", long.replace(anneal_lr=True), env=ENV)
     (tmp_path / "scheduled").mkdir()
     write_description(tmp_path / "scheduled", describe(short.replace(clip_eps=falling), SMALL))
-    with pytest.raises(
-        ValueError, match="or scheduled over it"
-    ):
+    with pytest.raises(ValueError, match="or scheduled over it"):
         resume(tmp_path / "scheduled", long.replace(clip_eps=falling), env=ENV)
 
 
