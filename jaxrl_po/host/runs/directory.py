@@ -119,7 +119,9 @@ def changed_fields(old: Config, new: Config) -> list[str]:
     """Names of the fields in which two configs differ, less what a resumed run may change."""
     before, after = old.to_dict(), new.to_dict()
     changed = [name for name in before | after if before.get(name) != after.get(name)]
-    longer = new.total_timesteps >= old.total_timesteps and not new.anneal_lr
+    # What moves with the fraction of the budget that is done, moved otherwise from the start.
+    moves = new.anneal_lr or new.at(0.0) is not new
+    longer = new.total_timesteps >= old.total_timesteps and not moves
     return [name for name in changed if not (name == "total_timesteps" and longer)]
 
 

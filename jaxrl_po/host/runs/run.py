@@ -161,7 +161,7 @@ def resume(
     Args:
         directory: as given to `run`.
         config: None, or the run's config again; only `total_timesteps` may have changed, upwards
-            and without `anneal_lr`.
+            and without `anneal_lr` or a schedule.
         env: again, if `run` was given one.
         network: again, if `run` was given one.
         algorithm: again, if `run` was given one.
@@ -188,7 +188,7 @@ def resume(
     if changed := changed_fields(saved, config):
         raise ValueError(
             f"{path} was run with other values of {', '.join(changed)}: a resumed run must keep "
-            "its config (total_timesteps may grow where anneal_lr is False)"
+            "its config (total_timesteps may grow where nothing is annealed or scheduled over it)"
         )
     given = Given(env, network, algorithm, optimizer)
     check_given(path, settings, given)

@@ -159,7 +159,8 @@ def sweep(
             console.print("no policies are kept: no setting is the best")
         if keep_best:
             places = keep_best_members(folder.parent / "best", kept, keep_best)
-            console.print(f"best/ has the policies of {counted(len(places), 'member')}")
+            found = f"best/ has the policies of {counted(len(places), 'member')}"
+            console.print(found if places else "no policies are kept: no member has a return")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
     if result.best is not None and not given.names:
         best = configs[settings.index(result.best)]

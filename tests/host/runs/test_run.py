@@ -36,6 +36,10 @@ SMALL = RunSettings(
 )
 
 
+def falling(done):
+    return 0.2 * (1.0 - 0.5 * done)
+
+
 def rows(directory):
     with (directory / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
@@ -192,6 +196,10 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
     write_description(tmp_path / "annealed", describe(short.replace(anneal_lr=True), SMALL))
     with pytest.raises(ValueError, match="other values of total_timesteps"):
         resume(tmp_path / "annealed", long.replace(anneal_lr=True), env=ENV)
+    (tmp_path / "scheduled").mkdir()
+    write_description(tmp_path / "scheduled", describe(short.replace(clip_eps=falling), SMALL))
+    with pytest.raises(ValueError, match="or scheduled over it"):
+        resume(tmp_path / "scheduled", long.replace(clip_eps=falling), env=ENV)
 
 
 @pytest.mark.parametrize(

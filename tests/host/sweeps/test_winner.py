@@ -44,6 +44,13 @@ def test_the_best_members_are_kept(tmp_path):
         quietly(walk, space, env=random_walk(), keep_best=1)
 
 
+def test_members_without_a_return_are_said_to_leave_no_policy(tmp_path, capsys):
+    base = config(num_iterations=1, env_id="Pendulum-v1")  # no episode ends in its 200 steps
+    sweep(base, {"learning_rate": [1e-3]}, 1, keep_best=1, directory=tmp_path)
+    assert "no policies are kept: no member has a return" in capsys.readouterr().out
+    assert not (tmp_path / "best").exists()
+
+
 def test_the_command_of_a_halved_sweep_trains_as_long_as_its_winner(tmp_path, capsys):
     base = config(num_iterations=4, env_id="CartPole-v1")
     space = {"learning_rate": [1e-4, 1e-3, 1e-2, 1e-1]}
