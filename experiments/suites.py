@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scores import curve, keep, kept, machine, measure
+from tasks.mujoco import EPOCHS as MUJOCO
 
 from jaxrl_po import PPOConfig, run
 from jaxrl_po.envs import SUITES, make_environment, suite_and_name
@@ -39,18 +40,6 @@ ended in each fifth of training. Settings: [suites.py](../suites.py).
 WIDE = {"num_envs": 64, "num_steps": 32, "num_minibatches": 8, "learning_rate": 1e-3}
 ANNEALED = WIDE | {"anneal_lr": True}
 BODY = ANNEALED | {"normalize_observations": True, "normalize_rewards": True}
-# The settings of MuJoCo that most libraries share, with minibatches of 64.
-MUJOCO = {
-    "num_envs": 8,
-    "num_steps": 256,
-    "update_epochs": 10,
-    "num_minibatches": 32,
-    "learning_rate": 3e-4,
-    "anneal_lr": True,
-    "normalize_observations": True,
-    "normalize_rewards": True,
-    "total_timesteps": 1_000_000,
-}
 GRID = ANNEALED | {"ent_coef": 0.01}
 
 

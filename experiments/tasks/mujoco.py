@@ -30,6 +30,7 @@ BATCH: dict[str, Any] = {
     "total_timesteps": 1_000_000,
 }
 SHARED = BATCH | {"normalize_observations": True, "normalize_rewards": True}
+# The settings of MuJoCo that most libraries share, with minibatches of 64.
 EPOCHS = SHARED | {"update_epochs": 10, "num_minibatches": 32, "learning_rate": 3e-4}
 NATURAL = SHARED | {"critic_epochs": 10, "critic_minibatches": 16, "learning_rate": 1e-3}
 # What the study of Andrychowicz et al. (2021) advises, and Tianshou's settings have.

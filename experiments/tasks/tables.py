@@ -27,9 +27,9 @@ repeated.
 """
 PPO_PAPER = """\
 Surrogates side by side (arXiv:1707.06347, table 1), in the paper's settings. What it leaves open is
-as in the program that its authors published with it: observations are normalised and rewards are
-not, advantages are standardised over the rollout, Adam is annealed, no gradient is cut. Its rollout
-of 2048 steps is of 8 environments here. "none" is PPO-penalty with β = 0: the surrogate alone.
+chosen here: observations are normalised and rewards are not, advantages are standardised over the
+rollout, Adam is annealed, no gradient is cut. Its rollout of 2048 steps is of 8 environments here.
+"none" is PPO-penalty with β = 0: the surrogate alone.
 """
 
 

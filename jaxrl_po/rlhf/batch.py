@@ -126,8 +126,9 @@ def evaluate_responses(
     A batch of distributions over the whole vocabulary is kept where the update needs it, and where
     it is small.
     """
-    chunk = chunk_of(reference, observation)
-    keep = is_kept(num_logits(reference, observation)) or not log_prob_is_enough(update)
+    num_rows, size = action.shape[0], num_logits(reference, observation)
+    chunk = rows_at_once(num_rows, size // num_rows)
+    keep = is_kept(size) or not log_prob_is_enough(update)
 
     def evaluate(rows: tuple[Tokens, Array]) -> Evaluation:
         observation, action = rows

@@ -2,12 +2,12 @@
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from jaxrl_po.host.report.sweeps import SweepSource
-from jaxrl_po.host.report.training import LanguageSource, RunSource
+from jaxrl_po.host.report.training import language_source, run_source
 from jaxrl_po.version import __version__
 
 
@@ -20,10 +20,10 @@ class Source(Protocol):
         """The page's data of it, as it is now."""
 
 
-KINDS: dict[str, type[RunSource] | type[SweepSource] | type[LanguageSource]] = {
-    "config.json": RunSource,
+KINDS: dict[str, Callable[[Path, str], Source]] = {
+    "config.json": run_source,
     "sweep.json": SweepSource,
-    "rlhf.json": LanguageSource,
+    "rlhf.json": language_source,
 }
 
 

@@ -2,8 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxrl_po.host.machine.strict_json import from_json
 from jaxrl_po.host.machine.wording import counted
@@ -17,38 +18,42 @@ LANGUAGE_CURVES = ("objective/scores", "objective/kl_exact")
 Facts = list[tuple[str, str]]  # a name and what it is, for people
 
 
-class RunSource:
-    """A run's directory, read on with each look."""
+class LoggedSource:
+    """The directory of a run or an RLHF run, read on with each look."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, kind: "Kind") -> None:
         """Read what the run is; the page calls it by a name.
 
         Raises:
-            ValueError: when its config.json cannot be used.
+            ValueError: when its description cannot be used.
         """
-        self.directory, self._name, self._logs = directory, name, Logs(directory)
-        self._description = described(directory / "config.json", ("config", "run", "versions"))
+        self.directory, self._name, self._kind = directory, name, kind
+        self._logs = Logs(directory)
+        self._description = described(directory / kind.file, kind.entries)
 
     def read(self) -> dict[str, Any]:
         """The page's data of it."""
-        return run_page(self.directory, self._name, self._description, self._logs.read())
+        return self._kind.page(self.directory, self._name, self._description, self._logs.read())
 
 
-class LanguageSource:
-    """An RLHF run's directory, read on with each look."""
+class Kind(NamedTuple):
+    """What tells one kind of run from the other."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        """Read what the run is; the page calls it by a name.
+    file: str  # that describes it
+    entries: tuple[str, ...]  # of that file
+    page: Callable[[Path, str, dict[str, Any], Told], dict[str, Any]]
 
-        Raises:
-            ValueError: when its rlhf.json cannot be used.
-        """
-        self.directory, self._name, self._logs = directory, name, Logs(directory)
-        self._description = described(directory / "rlhf.json", ("config", "settings", "conditions"))
 
-    def read(self) -> dict[str, Any]:
-        """The page's data of it."""
-        return language_page(self.directory, self._name, self._description, self._logs.read())
+def run_source(directory: Path, name: str) -> LoggedSource:
+    """The directory of a run."""
+    entries = "config", "run", "versions"
+    return LoggedSource(directory, name, Kind("config.json", entries, run_page))
+
+
+def language_source(directory: Path, name: str) -> LoggedSource:
+    """The directory of an RLHF run."""
+    entries = "config", "settings", "conditions"
+    return LoggedSource(directory, name, Kind("rlhf.json", entries, language_page))
 
 
 def described(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
