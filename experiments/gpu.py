@@ -34,6 +34,7 @@ from scores import kept, machine
 from jaxrl_po import PPOConfig, config_from_dict, make_step, make_train
 from jaxrl_po.envs import make_environment, transform_observation
 from jaxrl_po.fast import optimizer, packing
+from jaxrl_po.host.machine.devices import device_mesh
 from jaxrl_po.rlhf import (
     RLHFConfig,
     Tokens,
@@ -202,6 +203,19 @@ def variants(setting: Setting) -> dict[str, Any]:
     return results
 
 
+def mesh(setting: Setting) -> dict[str, Any]:
+    """What laying a run out over devices costs where there is one, in turn."""
+    config = own.make_config(setting | {"minibatch_shards": 1})
+    meshes = {"no mesh": None, "a mesh of one": device_mesh(1)}
+    rounds: dict[str, Any] = {}
+    for _ in range(2):
+        for name, layout in meshes.items():
+            program = make_train(config, mesh=layout)
+            measured = measure(lambda key, train=program: train(key).metrics, setting)
+            rounds[name] = min(measured, rounds.get(name, measured), key=lambda m: m["seconds"])
+    return rounds
+
+
 def profile(setting: Setting) -> dict[str, Any]:
     """Kernels of a training run, by the device's own trace: how many, how long, the gaps."""
     keys = jax.random.split(jax.random.key(0), setting["num_seeds"])
@@ -346,6 +360,7 @@ def sections(tiny: bool) -> dict[str, Callable[[], Any]]:
         "ant_settings": partial(ant_settings, shrunk(ANT), [3e-4, 6e-4, 1e-3], [0.97, 0.99]),
         "cartpole_2048_5e5": speed("cartpole_2048"),
         "breakout_1e7": speed("breakout_10m"),
+        "mesh": partial(mesh, shrunk(PPO, num_envs=1024, total_timesteps=20_000_000)),
         "variants_1": partial(variants, shrunk(PPO, total_timesteps=51_200)),
         "variants_2048": partial(variants, shrunk(PPO, num_seeds=2048, total_timesteps=51_200)),
         "graphs": partial(

@@ -2,6 +2,9 @@
 # What one GPU does with this library, in minutes: experiments/gpu.py.
 #
 #   bash experiments/gpu.sh [SECTIONS and options of gpu.py]
+#   bash experiments/gpu.sh with COMMAND …     # another study, with the same packages and settings:
+#       with python3 experiments/rlhf_smollm.py --size large
+#       with python3 experiments/tables.py --suite minatar --at-once 10
 #   bash experiments/gpu.sh wheels FOLDER [PYTHON_VERSION]   # for a machine without a network:
 #       download what a machine that has jax, flax, optax and scipy lacks, in the versions
 #       installed here; afterwards
@@ -12,7 +15,7 @@ cd "$(dirname "$0")/.."
 if [ "${1:-}" = wheels ]; then
   lacking=(
     gymnax gymnasium farama-notifications distrax tfp-nightly dm-tree decorator gast
-    cloudpickle tyro docstring-parser typeguard
+    cloudpickle tyro docstring-parser typeguard gguf
     brax jaxopt ml_collections mujoco mujoco-core mujoco-studio mujoco-mjx trimesh
   )
   needed=$(python3 - "${lacking[@]}" <<'EOF'
@@ -34,4 +37,8 @@ if [ -n "${WHEELS:-}" ]; then
   export PYTHONPATH="$site:${PYTHONPATH:-}"
 fi
 export PYTHONPATH=".:experiments:${PYTHONPATH:-}" XLA_PYTHON_CLIENT_PREALLOCATE=false
-python3 experiments/gpu.py "$@"
+if [ "${1:-}" = with ]; then
+  "${@:2}"
+else
+  python3 experiments/gpu.py "$@"
+fi

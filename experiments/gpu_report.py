@@ -14,6 +14,7 @@ TITLES = {
     "pixels": 'PPO Breakout-MinAtar drawn 80 x 80, 64 x 128, 8e4 steps, network="nature"',
     "memories": "PPO CartPole-v1, 16 x 128 or 16 x 1,024, memory of 128",
     "ant": "PPO brax:ant/positional, 4,096 x 20, 5e7 steps",
+    "mesh": "PPO CartPole-v1, 1,024 x 128, 1 agent of 2e7 steps",
     "trpo_64": "TRPO CartPole-v1, 8 x 256, 64 agents of 4e4 steps",
 }
 PROFILES = {"profile_1": "1 agent", "profile_64": "64 agents", "profile_2048": "2,048 agents"}

@@ -2,10 +2,11 @@
 
     python experiments/rlhf_smollm.py                # all rows; 95 MB by pip on first use
     python experiments/rlhf_smollm.py ppo_lora       # some; a run that was stopped goes on
+    python experiments/rlhf_smollm.py --size large   # for a GPU: more answers, more iterations
 
 The policy continues openings of rated snippets by at most 20 tokens; the gold reward is VADER's
 score of opening and answer together, a Python function called from within the program. Finished
-runs are kept in runs/rlhf_smollm: delete one to run it anew.
+runs are kept in runs/rlhf_smollm…: delete one to run it anew.
 """
 
 import argparse
@@ -21,22 +22,39 @@ import numpy as np
 from scores import machine
 from tasks import smollm, snippets
 
-from jaxrl_po import PPOConfig, Pretrained, load_pretrained
+from jaxrl_po import PPOConfig, Pretrained, TRPOConfig, load_pretrained
+from jaxrl_po.config import Config
 from jaxrl_po.host.language.run import run_rlhf
 from jaxrl_po.host.language.text import Tokenizer, decode_responses, load_tokenizer, text_reward
 from jaxrl_po.rlhf import LoRAConfig, RewardFn, RLHFConfig, Tokens
 from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
 
-RUNS = pathlib.Path("runs") / "rlhf_smollm"
-RESULTS = pathlib.Path(__file__).with_name("results") / "rlhf_smollm"
-P, T, N, PAD = 12, 20, 32, -1
-ITERATIONS, VISIT = 60, 20
+RUNS = pathlib.Path("runs")
+RESULTS = pathlib.Path(__file__).with_name("results")
+P, T, PAD = 12, 20, -1
+VISIT = 20  # iterations
 TEST_PROMPTS, FINAL_PROMPTS, NUM_TEXTS = 64, 256, 8
 WORDS = 3, 8  # of an opening
-BEST_OF = 1, 2, 4, 8
+BEST_OF = 1, 2, 4, 8, 16
+
+
+class Size(NamedTuple):
+    """What a run may cost."""
+
+    name: str  # of its page, and of its folder of runs
+    command: str
+    answers: int  # an iteration
+    iterations: int
+
+
+SIZES = {
+    "tiny": Size("rlhf_smollm_tiny", "rlhf_smollm.py --size tiny", 8, 2),  # to try the script
+    "small": Size("rlhf_smollm", "rlhf_smollm.py", 32, 60),
+    "large": Size("rlhf_smollm_large", "rlhf_smollm.py --size large", 256, 120),
+}
 
 PAGE = """\
-# RLHF on SmolLM2-135M-Instruct: `python experiments/rlhf_smollm.py`
+# RLHF on SmolLM2-135M-Instruct: `python experiments/{command}`
 
 {measured}
 
@@ -64,32 +82,34 @@ Not chosen: the first {texts} test openings, the same in each list.
 """
 
 
-def config(**changes: Any) -> RLHFConfig:
-    """What all runs share."""
-    update = {
-        "num_envs": N,
+RANK = 16
+LORA = LoRAConfig(rank=RANK, alpha=32.0)
+FOUR: dict[str, Any] = {"answers_per_prompt": 4}
+
+
+def configs(size: Size) -> dict[str, RLHFConfig]:
+    """The rows: methods, estimators, and what is trained."""
+    batch = {
+        "num_envs": size.answers,
         "num_steps": T,
-        "total_timesteps": N * T * ITERATIONS,
+        "total_timesteps": size.answers * T * size.iterations,
         "gamma": 1.0,
-        "gae_lambda": 0.95,
-        "num_minibatches": 4,
-        "update_epochs": 1,
-        "max_grad_norm": 1.0,
-        "anneal_lr": True,
-    } | changes.pop("update", {})
-    return RLHFConfig(
-        update=PPOConfig(**update), kl_coef=0.05, eos_id=2, stop_ids=(0,), pad_id=PAD, **changes
-    )
+    }
+    epochs = {"num_minibatches": 4, "update_epochs": 1, "max_grad_norm": 1.0, "anneal_lr": True}
 
+    def config(update: Config, lora: LoRAConfig = LORA, **changes: Any) -> RLHFConfig:
+        stops: dict[str, Any] = {"eos_id": 2, "stop_ids": (0,), "pad_id": PAD}
+        return RLHFConfig(update=update, lora=lora, kl_coef=0.05, **stops, **changes)
 
-LORA = {"lora": LoRAConfig(rank=16, alpha=32.0)}
-CONFIGS = {
-    "ppo_lora": config(**LORA, update={"learning_rate": 3e-4, "shared_torso": True}),
-    "grpo_lora": config(
-        **LORA, estimator="grpo", answers_per_prompt=4, update={"learning_rate": 3e-4}
-    ),
-    "ppo": config(update={"learning_rate": 1e-5, "shared_torso": True}),
-}
+    ppo = PPOConfig(**batch, **epochs, gae_lambda=0.95, learning_rate=3e-4, shared_torso=True)
+    answers = PPOConfig(**batch, **epochs, learning_rate=3e-4)
+    return {
+        "ppo_lora": config(ppo),
+        "rloo_lora": config(answers, estimator="rloo", **FOUR),
+        "grpo_lora": config(answers, estimator="grpo", **FOUR),
+        "trpo_lora": config(TRPOConfig(**batch, cg_damping=0.01), estimator="rloo", **FOUR),
+        "ppo": config(ppo.replace(learning_rate=1e-5), LoRAConfig()),
+    }
 
 
 class Task(NamedTuple):
@@ -128,9 +148,9 @@ def read() -> Task:
     return Task(pretrained, tokenizer, reward, rows[FINAL_PROMPTS:], rows[:FINAL_PROMPTS])
 
 
-def measure(task: Task, name: str) -> dict[str, Any]:
+def measure(task: Task, own: RLHFConfig, directory: pathlib.Path) -> dict[str, Any]:
     """Train one row, or what is left of it, and hold its last policy against the reference."""
-    own, directory = CONFIGS[name], RUNS / name
+    name, best_of = directory.name, directory.with_name("best_of.json")
     cpu = time.process_time()
     done = run_rlhf(
         own,
@@ -157,12 +177,10 @@ def measure(task: Task, name: str) -> dict[str, Any]:
         name: answer(tuned.params, base, prompts, key),
         "reference": answer(None, base, prompts, key),
     }
-    if not (RUNS / "best_of.json").exists():
+    if not best_of.exists():
         keys = jax.random.split(jax.random.key(2000), max(BEST_OF) - 1)
         others = [answer(None, base, prompts, k).score for k in keys]
-        (RUNS / "best_of.json").write_text(
-            json.dumps(np.stack([found["reference"].score, *others]).tolist())
-        )
+        best_of.write_text(json.dumps(np.stack([found["reference"].score, *others]).tolist()))
     texts = {
         of: [
             " ".join((pair.prompt + pair.response).split())
@@ -176,7 +194,6 @@ def measure(task: Task, name: str) -> dict[str, Any]:
         "reference": float(other.mean()),
         "kl": float(found[name].kl.mean()),
         "win_rate": float(compare(own_score, other).win_rate),
-        "iterations": own.update.num_iterations,
         "seconds": done.seconds["train"] / count,  # an iteration
         "cpu_seconds": cpu,
         "texts": texts,
@@ -184,14 +201,14 @@ def measure(task: Task, name: str) -> dict[str, Any]:
     }
 
 
-def page(records: dict[str, dict[str, Any]]) -> str:
+def page(records: dict[str, dict[str, Any]], size: Size) -> str:
     """The table, and the texts of all rows."""
     rows = [
         f"| {name} | {r['gold']:.3f} | {r['reference']:.3f} | {r['gold'] - r['reference']:+.3f} | "
         f"{r['kl']:.2f} | {r['win_rate']:.3f} | {r['seconds']:.1f} |"
         for name, r in records.items()
     ]
-    scores = np.array(json.loads((RUNS / "best_of.json").read_text()))
+    scores = np.array(json.loads((RUNS / size.name / "best_of.json").read_text()))
     best = [
         f"| {n} | {scores[:n].max(axis=0).mean():.3f} | {np.log(n) - (n - 1) / n:.2f} |"
         for n in BEST_OF
@@ -203,9 +220,10 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     return PAGE.format(
         measured=first["measured"],
         T=T,
-        rank=LORA["lora"].rank,
-        N=N,
-        iterations=first["iterations"],
+        command=size.command,
+        rank=RANK,
+        N=size.answers,
+        iterations=size.iterations,
         prompts=FINAL_PROMPTS,
         rows="\n".join(rows),
         best="\n".join(best),
@@ -217,18 +235,23 @@ def page(records: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Run what is asked for and not there yet, and rewrite the page after each."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(CONFIGS))
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(configs(SIZES["small"])))
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="folder of the page")
     arguments = parser.parse_args()
-    RUNS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS.with_suffix(".json")
+    size = SIZES[arguments.size]
+    rows, runs = configs(size), RUNS / size.name
+    runs.mkdir(parents=True, exist_ok=True)
+    output = arguments.results / size.name
+    file = output.with_suffix(".json")
     records = json.loads(file.read_text()) if file.exists() else {}
     task = read()
-    for name in arguments.names or CONFIGS:
+    for name in arguments.names or rows:
         if name in records:
             continue
-        records[name] = measure(task, name)
+        records[name] = measure(task, rows[name], runs / name)
         file.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-        RESULTS.with_suffix(".md").write_text(page(records))
+        output.with_suffix(".md").write_text(page(records, size))
         print({n: x for n, x in records[name].items() if n != "texts"}, flush=True)
 
 

@@ -1,9 +1,11 @@
-"""PPO on tokens beside TRL's: CPU seconds of an iteration from the same weights, one thread each.
+"""PPO on tokens beside TRL's: seconds of an iteration from the same weights, one thread or one GPU.
 
     experiments/baselines/environments.sh .venv-peers python3.11 trl         # once
     python experiments/rlhf_speed.py --trl .venv-peers/trl/bin/python
+    python experiments/rlhf_speed.py --trl .venv-peers/trl/bin/python --gpu
 
-Rounds go own, TRL, own, TRL, … with a process for each, bound to one core. On both sides: a GPT-2
+Rounds go own, TRL, own, TRL, … with a process for each, bound to one core, or beside a GPU to none.
+On a CPU seconds are those of the process, on a GPU those of the wall. On both sides: a GPT-2
 of four layers with a vocabulary of 4,096, a critic and a reward model of its size, 4 epochs of 4
 minibatches. Ratios are of the same round, so that what else the machine does hits both.
 """
@@ -23,17 +25,17 @@ from typing import Any
 from scores import machine
 
 FOLDER = pathlib.Path(__file__).parent
-RESULTS = FOLDER / "results" / "rlhf_speed"
+RESULTS = FOLDER / "results"
 SETTINGS = {
     "D = 128, N = 32, P = T = 32": {"width": 128, "batch": 32, "prompt": 32, "response": 32},
     "D = 256, N = 16, P = 32, T = 96": {"width": 256, "batch": 16, "prompt": 32, "response": 96},
 }
 PAGE = """\
-# PPO on tokens beside TRL's: `python experiments/rlhf_speed.py`
+# PPO on tokens beside TRL's: `python experiments/{command}`
 
 {measured}
 
-CPU seconds of an iteration, one thread: GPT-2 of four layers, V = 4,096, a critic and a reward
+{unit}, of an iteration: GPT-2 of four layers, V = 4,096, a critic and a reward
 model of its size, 4 epochs of 4 minibatches, from the same weights. D: width, N: answers, P and T:
 tokens of a prompt and of an answer. Medians of {rounds} rounds; the ratio is the median of those
 within a round. TRL 1.12 is the last that has PPO.
@@ -44,18 +46,20 @@ within a round. TRL 1.12 is the last that has PPO.
 """
 
 
-def measure(side: str, python: str, folder: str, setting: dict[str, int]) -> float:
-    """CPU seconds of an iteration of one side, in a process of its own on one core."""
-    core = max(os.sched_getaffinity(0))
+def measure(side: str, python: str, folder: str, setting: dict[str, Any]) -> float:
+    """Seconds of an iteration of one side, in a process of its own."""
+    cores = os.sched_getaffinity(0) if setting["gpu"] else {max(os.sched_getaffinity(0))}
+    own = {} if setting["gpu"] else {"NPROC": "1", "OMP_NUM_THREADS": "1"}
+    own["PYTHONPATH"] = f"{FOLDER.parent}:{os.environ.get('PYTHONPATH', '')}"
     done = subprocess.run(
         [python, str(FOLDER / "baselines" / "rlhf_sides.py"), side, folder, json.dumps(setting)],
-        env=os.environ | {"PYTHONPATH": str(FOLDER.parent), "NPROC": "1", "OMP_NUM_THREADS": "1"},
-        preexec_fn=functools.partial(os.sched_setaffinity, 0, {core}),
+        env=os.environ | own,
+        preexec_fn=functools.partial(os.sched_setaffinity, 0, cores),
         capture_output=True,
         text=True,
         check=True,
     )
-    return float(json.loads(done.stdout.splitlines()[-1]).get("cpu_seconds", 0.0))
+    return float(json.loads(done.stdout.splitlines()[-1]).get("seconds", 0.0))
 
 
 def row(name: str, own: list[float], other: list[float]) -> str:
@@ -73,10 +77,11 @@ def main() -> None:
     parser.add_argument("--trl", required=True, help="Python that has trl 1.12")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=6)
+    parser.add_argument("--gpu", action="store_true", help="both sides on this machine's GPU")
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     for name, sizes in SETTINGS.items():
-        setting = sizes | {"iterations": arguments.iterations}
+        setting = sizes | {"iterations": arguments.iterations, "gpu": arguments.gpu}
         with tempfile.TemporaryDirectory() as folder:
             measure("weights", arguments.trl, folder, setting)
             sides = found[name] = {"own": [], "trl_ppo": []}
@@ -86,10 +91,18 @@ def main() -> None:
                     print(name, side, round(sides[side][-1], 2), flush=True)
     rows = [row(name, *found[name].values()) for name in SETTINGS]
     found["measured"] = f"{time.strftime('%Y-%m-%d')}: {machine()}"
-    RESULTS.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    RESULTS.with_suffix(".md").write_text(
-        PAGE.format(measured=found["measured"], rounds=arguments.rounds, rows="\n".join(rows))
+    name = "rlhf_speed" + "_gpu" * arguments.gpu
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    text = PAGE.format(
+        command="rlhf_speed.py" + " --gpu" * arguments.gpu,
+        unit="Seconds of an iteration"
+        if arguments.gpu
+        else "CPU seconds of an iteration, one thread",
+        measured=found["measured"],
+        rounds=arguments.rounds,
+        rows="\n".join(rows),
     )
+    (RESULTS / f"{name}.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from scores import curve, keep, kept, machine
-from suites import random_return_on_host
+from suites import random_return
 from tables_figures import draw
 from tables_report import line, page
 from tasks.tables import SUITES, Suite
@@ -104,12 +104,12 @@ def missing(record: dict[str, Any], wanted: range, at_once: int) -> Iterator[ran
         lacking = [seed for seed in lacking if seed >= first + count]
 
 
-def random_return(records: dict[str, Any], env_id: str) -> float:
-    """That of random actions, measured once for all rows of an environment."""
+def random_of(records: dict[str, Any], env_id: str) -> float:
+    """The return of random actions, measured once for all rows of an environment."""
     for record in records.values():
         if record["config"]["env_id"] == env_id and record["random"] is not None:
             return float(record["random"])
-    return round(random_return_on_host(env_id), 4)
+    return round(random_return(env_id), 4)
 
 
 def fill(
@@ -124,7 +124,7 @@ def fill(
         for seeds in missing(record, wanted, at_once):
             record["seeds"] |= trial(config, seeds)
             record["seeds"] = dict(sorted(record["seeds"].items(), key=lambda item: int(item[0])))
-            record["random"] = random_return(records, config.env_id)
+            record["random"] = random_of(records, config.env_id)
             records[name] = record
             write(suite, output, records)
             print(f"{time.strftime('%H:%M')} {line(suite, name, record)}", flush=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from reliability import bootstrap, improvement, profile
-from tables_report import Records, compared, parts, scores
+from tables_report import Records, comparable, compared, label, parts, scores
 from tasks.tables import Suite
 
 DPI = 110
@@ -28,9 +28,9 @@ def draw_curves(suite: Suite, records: Records, path: pathlib.Path) -> None:
     colors = {method: f"C{i}" for i, method in enumerate(methods_of(records))}
     for axis, task in zip(axes.flat, tasks, strict=False):
         for name, record in records.items():
-            of_task, method, _ = parts(name)
-            if of_task != task:
+            if parts(name).task != task:
                 continue
+            method = label(name)
             curves = curves_of(record)
             middles = (np.arange(curves.shape[1]) + 0.5) / curves.shape[1]
             steps = middles * suite.rows[name].total_timesteps / 1e6
@@ -50,14 +50,14 @@ def draw_curves(suite: Suite, records: Records, path: pathlib.Path) -> None:
 
 def methods_of(records: Records) -> list[str]:
     """In the order of the records."""
-    return list(dict.fromkeys(parts(name).method for name in records))
+    return list(dict.fromkeys(map(label, records)))
 
 
 def draw_profile(suite: Suite, records: Records, path: pathlib.Path) -> None:
     """Performance profiles with bands, and how likely each method's run beats one of PPO."""
     import matplotlib.pyplot as plt
 
-    methods, tasks = compared(records)
+    methods, tasks = compared(suite, records)
     found = {m: scores(suite, records, m, tasks, "sampled") for m in methods}
     thresholds = np.linspace(0.0, 1.5, 151)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(3, 2))
@@ -82,7 +82,7 @@ def draw_profile(suite: Suite, records: Records, path: pathlib.Path) -> None:
 
 def draw(suite: Suite, output: pathlib.Path, records: Records) -> None:
     """The figures of a suite that is compared with published returns."""
-    if not (suite.published and records):
+    if not comparable(suite, records):
         return
     draw_curves(suite, records, output.with_name(f"{output.name}_curves.png"))
     draw_profile(suite, records, output.with_name(f"{output.name}_profile.png"))

@@ -33,8 +33,8 @@ ROWS
 OVERALL = """
 ## Over all tasks
 
-Scores: 0 is random, 1 the published PPO ("published": Tianshou, 1M steps, 10 seeds' best epochs,
-10 greedy episodes each). Over {tasks}. IQM: interquartile mean of all runs of all tasks, with its
+Scores: 0 is random, 1 the published PPO ({source}).
+Over {tasks}. IQM: interquartile mean of all runs of all tasks, with its
 stratified-bootstrap interval of 95% (Agarwal et al. 2021), which of few seeds is too narrow. Better
 than PPO: the probability that a run of the method beats one of PPO on the same task, by the sampled
 final return. As published: tasks on which the mean best epoch (of sampled training episodes), or
@@ -74,6 +74,12 @@ class Row(NamedTuple):
 def parts(name: str) -> Row:
     """TASK:METHOD:SETTING."""
     return Row(*name.split(":"))
+
+
+def label(name: str) -> str:
+    """A row's method, with its setting where that is not "one"."""
+    _, method, setting = parts(name)
+    return method if setting == "one" else f"{method}, {setting}"
 
 
 def outcomes(record: dict[str, Any], key: str) -> np.ndarray:
@@ -118,11 +124,21 @@ def line(suite: Suite, name: str, record: dict[str, Any]) -> str:
     )
 
 
-def compared(records: Records) -> tuple[list[str], list[str]]:
-    """Methods that have at least half as many tasks as any, and the tasks that they all have."""
+def comparable(suite: Suite, records: Records) -> bool:
+    """Whether there is a PPO by the one setting, on a task of which one has been published."""
+    tasks = [parts(name).task for name in records if label(name) == "ppo"]
+    return any(task in suite.published.get("ppo", {}) for task in tasks)
+
+
+def compared(suite: Suite, records: Records) -> tuple[list[str], list[str]]:
+    """Methods that have at least half as many tasks as any, and the tasks that they all have.
+
+    Of the tasks of which a PPO has been published.
+    """
     tasks: dict[str, list[str]] = {}
-    for task, method, _ in map(parts, records):
-        tasks.setdefault(method, []).append(task)
+    for name in records:
+        if parts(name).task in suite.published["ppo"]:
+            tasks.setdefault(label(name), []).append(parts(name).task)
     most = max(len(of_method) for of_method in tasks.values())
     methods = [method for method, of_method in tasks.items() if 2 * len(of_method) >= most]
     return methods, [t for t in tasks[methods[0]] if all(t in tasks[m] for m in methods)]
@@ -134,7 +150,7 @@ def scores(
     """Of each task its runs' scores [S_k]: 0 is random, 1 the published PPO."""
     found = []
     for task in tasks:
-        (record,) = (r for n, r in records.items() if parts(n)[:2] == (task, method))
+        (record,) = (r for n, r in records.items() if (parts(n).task, label(n)) == (task, method))
         one = suite.published["ppo"][task]
         found.append(normalized(outcomes(record, key), record["random"], one))
     return found
@@ -147,7 +163,7 @@ def told(interval: Interval) -> str:
 
 def overall(suite: Suite, file: str, records: Records) -> str:
     """What holds over all tasks."""
-    methods, tasks = compared(records)
+    methods, tasks = compared(suite, records)
     sampled = {m: scores(suite, records, m, tasks, "sampled") for m in methods}
     lines = []
     for method in methods:
@@ -161,18 +177,24 @@ def overall(suite: Suite, file: str, records: Records) -> str:
             f"| {told(bootstrap(mean_iqm, sampled[method]))} | {told(bootstrap(mean_iqm, best))} "
             f"| {better} | {as_published(suite, records, method)} |"
         )
-    return OVERALL.format(tasks=", ".join(tasks), file=file, lines="\n".join(lines))
+    return OVERALL.format(
+        source=suite.source, tasks=", ".join(tasks), file=file, lines="\n".join(lines)
+    )
 
 
 def as_published(suite: Suite, records: Records, method: str) -> str:
     """On how many tasks a method's mean reaches what was published of it, each way."""
-    published = suite.published.get(method)
+    rows = {name: record for name, record in records.items() if label(name) == method}
+    published = suite.published.get(parts(next(iter(rows))).method)
     if published is None:
         return " | "
-    rows = {parts(n).task: record for n, record in records.items() if parts(n).method == method}
     ways = []
     for key in ("best", "greedy"):
-        found = [outcomes(record, key).mean() >= published[task] for task, record in rows.items()]
+        found = [
+            outcomes(record, key).mean() >= published[parts(name).task]
+            for name, record in rows.items()
+            if parts(name).task in published
+        ]
         ways.append(f"{sum(found)} of {len(found)}")
     return " | ".join(ways)
 
@@ -204,7 +226,7 @@ def columns(suite: Suite, records: Records) -> str:
 def page(suite: Suite, file: str, records: Records) -> str:
     """The page that is called `file`, with places for what `keep` writes into it."""
     sections = ""
-    if suite.published and records:
+    if comparable(suite, records):
         sections = overall(suite, file, records)
     elif suite.columns:
         sections = columns(suite, records)

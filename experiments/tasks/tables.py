@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxrl_po.config import Config
-from tasks import mujoco, ppo_paper
+from tasks import minatar, mujoco, ppo_paper
 
 MUJOCO = """\
 One setting of each method for all tasks. Those of PPO and TRPO were chosen on seeds that are not in
@@ -33,6 +33,12 @@ rollout, Adam is annealed, no gradient is cut. Its rollout of 2048 steps is of 8
 """
 
 
+MINATAR = """\
+One setting for all tasks, from gymnax-blines's own, and of PPO one that was swept for each task on
+other seeds ([what was swept](tables_minatar_sweeps.md)). Of TRPO nothing was tried.
+"""
+
+
 class Suite(NamedTuple):
     """Rows that are one page."""
 
@@ -42,6 +48,7 @@ class Suite(NamedTuple):
     rows: Mapping[str, Config]  # by TASK:METHOD:SETTING
     first_seed: int = 0
     published: Mapping[str, Mapping[str, float]] = {}  # method -> task -> its best epoch's return
+    source: str = ""  # of what was published, and how it was measured
     columns: Mapping[str, float] = {}  # setting -> a published score over all tasks
 
 
@@ -52,9 +59,18 @@ _ALL = (
         MUJOCO,
         mujoco.ROWS,
         published=mujoco.PUBLISHED,
+        source="Tianshou, 1M steps, 10 seeds' best epochs, 10 greedy episodes each",
     ),
     Suite("mujoco_tuning", "MuJoCo: what was tried", TUNING, mujoco.TUNING, first_seed=100),
     Suite("mujoco_again", "MuJoCo: rows once more", AGAIN, mujoco.ROWS, first_seed=10),
+    Suite(
+        "minatar",
+        "MinAtar in gymnax: 10M steps",
+        MINATAR,
+        minatar.ROWS,
+        published=minatar.PUBLISHED,
+        source="gymnax-blines, 9.9M steps, one seed, sampled",
+    ),
     Suite(
         "ppo_paper",
         "Table 1 of the PPO paper",
