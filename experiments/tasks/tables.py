@@ -35,7 +35,7 @@ rollout, Adam is annealed, no gradient is cut. Its rollout of 2048 steps is of 8
 
 MINATAR = """\
 One setting for all tasks, from gymnax-blines's own, and of PPO one that was swept for each task on
-other seeds ([what was swept](tables_minatar_sweeps.md)). Of TRPO nothing was tried.
+other seeds by `python experiments/tables_sweeps.py`. Of TRPO nothing was tried.
 """
 
 

@@ -42,7 +42,7 @@ def calls(monkeypatch):
         }
 
     monkeypatch.setattr(tables, "trial", trial)
-    monkeypatch.setattr(tables, "random_return_on_host", lambda env_id: 10.0)
+    monkeypatch.setattr(tables, "random_return", lambda env_id: 10.0)
     return asked
 
 
