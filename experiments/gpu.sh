@@ -26,7 +26,6 @@ EOF
   python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version "${3:-3.12}" \
     --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
     --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d "$2" $needed
-  python3 -m pip wheel --quiet --no-deps -w "$2" .  # runs write down the library's own version
   exit
 fi
 

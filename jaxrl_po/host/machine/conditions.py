@@ -1,7 +1,6 @@
 """What the last bits of a run depend on beside its config: versions, device, flags."""
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from jaxrl_po.host.machine.identity import numerics
+from jaxrl_po.host.machine.identity import numerics, version
 
 VERSIONS = ("jax", "jaxlib", "jaxrl-po")
 STATE_FLAGS = ("jax_enable_x64", "jax_default_prng_impl")  # they set the types of a state's arrays
@@ -17,7 +16,7 @@ STATE_FLAGS = ("jax_enable_x64", "jax_default_prng_impl")  # they set the types 
 
 def conditions(num_devices: int = 1) -> dict[str, str]:
     """What holds in this process, for a run on so many devices, by name."""
-    versions = {name: importlib.metadata.version(name) for name in VERSIONS}
+    versions = {name: version(name) for name in VERSIONS}
     device = jax.devices()[0]
     return {
         **versions,

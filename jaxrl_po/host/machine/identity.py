@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl_po.version import __version__
+
 SWITCHES = (
     "jax_enable_x64",
     "jax_default_prng_impl",
@@ -37,8 +39,13 @@ def numerics() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python, as far as its bytecode depends on it, and of the packages that compute."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: version(name) for name in PACKAGES}
     return {"python": ".".join(platform.python_version_tuple()[:2]), **packages}
+
+
+def version(package: str) -> str:
+    """That of a package; of this library also where it is not installed but on the path."""
+    return __version__ if package == "jaxrl-po" else importlib.metadata.version(package)
 
 
 def fingerprint(value: Any, *more: Any) -> str:

@@ -1,7 +1,6 @@
 """Policies on disk: a folder of weights, config, spaces, normaliser and versions."""
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from jaxrl_po.envs.environment import leaf_name
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.arrays import from_host, path_name, to_host
 from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.machine.identity import version
 from jaxrl_po.host.machine.strict_json import revived, to_json
 from jaxrl_po.host.policies import numpy_policy
 from jaxrl_po.host.policies.numpy_policy import Policy, Rows, normalized_leaves, statistic
@@ -144,7 +144,7 @@ def describe_policy(config: Config, env: Any, network: Network | None) -> dict[s
         "normalizer": {"epsilon": normalization.EPSILON, "clip": normalization.CLIP}
         if config.normalize_observations
         else None,
-        "versions": {name: importlib.metadata.version(name) for name in ("jaxrl-po", "jax")},
+        "versions": {name: version(name) for name in ("jaxrl-po", "jax")},
     }
 
 

@@ -1,12 +1,14 @@
 """What the last bits depend on beside the config is noted, and told of when it has changed."""
 
+import importlib.metadata
 import os
 
 import jax
 import pytest
 
 from jaxrl_po import load_state, resume, run
-from jaxrl_po.host.machine import conditions
+from jaxrl_po.host.machine import conditions, identity
+from jaxrl_po.version import __version__
 from tests.host.small import RUN, config, random_walk
 
 ENV = random_walk()
@@ -41,6 +43,17 @@ def test_the_processor_is_noted(name, value, finished, capsys, monkeypatch):
     monkeypatch.setattr(conditions, name, value)
     resume(finished, env=ENV)
     assert ("device" in capsys.readouterr().out) == (name == "_cpu")
+
+
+def test_a_checkout_that_is_not_installed_runs(monkeypatch):
+    def version(name):
+        if name == "jaxrl-po":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert conditions.conditions()["jaxrl-po"] == __version__
+    assert identity.versions()["jaxrl-po"] == __version__
 
 
 def test_xla_flags_are_told_of(finished, capsys, monkeypatch):
