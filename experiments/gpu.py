@@ -210,8 +210,12 @@ def mesh(setting: Setting) -> dict[str, Any]:
     rounds: dict[str, Any] = {}
     for _ in range(2):
         for name, layout in meshes.items():
-            program = make_train(config, mesh=layout)
-            measured = measure(lambda key, train=program: train(key).metrics, setting)
+            train = make_train(config, mesh=layout)
+
+            def program(key: Any, train: Any = train) -> Any:
+                return train(key).metrics
+
+            measured = measure(program, setting)
             rounds[name] = min(measured, rounds.get(name, measured), key=lambda m: m["seconds"])
     return rounds
 

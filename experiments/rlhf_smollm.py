@@ -89,13 +89,18 @@ FOUR: dict[str, Any] = {"answers_per_prompt": 4}
 
 def configs(size: Size) -> dict[str, RLHFConfig]:
     """The rows: methods, estimators, and what is trained."""
-    batch = {
+    batch: dict[str, Any] = {
         "num_envs": size.answers,
         "num_steps": T,
         "total_timesteps": size.answers * T * size.iterations,
         "gamma": 1.0,
     }
-    epochs = {"num_minibatches": 4, "update_epochs": 1, "max_grad_norm": 1.0, "anneal_lr": True}
+    epochs: dict[str, Any] = {
+        "num_minibatches": 4,
+        "update_epochs": 1,
+        "max_grad_norm": 1.0,
+        "anneal_lr": True,
+    }
 
     def config(update: Config, lora: LoRAConfig = LORA, **changes: Any) -> RLHFConfig:
         stops: dict[str, Any] = {"eos_id": 2, "stop_ids": (0,), "pad_id": PAD}

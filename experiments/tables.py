@@ -23,12 +23,13 @@ import numpy as np
 from scores import curve, keep, kept, machine
 from suites import random_return
 from tables_figures import draw
-from tables_report import line, page
+from tables_report import line, outcomes, page
 from tasks.tables import SUITES, Suite
 
 from jaxrl_po import run
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.strict_json import to_json
+from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO, MUJOCO
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 EPISODES = 16  # of the final policy, each way
@@ -141,6 +142,24 @@ def write(suite: Suite, output: pathlib.Path, records: dict[str, Any]) -> None:
         lambda name, record: line(suite, name, record),
         page(suite, output.name, told),
     )
+    if output == RESULTS / "tables_mujoco":
+        MEASURED_ON_MUJOCO.write_text(reached(suite, records))
+
+
+def reached(suite: Suite, records: dict[str, Any]) -> str:
+    """What `--list-tuned` says of the settings of MuJoCo, as JSON."""
+    lines = []
+    for name, record in records.items():
+        config = suite.rows[name]
+        if config.algorithm in MUJOCO:
+            final = outcomes(record, "sampled")
+            numbers = {
+                "mean": final.mean().round(4),
+                "std": final.std().round(4),
+                "num_seeds": len(final),
+            }
+            lines.append(f'"{config.algorithm} {config.env_id}": {json.dumps(numbers)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def measured(record: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ import tables
 import tables_report
 from tasks.tables import SUITES, Suite
 
-from jaxrl_po import PPOConfig, VPGConfig
+from jaxrl_po import PPOConfig, VPGConfig, tuned
+from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO
 
 SMALL = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64, hidden_sizes=(4,))
 ROWS = {
@@ -171,3 +172,16 @@ def test_a_row_is_trained_and_told(monkeypatch):
     assert outcome["3"]["sampled"] >= 1
     assert len(outcome["4"]["curve"]) == 20
     assert "commit" in outcome["4"]["measured"]
+
+
+def test_the_settings_of_mujoco_are_those_that_the_command_line_has():
+    records = json.loads((tables.RESULTS / "tables_mujoco.json").read_text())
+    text = tables.reached(SUITES["mujoco"], records)
+    assert MEASURED_ON_MUJOCO.read_text() == text
+    for name, reached in json.loads(text).items():
+        algorithm, env_id = name.split(" ")
+        row = f"{env_id.removeprefix('envpool:')}:{algorithm}:one"
+        assert tables.settings(tuned(algorithm, env_id)) == records[row]["config"]
+        sampled = [seed["sampled"] for seed in records[row]["seeds"].values()]
+        assert reached["num_seeds"] == len(sampled)
+        assert reached["mean"] == pytest.approx(np.mean(sampled))

@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -164,17 +164,21 @@ def given_parameters(parsed: argparse.Namespace, function: Callable[..., Any]) -
     return {name: value for name, value in vars(parsed).items() if name in names}
 
 
-def add_fields(parser: Parser, config_class: type[Config], *, texts: bool) -> None:
+def add_fields(
+    parser: Parser, default: Config, *, texts: bool, without: Collection[str] = ()
+) -> None:
     """Add a flag for each field of a config, described by its comment.
 
     Args:
         parser: of the command.
-        config_class: whose fields.
+        default: whose fields, and the values that they have without flags.
         texts: take all values as texts, which may stand for several.
+        without: fields that get no flag.
     """
-    comments, default = field_comments(config_class), config_class()
-    hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
+    comments, hints = field_comments(type(default)), typing.get_type_hints(type(default))
+    for field in dataclasses.fields(default):
+        if field.name in without:
+            continue
         name, allowed = field.name, field.metadata.get("allowed", ANY)
         form: dict[str, Any] = {}
         if name == "env_params":

@@ -230,6 +230,10 @@ def make_parser(own: Sequence[str] = ()) -> Parser:
     language = commands("rlhf", rlhf).add_commands()
     for name, command in rlhf.COMMANDS.items():
         _add_command(language, name, command)
+    for algorithm in ALGORITHMS:
+        cls = config_class(algorithm)
+        method = language(algorithm, cls)
+        method.fill = functools.partial(rlhf.add_update_flags, method, cls)
     return parser
 
 
@@ -249,7 +253,7 @@ def _add_training_flags(
     parser.add_argument("--list-tuned", action=ListTuned)
     parser.add_flag("tuned", "begin with what is tuned for the environment", bool)
     add_parameters(parser, command)
-    add_fields(parser, config_class, texts=command is sweep_command)
+    add_fields(parser, config_class(), texts=command is sweep_command)
 
 
 class ListTuned(argparse.Action):

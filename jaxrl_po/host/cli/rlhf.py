@@ -1,5 +1,6 @@
-"""`python -m jaxrl_po rlhf sft | reward | ppo`: language models from folders and JSON lines."""
+"""`python -m jaxrl_po rlhf sft | reward | METHOD`: language models from folders and JSON lines."""
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_po.algorithms import PPOConfig
-from jaxrl_po.host.language.checkpoints import load_pretrained, refuse_model, save_pretrained
+from jaxrl_po.algorithms.ppo import ProximalConfig
+from jaxrl_po.config import Config
+from jaxrl_po.host.cli.flags import Parser, add_fields, add_parameters
+from jaxrl_po.host.language.checkpoints import (
+    Pretrained,
+    load_pretrained,
+    refuse_model,
+    save_pretrained,
+)
 from jaxrl_po.host.language.json_files import read_object
 from jaxrl_po.host.language.reward_folder import load_reward_model, save_reward_model
 from jaxrl_po.host.language.run import run_rlhf
@@ -27,6 +35,7 @@ from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.rlhf import (
     LoRAConfig,
     RewardFn,
+    RewardModel,
     RLHFConfig,
     SFTConfig,
     adapted,
@@ -37,6 +46,7 @@ from jaxrl_po.rlhf import (
     merge,
     pack,
 )
+from jaxrl_po.rlhf.config import WITHOUT_MEANING
 from jaxrl_po.rlhf.reward_model import Preferences
 
 
@@ -131,56 +141,55 @@ def reward_command(
     print(f"{out}: {counted(len(losses), 'step')}, loss {losses[0]:.3f} to {losses[-1]:.3f}")
 
 
-def ppo_command(
+def align_command(
+    base: Config,
+    fields: dict[str, Any],
     model: Path,
     data: Path,
     directory: Path,
     reward: Path | None = None,
     reward_function: str | None = None,
     test_data: Path | None = None,
-    num_envs: int = 32,
-    num_steps: int = 32,
     iterations: int = 100,
-    num_minibatches: int = 4,
-    update_epochs: int = 1,
-    learning_rate: float = 1e-5,
     kl_coef: float = 0.05,
     temperature: float = 1.0,
     estimator: str = "gae",
     answers_per_prompt: int = 1,
     lora_rank: int = 0,
+    critic_from_reward: bool = False,
     max_prompt_length: int = 128,
     visit_every: int = 10,
     seed: int = 0,
     resume: bool = False,
 ) -> None:
-    """Align a model with a reward by PPO in a run directory, or go on with one.
+    """Align a model with a reward in a run directory, or go on with one.
 
     Args:
+        base: of the update's class
+        fields: of the update, that are given
         model: the folder of the model that the policy begins as, and is held to
         data: JSON lines, each {"prompt"}: text, or messages
         directory: of the run
         reward: the folder of a reward model
         reward_function: a function of lists of prompts and answers, as module:function
         test_data: JSON lines of prompts to evaluate on, beside the reference
-        num_envs: answers an iteration
-        num_steps: tokens of an answer
         iterations: of answers and an update
-        num_minibatches: of the answers of an iteration
-        update_epochs: passes over the answers of an iteration
-        learning_rate: of Adam; adapters take a larger one than all weights (3e-4 in the study)
         kl_coef: price of a nat of the KL to the reference
         temperature: of sampling
         estimator: gae, rloo, grpo or reinforce++
         answers_per_prompt: answers that rloo and grpo compare
         lora_rank: learn adapters of this rank; 0 for all weights
+        critic_from_reward: begin the critic as the reward model, which is of the same model
         max_prompt_length: tokens; longer prompts are left out, and counted
         visit_every: iterations between two checkpoints and evaluations
         seed: all randomness of the run
         resume: go on with the run in the directory
     """
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
-    reward_fn = _reward(reward, reward_function, tokenizer, model)
+    reward_model = None if reward is None else load_reward_model(reward)
+    reward_fn = _reward(reward, reward_model, reward_function, tokenizer, model)
+    if critic_from_reward and reward_model is None:
+        raise ValueError("--critic-from-reward needs --reward FOLDER")
     prompts = read_prompts(data, tokenizer, max_prompt_length)
     _tell_dropped(data, prompts.num_dropped, max_prompt_length)
     tests = None
@@ -188,17 +197,13 @@ def ppo_command(
         found = read_prompts(test_data, tokenizer, max_prompt_length)
         _tell_dropped(test_data, found.num_dropped, max_prompt_length)
         tests = found.tokens
-    update = PPOConfig(
-        num_envs=num_envs,
-        num_steps=num_steps,
-        total_timesteps=integer("iterations", iterations) * num_envs * num_steps,
-        num_minibatches=num_minibatches,
-        update_epochs=update_epochs,
-        learning_rate=learning_rate,
-        shared_torso=estimator == "gae",
-    )
+    update = beginning(type(base)).replace(**fields)
+    budget = integer("iterations", iterations) * update.num_envs * update.num_steps
+    own_torso = estimator == "gae" and not critic_from_reward  # the critic stands on the policy's
+    if isinstance(update, ProximalConfig) and "shared_torso" not in fields:
+        update = update.replace(shared_torso=own_torso)
     config = RLHFConfig(
-        update=update,
+        update=update.replace(total_timesteps=budget),
         lora=LoRAConfig(rank=lora_rank),
         temperature=temperature,
         kl_coef=kl_coef,
@@ -216,20 +221,43 @@ def ppo_command(
         directory,
         tokenizer=tokenizer,
         test_prompts=tests,
+        critic_from=reward_model[1] if critic_from_reward and reward_model else None,
         visit_every=visit_every,
         seed=seed,
         resume=resume,
     )
 
 
+def beginning(config_class: type[Config]) -> Config:
+    """What the flags of an update change: sizes for a language model."""
+    size: dict[str, Any] = {"num_envs": 32, "num_steps": 32}
+    if issubclass(config_class, ProximalConfig):
+        size |= {"num_minibatches": 4, "update_epochs": 1, "learning_rate": 1e-5}
+    return config_class(**size)
+
+
+def add_update_flags(parser: Parser, config_class: type[Config]) -> None:
+    """Add the flags of an update, but for the fields that have nothing to act on."""
+    idle = {field.name for record in WITHOUT_MEANING for field in dataclasses.fields(record)}
+    idle |= {"total_timesteps", "recompute_advantages"}  # the budget is --iterations
+    default = RLHFConfig(update=beginning(config_class)).update
+    parser.set_defaults(command=align_command, config_class=config_class)
+    add_parameters(parser, align_command)
+    add_fields(parser, default, texts=False, without=idle)
+
+
 def _reward(
-    folder: Path | None, function: str | None, tokenizer: Tokenizer, model: Path
+    folder: Path | None,
+    loaded: tuple[Pretrained, RewardModel] | None,
+    function: str | None,
+    tokenizer: Tokenizer,
+    model: Path,
 ) -> RewardFn:
     """The reward that was named, one way or the other."""
     if (folder is None) == (function is None):
         raise ValueError("give one of --reward FOLDER and --reward-function MODULE:FUNCTION")
-    if folder is not None:
-        scorer, reward_model = load_reward_model(folder)
+    if folder is not None and loaded is not None:
+        scorer, reward_model = loaded
         check_fits(tokenizer, scorer.model)
         theirs, ours = (read_object(path / "tokenizer.json") for path in (folder, model))
         if theirs and theirs.get("model") != ours.get("model"):
@@ -253,5 +281,4 @@ def _tell_dropped(file: Path, number: int, length: int) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "sft": sft_command,
     "reward": reward_command,
-    "ppo": ppo_command,
 }

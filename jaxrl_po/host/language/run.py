@@ -19,6 +19,7 @@ from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.rlhf.checks import check_length, vocabulary_size
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.prompts import as_prompts
+from jaxrl_po.rlhf.reward_model import RewardModel
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn
 from jaxrl_po.types import PyTree
 
@@ -32,6 +33,7 @@ def run_rlhf(
     *,
     tokenizer: Tokenizer | None = None,
     test_prompts: Any = None,
+    critic_from: RewardModel | None = None,
     seed: int = 0,
     visit_every: int = 10,
     keep_checkpoints: int = 2,
@@ -59,6 +61,7 @@ def run_rlhf(
         directory: of the run.
         tokenizer: writes samples as text; without one they are token ids.
         test_prompts: held out [E, P]; None for no evaluation.
+        critic_from: as for `make_rlhf`.
         seed: all randomness of the run.
         visit_every: iterations.
         keep_checkpoints: the newest ones kept, beside that of the best evaluation.
@@ -99,7 +102,16 @@ def run_rlhf(
     last = total if until is None else min(total, integer("until", until))
     described = None if pretrained is None else pretrained.config.to_dict()
     session = RLHFSession(
-        config, model, sft_params, reward_fn, pool, tests, settings, tokenizer, described
+        config,
+        model,
+        sft_params,
+        reward_fn,
+        pool,
+        tests,
+        settings,
+        tokenizer,
+        described,
+        critic_from,
     )
     session.check()
     path, console = Path(directory), make_console(quiet)

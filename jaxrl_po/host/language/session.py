@@ -20,6 +20,8 @@ from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
 from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.lora import merge
+from jaxrl_po.rlhf.reward_model import RewardModel
+from jaxrl_po.rlhf.start import check_critic
 from jaxrl_po.rlhf.train import Scored, make_rlhf_iteration
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Array, PyTree
@@ -41,13 +43,16 @@ class RLHFSession:
         settings: Settings,
         tokenizer: Tokenizer | None,
         model_config: dict[str, Any] | None,
+        critic_from: RewardModel | None,
     ) -> None:
+        check_critic(config, model, critic_from)
         self._config, self._sft_params, self._settings = config, sft_params, settings
         self._model_config = model_config
         self._prompts, self._tests, self._tokenizer = prompts, tests, tokenizer
         # A learned reward is a tree of arrays: an argument of the programs, not constants in them.
         is_tree = jax.tree.leaves(reward_fn) != [reward_fn]
         self._reward = (reward_fn,) if is_tree else ()
+        self._start = sft_params, *(() if critic_from is None else (critic_from,))
         self._failures: list[Exception] = getattr(reward_fn, "failures", [])
         init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model)
         self._init, self._iterate = jax.jit(init), jax.jit(iterate, donate_argnums=0)
@@ -72,7 +77,8 @@ class RLHFSession:
 
     def description(self) -> dict[str, Any]:
         """What must be the same when the run goes on."""
-        return {
+        critic = self._start[1:]
+        return {name: fingerprint(critic) for name in ["critic_from"] if critic} | {
             "config": self._config.to_dict(),
             "settings": self._settings._asdict(),
             "model": fingerprint(self._sft_params),
@@ -85,7 +91,7 @@ class RLHFSession:
     def check(self) -> None:
         """Trace an iteration: what does not fit is told before anything is written."""
         key = jax.random.key(self._settings.seed)
-        state = jax.eval_shape(self._init, key, self._sft_params)
+        state = jax.eval_shape(self._init, key, *self._start)
         jax.eval_shape(self._iterate, state, self._sft_params, *self._reward)
         if self._tests is not None:
             learned = policy_params(state.params)
@@ -113,13 +119,13 @@ class RLHFSession:
             Whether there was a checkpoint.
         """
         key = jax.random.key(self._settings.seed)
-        template = jax.eval_shape(self._init, key, self._sft_params)
+        template = jax.eval_shape(self._init, key, *self._start)
         restored = records.restore(template)
         mended = records.open(restored)
         records.loggers += loggers
         if restored is None:
             with self.clock("compile"):
-                self._state = self._init(key, self._sft_params)
+                self._state = self._init(key, *self._start)
             return False
         self._state, self.done = restored.state, restored.iteration
         self._best = restored.notes["best"]

@@ -1,6 +1,7 @@
 """The command line: what it does, and how it ends."""
 
 import dataclasses
+import json
 import os
 import pwd
 import subprocess
@@ -16,7 +17,7 @@ from jaxrl_po.host.cli import main as cli
 from jaxrl_po.host.cli import sweep as sweep_cli
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.host.machine.signals import Interrupted
-from jaxrl_po.host.tuned import SCORES
+from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO, SCORES
 
 TINY = ["--num-envs", "2", "--num-steps", "8", "--hidden-sizes", "4", "--num-episodes", "2"]
 HOSTILE = ("", "abc", "nan", "-1e-3", "1e400", "\0", "9" * 5000)
@@ -176,7 +177,7 @@ def test_an_unknown_method_has_nothing_tuned():
 def test_tuned_settings_are_listed_with_budget_and_result(arguments, capsys):
     assert ends(arguments) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert len(rows) == 1 + len(SCORES)
+    assert len(rows) == 1 + len(SCORES) + len(json.loads(MEASURED_ON_MUJOCO.read_text()))
     row = next(r for r in rows if r[:2] == ["trpo", "Pendulum-v1"])
     score = SCORES["trpo-pendulum"]
     assert int(row[2]) == score.config.total_timesteps

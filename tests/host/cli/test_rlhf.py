@@ -106,6 +106,12 @@ def test_a_learned_reward_and_a_run_on_it(folder, tmp_path, capsys):
     assert sample["prompt"] in {s[:9] for s in SENTENCES}
     assert load_pretrained(tmp_path / "run" / "last").config == load_pretrained(folder).config
 
+    begun = ["ppo", folder, prompts, tmp_path / "begun", "--reward", tmp_path / "reward", *size]
+    run(*begun, "--iterations", "1", "--critic-from-reward")
+    described = json.loads((tmp_path / "begun" / "rlhf.json").read_text())
+    assert "critic_from" in described
+    assert not described["config"]["update"]["shared_torso"]
+
     function = ["--reward-function", f"{__name__}:length_of_answer"]
     arguments = ["ppo", folder, prompts, tmp_path / "grpo", *function, *size, "--iterations", "1"]
     run(*arguments, "--estimator", "grpo", "--answers-per-prompt", "4")
@@ -113,6 +119,32 @@ def test_a_learned_reward_and_a_run_on_it(folder, tmp_path, capsys):
     assert len({json.loads(row)["prompt"] for row in rows}) == 1  # four answers to one prompt
     run(*arguments, "--estimator", "grpo", "--answers-per-prompt", "4", "--resume")
     assert "at iteration 1 of 1" in capsys.readouterr().out
+
+
+def test_every_method_aligns_with_fields_of_its_own(folder, tmp_path, capsys):
+    prompts = write(tmp_path / "prompts.jsonl", [{"prompt": s[:9]} for s in SENTENCES])
+    function = ["--reward-function", f"{__name__}:length_of_answer"]
+    size = ["--num-envs", "8", "--num-steps", "4", "--iterations", "1", "--estimator", "rloo"]
+
+    def align(method, name, *flags):
+        options = *function, *size, "--answers-per-prompt", "4"
+        run(method, folder, prompts, tmp_path / name, *options, *flags)
+        (row,) = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        return json.loads(row)["policy/kl"]
+
+    narrow, wide = (align("trpo", f"δ{kl}", "--max-kl", kl) for kl in ("1e-4", "1e-2"))
+    assert 0 < narrow <= 1e-4 < wide <= 1e-2
+    update = json.loads((tmp_path / "δ1e-4" / "rlhf.json").read_text())["config"]["update"]
+    assert (update["algorithm"], update["max_kl"]) == ("trpo", 1e-4)
+    told = error_of(capsys, "trpo", folder, prompts, tmp_path / "no", "--clip-eps", "0.1")
+    assert "there is no flag --clip-eps" in told
+    told = error_of(capsys, "ppo", folder, prompts, tmp_path / "no", "--env-id", "CartPole-v1")
+    assert "there is no flag --env-id" in told
+    told = error_of(
+        capsys, "ppo", folder, prompts, tmp_path / "no", *function, "--critic-from-reward"
+    )
+    assert "--critic-from-reward needs --reward FOLDER" in told
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):

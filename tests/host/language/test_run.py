@@ -363,6 +363,35 @@ def test_another_reward_or_way_of_computing_is_another_run(pretrained, tmp_path)
     assert not (tmp_path / "new").exists()
 
 
+def test_a_critic_may_begin_as_the_reward_model(pretrained, tmp_path):
+    config = CONFIG.replace(lora=LoRAConfig())
+
+    def reward_model(bias):
+        head = {"kernel": jnp.linspace(-1.0, 1.0, 16), "bias": jnp.asarray(bias)}
+        params = {"torso": pretrained.params, "head": head}
+        return RewardModel(params, jnp.asarray(0.5), jnp.asarray(2.0))
+
+    arguments = config, pretrained, count_small, PROMPTS
+    begun = run_rlhf(
+        *arguments, tmp_path / "begun", critic_from=reward_model(1.0), until=2, **OPTIONS
+    )
+    plain = run_rlhf(*arguments, tmp_path / "plain", until=1, **OPTIONS)
+    train = make_rlhf(config, count_small, PROMPTS, pretrained.model)
+    train = jax.jit(train, static_argnums=2)
+    expected = train(jax.random.key(0), pretrained.params, count_small, reward_model(1.0)).metrics
+    name = "loss/value_avg"
+    np.testing.assert_allclose(begun.metrics[name], expected[name][:2], rtol=1e-4)
+    assert abs(begun.metrics[name][0] - plain.metrics[name][0]) > 0.01
+    again = {"resume": True, **OPTIONS}
+    with pytest.raises(ValueError, match="other values of critic_from"):
+        run_rlhf(*arguments, tmp_path / "begun", critic_from=reward_model(2.0), **again)
+    with pytest.raises(ValueError, match="other values of critic_from"):
+        run_rlhf(*arguments, tmp_path / "begun", **again)
+    with pytest.raises(ValueError, match=r"critic_from needs lora\.rank=0"):
+        run_rlhf(CONFIG, *arguments[1:], tmp_path / "new", critic_from=reward_model(1.0))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_model_of_ones_own_takes_no_folder(pretrained, tmp_path):
     policy = pretrained.model, jax.tree.map(jnp.copy, pretrained.params)
     result = run_rlhf(CONFIG, policy, count_small, PROMPTS, tmp_path / "run", until=1, **OPTIONS)
