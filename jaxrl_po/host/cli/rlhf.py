@@ -60,6 +60,7 @@ def sft_command(
     learning_rate: float = 2e-5,
     lora_rank: int = 0,
     packed: bool = False,
+    all_turns: bool = False,
     seed: int = 0,
 ) -> None:
     """Fine-tune a model on completions, and write it as a folder of Hugging Face's format.
@@ -74,12 +75,13 @@ def sft_command(
         learning_rate: peak step size of AdamW
         lora_rank: learn adapters of this rank, merged when written; 0 for all weights
         packed: put several texts in a row
+        all_turns: learn every answer of {"messages"}, not the last alone
         seed: of the order of the rows
     """
     refuse_model(out)
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
     check_fits(tokenizer, pretrained.model)
-    texts = read_completions(data, tokenizer, max_length)
+    texts = read_completions(data, tokenizer, max_length, all_turns=all_turns)
     _tell_dropped(data, texts.num_dropped, max_length)
     rows: Any = texts.tokens, texts.completion
     if packed:

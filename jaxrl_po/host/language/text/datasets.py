@@ -1,5 +1,6 @@
 """Prompts, completions and preferences: from files of JSON lines to tokens."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable
@@ -64,21 +65,26 @@ def read_prompts(file: File, tokenizer: Tokenizer, max_prompt_length: int) -> Pr
     return Prompts(pad(texts, tokenizer.pad_id, left=True), lines, num_dropped)
 
 
-def read_completions(file: File, tokenizer: Tokenizer, max_length: int) -> Completions:
+def read_completions(
+    file: File, tokenizer: Tokenizer, max_length: int, *, all_turns: bool = False
+) -> Completions:
     """Prompts and completions: lines of {"prompt", "completion"}, or of {"messages"}.
 
-    Each is text or messages. Of messages the last is the assistant's, and it alone is the
-    completion. Every completion ends with a token of `stop_ids`. A prompt and completion of more
-    than `max_length` tokens are dropped, and counted.
+    Each is text or messages. Of "messages" the last is the assistant's, and it alone is the
+    completion; with `all_turns` so is every message of the assistant's that answers others. The
+    last ends with a token of `stop_ids`, earlier ones as the chat template ends them. A prompt and
+    completion of more than `max_length` tokens are dropped, and counted.
 
     Raises:
         ValueError: naming the file and the line of what is wrong; or where nothing is left.
     """
     length = check_count("max_length", max_length)
-    (texts,), lines, num_dropped = read(file, tokenizer, completion_text, "max_length", length)
+    texts_of = functools.partial(completion_text, all_turns=all_turns)
+    (texts,), lines, num_dropped = read(file, tokenizer, texts_of, "max_length", length)
     tokens = pad(texts, tokenizer.pad_id)
-    first = np.array([[text.num_prompt] for text in texts])
-    completion = np.asarray(tokens.mask) & (np.arange(tokens.ids.shape[1])[None] >= first)
+    completion = np.zeros(tokens.ids.shape, bool)
+    for row, text in zip(completion, texts, strict=True):
+        row[: len(text.learned)] = text.learned
     return Completions(tokens, jnp.asarray(completion), lines, num_dropped)
 
 

@@ -11,19 +11,19 @@ SHOWN = 80  # characters of a wrong value in an error
 
 
 class Text(NamedTuple):
-    """Token ids of a prompt, and of what answers it."""
+    """Token ids of a prompt and of what answers it, or of several in turn."""
 
     ids: list[int]
-    num_prompt: int  # how many are the prompt's
+    learned: list[bool]  # whether each is an answer's
 
 
 def prompt_text(tokenizer: Tokenizer, record: Record) -> tuple[Text]:
     """The prompt of {"prompt"}."""
     ids = prompt_ids(tokenizer, as_prompt(record))
-    return (Text(ids, len(ids)),)
+    return (Text(ids, [False] * len(ids)),)
 
 
-def completion_text(tokenizer: Tokenizer, record: Record) -> tuple[Text]:
+def completion_text(tokenizer: Tokenizer, record: Record, all_turns: bool = False) -> tuple[Text]:
     """Prompt and completion of {"prompt", "completion"}, or of {"messages"}."""
     if "messages" not in record or "completion" in record:
         return (answered(tokenizer, record, "completion"),)
@@ -31,7 +31,27 @@ def completion_text(tokenizer: Tokenizer, record: Record) -> tuple[Text]:
     if len(messages) == 1:
         raise ValueError('"messages" must hold a prompt and an answer, not a single message')
     split = {"prompt": messages[:-1], "completion": messages[-1:]}
-    return (answered(tokenizer, split, "completion"),)
+    ids, learned = answered(tokenizer, split, "completion")
+    for i in range(1, len(messages) - 1):  # the first answers nothing
+        if all_turns and messages[i]["role"] == "assistant":
+            span = earlier_answer(tokenizer, messages[:i], messages[i], ids)
+            learned[span] = [True] * (span.stop - span.start)
+    return (Text(ids, learned),)
+
+
+def earlier_answer(
+    tokenizer: Tokenizer, prompt: list[Message], answer: Message, ids: list[int]
+) -> slice:
+    """Where a conversation's ids have an answer, from the first that the prompt alone has not."""
+    asked, written = chat(tokenizer, prompt, [answer])
+    before, after = tokenizer.encode(asked), tokenizer.encode(asked + written)
+    if ids[: len(after)] != after:
+        raise ValueError(
+            "the chat template writes an earlier answer otherwise once others follow: "
+            "only the last can be learned"
+        )
+    alike = [one == other for one, other in zip(before, after, strict=False)]
+    return slice([*alike, False].index(False), len(after))
 
 
 def pair_texts(tokenizer: Tokenizer, record: Record) -> tuple[Text, Text]:
@@ -63,7 +83,7 @@ def answered(tokenizer: Tokenizer, record: Record, name: str) -> Text:
         raise ValueError(f'"{name}" is empty')
     if any(i in tokenizer.stop_ids for i in after[:-1]):
         raise ValueError(f'"{name}" goes on after a token that ends it: {shown(written)}')
-    return Text([*before, *after], len(before))
+    return Text([*before, *after], [False] * len(before) + [True] * len(after))
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str | list[Message]) -> list[int]:

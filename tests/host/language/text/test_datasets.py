@@ -27,6 +27,7 @@ from jaxrl_po.rlhf import (
     perplexity,
 )
 from jaxrl_po.rlhf.types import predicted
+from tests.host.language.text.conftest import TEMPLATE
 
 
 def user(content):
@@ -127,6 +128,40 @@ def test_the_completion_is_the_answer_with_its_end(case, tokenizer, file):
     assert (np.diff(mask.astype(int), axis=1) <= 0).all()
     assert not np.asarray(found.completion)[~mask].any()
     assert (np.asarray(found.tokens.ids)[~mask] == tokenizer.pad_id).all()
+
+
+def test_every_answer_of_a_conversation_can_be_learned(tokenizer, file):
+    system, greeting = {"role": "system", "content": "be brief"}, assistant("good day")
+    long = [system, user("a heron?"), assistant("b"), user("c"), assistant("one weir")]
+    path = file(
+        {"messages": long}, {"messages": [greeting, *long[1:3]]}, {"prompt": "a", "completion": "b"}
+    )
+    found = {
+        all_turns: read_completions(path, tokenizer, 100, all_turns=all_turns)
+        for all_turns in (False, True)
+    }
+    shown = {
+        all_turns: rows(tokenizer, texts.tokens._replace(mask=texts.completion))
+        for all_turns, texts in found.items()
+    }
+    assert shown == {
+        False: ["one weir<end>", "b<end>", "b<end>"],
+        # In what is already written the space before an answer is a part of its first token.
+        True: [" b<end>one weir<end>", "b<end>", "b<end>"],
+    }
+    np.testing.assert_array_equal(found[True].tokens.ids, found[False].tokens.ids)
+
+
+def test_a_template_that_rewrites_earlier_answers_leaves_the_last_to_learn(write, file):
+    template = TEMPLATE.replace(
+        "message.content",
+        "(message.content if loop.last or message.role == 'user' else message.content | upper)",
+    )
+    own = load_tokenizer(write(settings={"chat_template": template}))
+    path = file({"messages": [user("a"), assistant("b"), user("C"), assistant("d")]})
+    assert read_completions(path, own, 100).completion.any()
+    with pytest.raises(ValueError, match=r"line 1: .*only the last can be learned"):
+        read_completions(path, own, 100, all_turns=True)
 
 
 def test_a_prompt_has_the_ids_that_generation_sees(beginning, file):
