@@ -30,18 +30,20 @@ SETTINGS = {
     "D = 128, N = 32, P = T = 32": {"width": 128, "batch": 32, "prompt": 32, "response": 32},
     "D = 256, N = 16, P = 32, T = 96": {"width": 256, "batch": 16, "prompt": 32, "response": 96},
 }
+METHODS = "ppo", "grpo"
 PAGE = """\
 # PPO on tokens beside TRL's: `python experiments/{command}`
 
 {measured}
 
-{unit}, of an iteration: GPT-2 of four layers, V = 4,096, a critic and a reward
-model of its size, 4 epochs of 4 minibatches, from the same weights. D: width, N: answers, P and T:
-tokens of a prompt and of an answer. Medians of {rounds} rounds; the ratio is the median of those
-within a round. TRL 1.12 is the last that has PPO.
+{unit}, of an iteration: GPT-2 of four layers, V = 4,096, 4 epochs of 4
+minibatches, from the same weights; PPO with a critic and a reward model of its size, GRPO with four
+answers a prompt, the length of an answer as reward and the price of the KL to the reference. D:
+width, N: answers, P and T: tokens of a prompt and of an answer. Medians of {rounds} rounds; the
+ratio is the median of those within a round. TRL 1.12 is the last that has PPO.
 
-| setting | own | TRL | TRL / own | smallest and largest ratio |
-|---|---|---|---|---|
+| method | setting | own | TRL | TRL / own | smallest and largest ratio |
+|---|---|---|---|---|---|
 {rows}
 """
 
@@ -62,11 +64,12 @@ def measure(side: str, python: str, folder: str, setting: dict[str, Any]) -> flo
     return float(json.loads(done.stdout.splitlines()[-1]).get("seconds", 0.0))
 
 
-def row(name: str, own: list[float], other: list[float]) -> str:
+def row(method: str, name: str, own: list[float], other: list[float]) -> str:
     """A line of the table."""
     ratios = [theirs / mine for mine, theirs in zip(own, other, strict=True)]
+    seconds = f"{statistics.median(own):.2f} | {statistics.median(other):.2f}"
     return (
-        f"| {name} | {statistics.median(own):.2f} | {statistics.median(other):.2f} "
+        f"| {method.upper()} | {name} | {seconds} "
         f"| **{statistics.median(ratios):.2f}** | {min(ratios):.2f} … {max(ratios):.2f} |"
     )
 
@@ -77,19 +80,23 @@ def main() -> None:
     parser.add_argument("--trl", required=True, help="Python that has trl 1.12")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=6)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--gpu", action="store_true", help="both sides on this machine's GPU")
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
+    rows = []
     for name, sizes in SETTINGS.items():
         setting = sizes | {"iterations": arguments.iterations, "gpu": arguments.gpu}
         with tempfile.TemporaryDirectory() as folder:
             measure("weights", arguments.trl, folder, setting)
-            sides = found[name] = {"own": [], "trl_ppo": []}
-            for _ in range(arguments.rounds):
-                for side, python in (("own", sys.executable), ("trl_ppo", arguments.trl)):
-                    sides[side].append(measure(side, python, folder, setting))
-                    print(name, side, round(sides[side][-1], 2), flush=True)
-    rows = [row(name, *found[name].values()) for name in SETTINGS]
+            for method in arguments.methods:
+                sides: dict[str, list[float]] = {f"own_{method}": [], f"trl_{method}": []}
+                for _ in range(arguments.rounds):
+                    for side, python in zip(sides, (sys.executable, arguments.trl), strict=True):
+                        sides[side].append(measure(side, python, folder, setting))
+                        print(name, side, round(sides[side][-1], 2), flush=True)
+                found[name] = found.get(name, {}) | sides
+                rows.append(row(method, name, *sides.values()))
     found["measured"] = f"{time.strftime('%Y-%m-%d')}: {machine()}"
     name = "rlhf_speed" + "_gpu" * arguments.gpu
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")

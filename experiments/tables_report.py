@@ -16,6 +16,12 @@ MEASURED
 
 {text}
 {sections}
+## Settings
+
+What differs from the defaults of a method's config, but for the environment.
+
+{settings}
+
 ## Rows
 
 Final return: of the last policy, mean ± standard deviation over seeds, 16 episodes each, sampled
@@ -223,6 +229,17 @@ def columns(suite: Suite, records: Records) -> str:
     return COLUMNS.format(tasks=", ".join(complete), lines="\n".join(lines))
 
 
+def changed(suite: Suite, records: Records) -> str:
+    """Each method's and setting's fields that are not the defaults of its config."""
+    lines = {}
+    for name in records:
+        config = suite.rows[name]
+        told, default = config.to_dict(), type(config)().to_dict()
+        values = [f"`{n}={x}`" for n, x in told.items() if x != default[n] and n != "env_id"]
+        lines[label(name)] = f"- {label(name)}: {', '.join(values)}"
+    return "\n".join(lines.values())
+
+
 def page(suite: Suite, file: str, records: Records) -> str:
     """The page that is called `file`, with places for what `keep` writes into it."""
     sections = ""
@@ -236,6 +253,7 @@ def page(suite: Suite, file: str, records: Records) -> str:
         name=suite.name,
         text=suite.text,
         sections=sections,
+        settings=changed(suite, records),
         hours=seconds / 3600,
     )
     text = text.replace("{", "{{").replace("}", "}}")

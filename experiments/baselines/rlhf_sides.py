@@ -1,6 +1,6 @@
 """One side of `rlhf_speed.py`, in a process of its own: prints its numbers as JSON.
 
-python experiments/baselines/rlhf_sides.py weights|own|trl_ppo FOLDER SETTING
+python experiments/baselines/rlhf_sides.py weights|own_ppo|trl_ppo|own_grpo|trl_grpo FOLDER SETTING
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 
 LAYERS, HEADS, VOCABULARY, EPOCHS, MINIBATCHES = 4, 4, 4096, 4, 4
 EOS, PAD = 0, 1
+ANSWERS, PRICE = 4, 0.05  # of GRPO: answers a prompt, of a nat of the KL
 SKIPPED = 2  # iterations, which compile and warm up
 
 
@@ -52,8 +53,21 @@ def weights(folder: str, setting: dict[str, Any]) -> None:
     print("{}")
 
 
-def own(folder: str, setting: dict[str, Any]) -> None:
+def own_ppo(folder: str, setting: dict[str, Any]) -> None:
     """PPO of this library on a reward model of the policy's size."""
+    own(folder, setting, {"clip_value": True}, {})
+
+
+def own_grpo(folder: str, setting: dict[str, Any]) -> None:
+    """GRPO of this library on the length of the answers."""
+    signal = {"estimator": "grpo", "answers_per_prompt": ANSWERS, "kl_coef": PRICE}
+    own(folder, setting, {}, signal)
+
+
+def own(
+    folder: str, setting: dict[str, Any], fields: dict[str, Any], signal: dict[str, Any]
+) -> None:
+    """An update of this library: with a critic on a reward model, else on the answers' length."""
     import jax
     import jax.numpy as jnp
 
@@ -71,12 +85,14 @@ def own(folder: str, setting: dict[str, Any]) -> None:
         update_epochs=EPOCHS,
         num_minibatches=MINIBATCHES,
         gamma=1.0,
-        clip_value=True,
         learning_rate=1e-5,
+        **fields,
     )
-    config = RLHFConfig(model=loaded.config, update=update, eos_id=EOS, pad_id=PAD)
+    config = RLHFConfig(model=loaded.config, update=update, eos_id=EOS, pad_id=PAD, **signal)
     torso = {"torso": loaded.params, "head": zero_head(loaded.model.num_features)}
-    reward = learned_reward(loaded.model, RewardModel(torso, jnp.zeros(()), jnp.ones(())))
+    reward: Any = learned_reward(loaded.model, RewardModel(torso, jnp.zeros(()), jnp.ones(())))
+    if not config.has_critic:
+        reward = lambda prompt, response: response.mask.sum(axis=1) / T  # noqa: E731
     prompts = as_prompts(some_prompts(setting), PAD)
     init, step = make_rlhf_step(config, reward, prompts, loaded.model)
     state = jax.jit(init)(jax.random.key(0), loaded.params)
@@ -91,10 +107,11 @@ def own(folder: str, setting: dict[str, Any]) -> None:
 
 def tokenizer() -> Any:
     """Words 0, 1, …: TRL asks for a tokenizer, and the prompts are ids already."""
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token=str(PAD)))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token=str(EOS), pad_token=str(PAD), padding_side="left"
     )
@@ -164,6 +181,53 @@ def trl_ppo(folder: str, setting: dict[str, Any]) -> None:
     report(seconds)
 
 
+def trl_grpo(folder: str, setting: dict[str, Any]) -> None:
+    """GRPO of TRL on the length of the answers."""
+    import torch
+    from datasets import Dataset
+    from transformers import GPT2LMHeadModel
+    from trl import GRPOConfig, GRPOTrainer
+
+    if not setting["gpu"]:
+        torch.set_num_threads(1)
+    N, T = setting["batch"], setting["response"]
+    watch, steps = trl_watch(setting)
+    per_iteration = EPOCHS * MINIBATCHES
+    arguments = GRPOConfig(
+        output_dir=os.path.join(folder, "trl"),
+        use_cpu=not setting["gpu"],
+        bf16=False,
+        gradient_checkpointing=False,
+        per_device_train_batch_size=N // MINIBATCHES,
+        steps_per_generation=MINIBATCHES,
+        num_generations=ANSWERS,
+        num_iterations=EPOCHS,
+        max_completion_length=T,
+        max_steps=per_iteration * setting["iterations"],
+        beta=PRICE,
+        learning_rate=1e-5,
+        temperature=1.0,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    prompts = [" ".join(map(str, row)) for row in some_prompts(setting)]
+
+    def length(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [len(ids) / T for ids in completion_ids]
+
+    trainer = GRPOTrainer(
+        model=GPT2LMHeadModel.from_pretrained(folder),
+        args=arguments,
+        processing_class=tokenizer(),
+        reward_funcs=length,
+        train_dataset=Dataset.from_dict({"prompt": prompts}),
+        callbacks=[watch],
+    )
+    trainer.train()
+    report(np.reshape(steps, (-1, per_iteration)).sum(axis=1).tolist())
+
+
 if __name__ == "__main__":
-    SIDES = {side.__name__: side for side in (weights, own, trl_ppo)}
+    SIDES = {side.__name__: side for side in (weights, own_ppo, trl_ppo, own_grpo, trl_grpo)}
     SIDES[sys.argv[1]](sys.argv[2], json.loads(sys.argv[3]))

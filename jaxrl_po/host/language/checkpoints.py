@@ -119,16 +119,15 @@ def read_params(
     unread, tied = set(places), config.tied_embedding
     for file in weight_files(folder):
         try:
-            with safe_open(file, framework="numpy") as opened:
-                for name in opened.keys():  # noqa: SIM118 (no mapping)
-                    own = full_name(name, places)
-                    if own:
-                        put(arrays, places[own], opened.get_tensor(name), f"{file}: {name}")
-                        unread.discard(own)
-                    elif tied and name == HEAD:
-                        head = opened.get_tensor(name)
-                    elif not NOT_READ.fullmatch(name):
-                        raise ValueError(f"{file}: tensor {name} has no place in this model")
+            for name in names_of(file):
+                own = full_name(name, places)
+                if own:
+                    put(arrays, places[own], tensor_of(file, name), f"{file}: {name}")
+                    unread.discard(own)
+                elif tied and name == HEAD:
+                    head = tensor_of(file, name)
+                elif not NOT_READ.fullmatch(name):
+                    raise ValueError(f"{file}: tensor {name} has no place in this model")
         except SafetensorError as error:
             raise ValueError(f"{file} is no safetensors file: {error}") from error
     if head is not None and not np.array_equal(
@@ -139,8 +138,26 @@ def read_params(
         )
     if unread:
         raise ValueError(f"{folder}: no file holds {', '.join(sorted(unread)[:5])}")
-    params: PyTree = jax.tree.map(jnp.asarray, arrays)
+    leaves, structure = jax.tree.flatten(arrays)
+    del arrays, head
+    for i, leaf in enumerate(leaves):
+        leaves[i] = jnp.array(leaf)  # one at a time: two copies of one, not of all
+        del leaf
+    params: PyTree = jax.tree.unflatten(structure, leaves)
     return params
+
+
+def names_of(file: pathlib.Path) -> list[str]:
+    """The tensors of a file."""
+    with safe_open(file, framework="numpy") as opened:
+        return list(opened.keys())
+
+
+def tensor_of(file: pathlib.Path, name: str) -> np.ndarray:
+    """A tensor of a file, which is not kept open: what was read of it would count as memory."""
+    with safe_open(file, framework="numpy") as opened:
+        found: np.ndarray = opened.get_tensor(name)
+        return found
 
 
 Place = tuple[Tensor, int | None]  # and the layer
