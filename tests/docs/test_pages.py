@@ -163,6 +163,17 @@ def test_every_table_of_results_is_listed_with_a_command_that_is_there():
     assert [command for command in commands if not (ROOT / command).exists()] == []
 
 
+def test_manifests_of_the_pages_are_yaml_that_names_its_kinds():
+    page = (ROOT / "docs" / "guide" / "sweeps.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    parts = list(yaml.safe_load_all(block))
+    assert [part["kind"] for part in parts] == ["Service", "Deployment", "Deployment"]
+    for part in parts[1:]:
+        wanted = part["spec"]["selector"]["matchLabels"]
+        assert part["spec"]["template"]["metadata"]["labels"] == wanted
+    assert parts[0]["spec"]["selector"] == parts[1]["spec"]["selector"]["matchLabels"]
+
+
 class Loader(yaml.SafeLoader):
     """Of mkdocs.yml, whose tags name functions of other packages."""
 

@@ -15,6 +15,8 @@ PRODUCTS = (
     *("members", "members.csv", "summary.csv", "curves.npz", "policies", "best"),
     *("learning_curves.png", "heatmap.png"),
 )
+# What an entry of sweep.json is called where it stands for two arguments: members keep their states.
+CALLED = {"keep_policies": "keep_policies or keep_best"}
 
 
 @contextlib.contextmanager
@@ -67,5 +69,5 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
             continue
         if isinstance(one, dict) and isinstance(other, dict):
             return _difference(one, other)
-        return f"its {name} is {reprlib.repr(one)}, not {reprlib.repr(other)}"
+        return f"its {CALLED.get(name, name)} is {reprlib.repr(one)}, not {reprlib.repr(other)}"
     return ""

@@ -46,7 +46,10 @@ PARTS = {
         {"env": random_walk(), "network": network(3)},
         {"env": random_walk(), "network": network(4)},
     ),
-    "keep_policies": ({"env": random_walk()}, {"env": random_walk(), "keep_policies": True}),
+    "keep_policies or keep_best": (
+        {"env": random_walk()},
+        {"env": random_walk(), "keep_best": 1},
+    ),
 }
 
 
