@@ -15,7 +15,7 @@ PRODUCTS = (
     *("members", "members.csv", "summary.csv", "curves.npz", "policies", "best"),
     *("learning_curves.png", "heatmap.png"),
 )
-# What an entry of sweep.json is called where it stands for two arguments: members keep their states.
+# An entry of sweep.json that stands for two arguments, either of which makes members keep states.
 CALLED = {"keep_policies": "keep_policies or keep_best"}
 
 
