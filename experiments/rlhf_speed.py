@@ -22,7 +22,7 @@ import tempfile
 import time
 from typing import Any
 
-from scores import machine
+from scores import kept, machine
 
 FOLDER = pathlib.Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -36,14 +36,14 @@ PAGE = """\
 
 {measured}
 
-{unit}, of an iteration: GPT-2 of four layers, V = 4,096, 4 epochs of 4
+{unit}, an iteration: GPT-2 of four layers, V = 4,096, 4 epochs of 4
 minibatches, from the same weights; PPO with a critic and a reward model of its size, GRPO with four
 answers a prompt, the length of an answer as reward and the price of the KL to the reference. D:
-width, N: answers, P and T: tokens of a prompt and of an answer. Medians of {rounds} rounds; the
-ratio is the median of those within a round. TRL 1.12 is the last that has PPO.
+width, N: answers, P and T: tokens of a prompt and of an answer. Medians over rounds; the ratio is
+the median of those within a round. TRL 1.12 is the last that has PPO.
 
-| method | setting | own | TRL | TRL / own | smallest and largest ratio |
-|---|---|---|---|---|---|
+| method | setting | rounds | own | TRL | TRL / own | smallest and largest ratio |
+|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -69,7 +69,7 @@ def row(method: str, name: str, own: list[float], other: list[float]) -> str:
     ratios = [theirs / mine for mine, theirs in zip(own, other, strict=True)]
     seconds = f"{statistics.median(own):.2f} | {statistics.median(other):.2f}"
     return (
-        f"| {method.upper()} | {name} | {seconds} "
+        f"| {method.upper()} | {name} | {len(own)} | {seconds} "
         f"| **{statistics.median(ratios):.2f}** | {min(ratios):.2f} … {max(ratios):.2f} |"
     )
 
@@ -83,8 +83,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--gpu", action="store_true", help="both sides on this machine's GPU")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
-    rows = []
+    output = RESULTS / ("rlhf_speed" + "_gpu" * arguments.gpu)
+    found = kept(output)
     for name, sizes in SETTINGS.items():
         setting = sizes | {"iterations": arguments.iterations, "gpu": arguments.gpu}
         with tempfile.TemporaryDirectory() as folder:
@@ -96,20 +96,21 @@ def main() -> None:
                         sides[side].append(measure(side, python, folder, setting))
                         print(name, side, round(sides[side][-1], 2), flush=True)
                 found[name] = found.get(name, {}) | sides
-                rows.append(row(method, name, *sides.values()))
     found["measured"] = f"{time.strftime('%Y-%m-%d')}: {machine()}"
-    name = "rlhf_speed" + "_gpu" * arguments.gpu
-    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    unit = "Seconds" if arguments.gpu else "CPU seconds, one thread"
     text = PAGE.format(
         command="rlhf_speed.py" + " --gpu" * arguments.gpu,
-        unit="Seconds of an iteration"
-        if arguments.gpu
-        else "CPU seconds of an iteration, one thread",
+        unit=unit,
         measured=found["measured"],
-        rounds=arguments.rounds,
-        rows="\n".join(rows),
+        rows="\n".join(
+            row(method, name, found[name][f"own_{method}"], found[name][f"trl_{method}"])
+            for method in METHODS
+            for name in SETTINGS
+            if f"own_{method}" in found.get(name, {})
+        ),
     )
-    (RESULTS / f"{name}.md").write_text(text)
+    output.with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":

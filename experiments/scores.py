@@ -97,11 +97,11 @@ def row(name: str, record: dict[str, Any]) -> str:
     )
 
 
-def measured(records: dict[str, Any]) -> str:
-    """What `--list-tuned` says of each setting, as JSON."""
+def measured(finals: dict[str, list[float]]) -> str:
+    """What `--list-tuned` says of settings, by their names and final returns, as JSON."""
     lines = []
-    for name in SCORES:
-        final = np.array(records[name]["final"])
+    for name, returns in finals.items():
+        final = np.array(returns)
         numbers = {
             "mean": final.mean().round(4),
             "std": final.std().round(4),
@@ -109,6 +109,11 @@ def measured(records: dict[str, Any]) -> str:
         }
         lines.append(f'"{name}": {json.dumps(numbers)}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def finals(records: dict[str, Any]) -> dict[str, list[float]]:
+    """Final returns, in the order of the settings."""
+    return {name: records[name]["final"] for name in SCORES}
 
 
 def keep(
@@ -148,7 +153,7 @@ def main() -> None:
         print(row(name, records[name]), flush=True)
         keep(arguments.output, records, SCORES, row, PAGE)
     if arguments.output == RESULTS and SCORES.keys() <= records.keys():
-        MEASURED.write_text(measured(records))
+        MEASURED.write_text(measured(finals(records)))
 
 
 if __name__ == "__main__":

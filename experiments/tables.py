@@ -20,19 +20,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import scores
 from scores import curve, keep, kept, machine
 from suites import random_return
 from tables_figures import draw
 from tables_report import line, outcomes, page
 from tasks.tables import SUITES, Suite
 
-from jaxrl_po import run
+from jaxrl_po import PPOConfig, run
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.strict_json import to_json
 from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO, MUJOCO
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 EPISODES = 16  # of the final policy, each way
+OF_NONE = PPOConfig().env_id  # that of a setting for all tasks
 NEVER = 10**6  # segments: evaluate at the end alone
 
 
@@ -143,23 +145,16 @@ def write(suite: Suite, output: pathlib.Path, records: dict[str, Any]) -> None:
         page(suite, output.name, told),
     )
     if output == RESULTS / "tables_mujoco":
-        MEASURED_ON_MUJOCO.write_text(reached(suite, records))
+        MEASURED_ON_MUJOCO.write_text(scores.measured(finals(suite, records)))
 
 
-def reached(suite: Suite, records: dict[str, Any]) -> str:
-    """What `--list-tuned` says of the settings of MuJoCo, as JSON."""
-    lines = []
-    for name, record in records.items():
-        config = suite.rows[name]
-        if config.algorithm in MUJOCO:
-            final = outcomes(record, "sampled")
-            numbers = {
-                "mean": final.mean().round(4),
-                "std": final.std().round(4),
-                "num_seeds": len(final),
-            }
-            lines.append(f'"{config.algorithm} {config.env_id}": {json.dumps(numbers)}')
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+def finals(suite: Suite, records: dict[str, Any]) -> dict[str, list[float]]:
+    """Final returns of what `--tuned` has, by method and environment."""
+    return {
+        f"{config.algorithm} {config.env_id}": outcomes(record, "sampled").tolist()
+        for name, record in records.items()
+        if (config := suite.rows[name]).replace(env_id=OF_NONE) in MUJOCO.values()
+    }
 
 
 def measured(record: dict[str, Any]) -> str:

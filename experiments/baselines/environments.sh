@@ -23,7 +23,7 @@ for name in "${names[@]}"; do
       "$pip" install --quiet stable-baselines3==2.9.2 sbx-rl==0.28.0 ;;
     trl)
       "$pip" install --quiet torch==2.13.0
-      "$pip" install --quiet trl==1.12.0 transformers==5.24.0 datasets accelerate ;;
+      "$pip" install --quiet trl==1.12.0 transformers==5.24.0 datasets accelerate requests ;;
     *) echo "unknown environment: $name" >&2; exit 2 ;;
   esac
 done

@@ -105,15 +105,19 @@ def own(
     report(seconds)
 
 
+WORDS = ["<eos>", "<pad>", *(f"w{i}" for i in range(2, VOCABULARY))]  # EOS and PAD are 0 and 1
+
+
 def tokenizer() -> Any:
-    """Words 0, 1, …: TRL asks for a tokenizer, and the prompts are ids already."""
+    """A word for each id: TRL asks for a tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({str(i): i for i in range(VOCABULARY)}, unk_token=str(PAD)))
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token=WORDS[PAD]))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token=str(EOS), pad_token=str(PAD), padding_side="left"
+        tokenizer_object=words, eos_token=WORDS[EOS], pad_token=WORDS[PAD], padding_side="left"
     )
 
 
@@ -211,7 +215,7 @@ def trl_grpo(folder: str, setting: dict[str, Any]) -> None:
         save_strategy="no",
         disable_tqdm=True,
     )
-    prompts = [" ".join(map(str, row)) for row in some_prompts(setting)]
+    prompts = [" ".join(WORDS[i] for i in row) for row in some_prompts(setting)]
 
     def length(completion_ids: list[list[int]], **_: Any) -> list[float]:
         return [len(ids) / T for ids in completion_ids]

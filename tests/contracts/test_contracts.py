@@ -208,7 +208,8 @@ def test_steps_are_the_run_to_the_bit(config, result, compile_program):
 
 
 def test_jit_is_no_jit(algorithm, jit):
-    config = sensitive_config(algorithm, num_steps=4, total_timesteps=8, update_epochs=1)
+    few = {"update_epochs": 1, "critic_epochs": 1, "cg_iters": 2}  # each is a loop of small calls
+    config = sensitive_config(algorithm, num_steps=4, total_timesteps=8, **few)
     init, step = make_step(config)
     with jax.disable_jit():
         plain = step(init(KEYS[0]))

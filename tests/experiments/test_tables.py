@@ -176,7 +176,7 @@ def test_a_row_is_trained_and_told(monkeypatch):
 
 def test_the_settings_of_mujoco_are_those_that_the_command_line_has():
     records = json.loads((tables.RESULTS / "tables_mujoco.json").read_text())
-    text = tables.reached(SUITES["mujoco"], records)
+    text = tables.scores.measured(tables.finals(SUITES["mujoco"], records))
     assert MEASURED_ON_MUJOCO.read_text() == text
     for name, reached in json.loads(text).items():
         algorithm, env_id = name.split(" ")

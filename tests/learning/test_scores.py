@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scores import RESULTS, measure, measured, row
+from scores import RESULTS, finals, measure, measured, row
 
 from jaxrl_po.host.tuned import MEASURED, SCORES
 
@@ -32,4 +32,4 @@ def test_names_say_algorithm_and_task():
 
 def test_what_the_command_line_lists_is_what_was_measured():
     records = json.loads(RESULTS.with_suffix(".json").read_text())
-    assert MEASURED.read_text() == measured(records)
+    assert MEASURED.read_text() == measured(finals(records))
