@@ -137,7 +137,7 @@ def comparable(suite: Suite, records: Records) -> bool:
 
 
 def compared(suite: Suite, records: Records) -> tuple[list[str], list[str]]:
-    """Methods that have at least half as many tasks as any, and the tasks that they all have.
+    """Methods that have two thirds as many tasks as any, and the tasks that they all have.
 
     Of the tasks of which a PPO has been published.
     """
@@ -146,7 +146,7 @@ def compared(suite: Suite, records: Records) -> tuple[list[str], list[str]]:
         if parts(name).task in suite.published["ppo"]:
             tasks.setdefault(label(name), []).append(parts(name).task)
     most = max(len(of_method) for of_method in tasks.values())
-    methods = [method for method, of_method in tasks.items() if 2 * len(of_method) >= most]
+    methods = [method for method, of_method in tasks.items() if 3 * len(of_method) >= 2 * most]
     return methods, [t for t in tasks[methods[0]] if all(t in tasks[m] for m in methods)]
 
 

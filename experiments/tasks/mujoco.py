@@ -85,7 +85,7 @@ def on(task: str, config: Config) -> Config:
 
 ROWS = {
     f"{task}:{method}:one": on(task, config) for task in TASKS for method, config in METHODS.items()
-} | {f"{task}:trpo:1024": on(task, trpo(128)) for task in TASKS}  # as it was before
+} | {f"{task}:trpo:2048": on(task, trpo(256)) for task in TASKS}  # looked into: twice the rollout
 LOOKED_INTO: dict[str, Config] = {
     **{f"trpo:{8 * T}narrow": trpo(T) for T in (128, 256, 512, 1024)},
     "trpo:shrinking": trpo(128).replace(max_kl=shrinking),

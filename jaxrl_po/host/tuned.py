@@ -100,8 +100,7 @@ def trpo(task: dict[str, Any], **settings: Any) -> TRPOConfig:
     return TRPOConfig(cg_damping=0.01, **task, **settings)
 
 
-# MuJoCo's bodies, in EnvPool. What made the difference is how wide the policy begins, and to TRPO
-# how many steps its direction is estimated from.
+# MuJoCo's bodies, in EnvPool. What made the difference is how wide the policy begins.
 BODIES: dict[str, Any] = {
     "num_envs": 8,
     "num_steps": 256,
@@ -118,7 +117,7 @@ MUJOCO: dict[str, Config] = {
         recompute_advantages=True,
         **BODIES,
     ),
-    "trpo": TRPOConfig(critic_epochs=10, critic_minibatches=16, **BODIES),
+    "trpo": TRPOConfig(**BODIES | {"num_steps": 128}, critic_epochs=10, critic_minibatches=8),
 }
 
 SCORES = {

@@ -53,7 +53,7 @@ kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|coll
 collective = re.compile(rf"= (.+?) (ragged-all-to-all|{kinds})(?:-start)?\(")
 assert len(jax.devices()) == 8
 # A size is a compilation: all of them once for each kind of network.
-for size in (1, 2, 4, 8) if (method, network) in [("ppo", "mlp"), ("trpo", "gru")] else (1, 8):
+for size in (1, 2, 4, 8) if (method, network) in [("ppo", "mlp"), ("ppo", "gru")] else (1, 8):
     mesh = jax.make_mesh((size,), ("envs",), devices=jax.devices()[:size])
     compiled = jax.jit(make_train(config, mesh=mesh)).lower(key).compile()
     result = compiled(key)

@@ -187,6 +187,11 @@ def align_command(
         seed: all randomness of the run
         resume: go on with the run in the directory
     """
+    update = beginning(type(base)).replace(**fields)
+    budget = integer("iterations", iterations) * update.num_envs * update.num_steps
+    own_torso = estimator == "gae" and not critic_from_reward  # the critic stands on the policy's
+    if isinstance(update, ProximalConfig) and "shared_torso" not in fields:
+        update = update.replace(shared_torso=own_torso)
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
     reward_model = None if reward is None else load_reward_model(reward)
     reward_fn = _reward(reward, reward_model, reward_function, tokenizer, model)
@@ -199,11 +204,6 @@ def align_command(
         found = read_prompts(test_data, tokenizer, max_prompt_length)
         _tell_dropped(test_data, found.num_dropped, max_prompt_length)
         tests = found.tokens
-    update = beginning(type(base)).replace(**fields)
-    budget = integer("iterations", iterations) * update.num_envs * update.num_steps
-    own_torso = estimator == "gae" and not critic_from_reward  # the critic stands on the policy's
-    if isinstance(update, ProximalConfig) and "shared_torso" not in fields:
-        update = update.replace(shared_torso=own_torso)
     config = RLHFConfig(
         update=update.replace(total_timesteps=budget),
         lora=LoRAConfig(rank=lora_rank),

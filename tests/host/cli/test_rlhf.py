@@ -110,7 +110,8 @@ def test_a_learned_reward_and_a_run_on_it(folder, tmp_path, capsys):
     run(*begun, "--iterations", "1", "--critic-from-reward")
     described = json.loads((tmp_path / "begun" / "rlhf.json").read_text())
     assert "critic_from" in described
-    assert not described["config"]["update"]["shared_torso"]
+    update = described["config"]["update"]
+    assert (update["shared_torso"], update["max_grad_norm"], update["gamma"]) == (False, 1.0, 1.0)
 
     function = ["--reward-function", f"{__name__}:length_of_answer"]
     arguments = ["ppo", folder, prompts, tmp_path / "grpo", *function, *size, "--iterations", "1"]
