@@ -78,7 +78,7 @@ class RLHFSession:
     def description(self) -> dict[str, Any]:
         """What must be the same when the run goes on."""
         critic = self._start[1:]
-        return {name: fingerprint(critic) for name in ["critic_from"] if critic} | {
+        return ({"critic_from": fingerprint(critic)} if critic else {}) | {
             "config": self._config.to_dict(),
             "settings": self._settings._asdict(),
             "model": fingerprint(self._sft_params),

@@ -47,8 +47,8 @@ def earlier_answer(
     before, after = tokenizer.encode(asked), tokenizer.encode(asked + written)
     if ids[: len(after)] != after:
         raise ValueError(
-            "the chat template writes an earlier answer otherwise once others follow: "
-            "only the last can be learned"
+            "the chat template writes an earlier answer otherwise once others follow, or its last "
+            "token runs into theirs: only the last answer can be learned"
         )
     alike = [one == other for one, other in zip(before, after, strict=False)]
     return slice([*alike, False].index(False), len(after))

@@ -160,7 +160,7 @@ def test_a_template_that_rewrites_earlier_answers_leaves_the_last_to_learn(write
     own = load_tokenizer(write(settings={"chat_template": template}))
     path = file({"messages": [user("a"), assistant("b"), user("C"), assistant("d")]})
     assert read_completions(path, own, 100).completion.any()
-    with pytest.raises(ValueError, match=r"line 1: .*only the last can be learned"):
+    with pytest.raises(ValueError, match=r"line 1: .*only the last answer can be learned"):
         read_completions(path, own, 100, all_turns=True)
 
 
