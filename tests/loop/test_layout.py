@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxrl_po import PPOConfig, make_step
-from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.loop.collect import make_collector
 from jaxrl_po.loop.layout import check_kind
 from jaxrl_po.loop.parts import make_parts
@@ -52,8 +51,8 @@ assert (N * T / 4 if network == "mlp" else N * T) > weights
 kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
 collective = re.compile(rf"= (.+?) (ragged-all-to-all|{kinds})(?:-start)?\(")
 assert len(jax.devices()) == 8
-# A size is a compilation: all of them once for each kind of network.
-for size in (1, 2, 4, 8) if (method, network) in [("ppo", "mlp"), ("ppo", "gru")] else (1, 8):
+# A size is a compilation: all of them once.
+for size in (1, 2, 4, 8) if (method, network) == ("ppo", "gru") else (1, 8):
     mesh = jax.make_mesh((size,), ("envs",), devices=jax.devices()[:size])
     compiled = jax.jit(make_train(config, mesh=mesh)).lower(key).compile()
     result = compiled(key)
@@ -79,7 +78,11 @@ for size in (1, 2, 4, 8) if (method, network) in [("ppo", "mlp"), ("ppo", "gru")
 
 @pytest.mark.parametrize(
     ("method", "network"),
-    [*((method, "mlp") for method in ALGORITHMS), ("ppo", "gru"), ("trpo", "gru")],
+    # With a GRU TRPO does all that it does with an MLP.
+    [
+        *((method, "mlp") for method in ("vpg", "npg", "ppo", "ppo_penalty")),
+        *(("ppo", "gru"), ("trpo", "gru")),
+    ],
 )
 def test_meshes_agree_with_one_device_and_only_sums_travel(method, network):
     run_on_eight_devices(SCRIPT, method, network)
