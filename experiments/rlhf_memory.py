@@ -26,7 +26,7 @@ PAGE = """\
 
 Peak resident memory after each stage, less that of the imports, over {weights:.0f} MB of weights in
 single precision. The compiler alone: what compiling takes where there are no weights, only their
-shapes; it does not grow with them. "Updated": after the first iteration, of 8 answers of 20 tokens
+shapes. "Updated": after the first iteration, of 8 answers of 20 tokens
 to prompts of 12.
 
 | what learns | the compiler alone | loaded | compiled | begun | updated | of that the state |
@@ -67,8 +67,8 @@ def stages(rank: int, without_weights: bool) -> dict[str, float]:
         model = make_transformer(transformer_config(read_object(folder / "config.json")))
         params: Any = jax.eval_shape(model.init, key)
     else:
-        _, params, *_ = loaded = load_pretrained(folder)
-        model = loaded.model
+        loaded = load_pretrained(folder)
+        model, params = loaded.model, loaded.params
         note("load")
     init, step = make_rlhf_step(
         config, lambda prompt, response: response.mask.sum(axis=1), prompts, model

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scores import curve, keep, kept, machine, measure
-from tasks.mujoco import EPOCHS as MUJOCO
 
 from jaxrl_po import PPOConfig, run
 from jaxrl_po.envs import SUITES, make_environment, suite_and_name
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.simulators.pool import Pool
+from jaxrl_po.host.tuned import EPOCHS as MUJOCO
 
 RESULTS = pathlib.Path(__file__).with_name("results") / "suites"
 PAGE = """\

@@ -24,17 +24,16 @@ import scores
 from scores import curve, keep, kept, machine
 from suites import random_return
 from tables_figures import draw
-from tables_report import line, outcomes, page
+from tables_report import line, outcomes, page, parts
 from tasks.tables import SUITES, Suite
 
-from jaxrl_po import PPOConfig, run
+from jaxrl_po import run
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.strict_json import to_json
 from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO, MUJOCO
 
 RESULTS = pathlib.Path(__file__).with_name("results")
 EPISODES = 16  # of the final policy, each way
-OF_NONE = PPOConfig().env_id  # that of a setting for all tasks
 NEVER = 10**6  # segments: evaluate at the end alone
 
 
@@ -153,7 +152,7 @@ def finals(suite: Suite, records: dict[str, Any]) -> dict[str, list[float]]:
     return {
         f"{config.algorithm} {config.env_id}": outcomes(record, "sampled").tolist()
         for name, record in records.items()
-        if (config := suite.rows[name]).replace(env_id=OF_NONE) in MUJOCO.values()
+        if (config := suite.rows[name]).algorithm in MUJOCO and parts(name).setting == "one"
     }
 
 

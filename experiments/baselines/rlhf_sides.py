@@ -89,10 +89,13 @@ def own(
         **fields,
     )
     config = RLHFConfig(model=loaded.config, update=update, eos_id=EOS, pad_id=PAD, **signal)
+
+    def length(prompt: Any, response: Any) -> Any:
+        return response.mask.sum(axis=1) / T
+
     torso = {"torso": loaded.params, "head": zero_head(loaded.model.num_features)}
-    reward: Any = learned_reward(loaded.model, RewardModel(torso, jnp.zeros(()), jnp.ones(())))
-    if not config.has_critic:
-        reward = lambda prompt, response: response.mask.sum(axis=1) / T  # noqa: E731
+    judge = RewardModel(torso, jnp.zeros(()), jnp.ones(()))
+    reward = learned_reward(loaded.model, judge) if config.has_critic else length
     prompts = as_prompts(some_prompts(setting), PAD)
     init, step = make_rlhf_step(config, reward, prompts, loaded.model)
     state = jax.jit(init)(jax.random.key(0), loaded.params)

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxrl_po import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
 from jaxrl_po.config import Config
-from jaxrl_po.host.tuned import MUJOCO
+from jaxrl_po.host.tuned import BODIES, EPOCHS, MUJOCO, NARROW
 
 TASKS = (
     "InvertedPendulum-v4",
@@ -24,26 +24,13 @@ TIANSHOU = {
 }
 PUBLISHED = {name: dict(zip(TASKS, row, strict=True)) for name, row in TIANSHOU.items()}
 
-BATCH: dict[str, Any] = {
-    "num_envs": 8,
-    "num_steps": 256,
-    "anneal_lr": True,
-    "total_timesteps": 1_000_000,
-}
-SHARED = BATCH | {"normalize_observations": True, "normalize_rewards": True}
-# The settings of MuJoCo that most libraries share, with minibatches of 64.
-EPOCHS = SHARED | {"update_epochs": 10, "num_minibatches": 32, "learning_rate": 3e-4}
-NATURAL = SHARED | {"critic_epochs": 10, "critic_minibatches": 16, "learning_rate": 1e-3}
-# What the study of Andrychowicz et al. (2021) advises, and Tianshou's settings have.
-NARROW = {"log_std_init": -0.5}
-RECOMPUTED = {"recompute_advantages": True}
+NATURAL = BODIES | {"critic_minibatches": 16}
 SHORT = {"num_steps": 128, "critic_minibatches": 8}
 
 
-def trpo(num_steps: int) -> TRPOConfig:
-    """TRPO with a narrow beginning and rollouts of 8 times as many steps."""
-    size = {"num_steps": num_steps, "critic_minibatches": num_steps // 16}
-    return TRPOConfig(**NATURAL | NARROW | size)
+def trpo(num_steps: int) -> Config:
+    """TRPO's setting with rollouts of 8 times as many steps."""
+    return MUJOCO["trpo"].replace(num_steps=num_steps, critic_minibatches=num_steps // 16)
 
 
 # The one setting of each method, for all tasks.
@@ -51,18 +38,14 @@ METHODS: dict[str, Config] = {
     **MUJOCO,
     "ppo_penalty": PPOPenaltyConfig(**EPOCHS | NARROW),
     "npg": NPGConfig(**NATURAL | SHORT | NARROW),
-    "vpg": VPGConfig(
-        **SHARED | NARROW, critic_epochs=10, critic_minibatches=16, learning_rate=1e-2
-    ),
+    "vpg": VPGConfig(**NATURAL | NARROW, critic_epochs=10, learning_rate=1e-2),
 }
 # What was tried, on seeds that are not reported.
 TRIED: dict[str, Config] = {
     "ppo:usual": PPOConfig(**EPOCHS),
     "ppo:narrow": PPOConfig(**EPOCHS | NARROW),
-    "ppo:recomputed": PPOConfig(**EPOCHS | RECOMPUTED | NARROW),
-    "ppo:recomputed64": PPOConfig(
-        **EPOCHS | RECOMPUTED | NARROW | {"num_envs": 64, "num_steps": 32}
-    ),
+    "ppo:recomputed": MUJOCO["ppo"],
+    "ppo:recomputed64": MUJOCO["ppo"].replace(num_envs=64, num_steps=32),
     "trpo:2048": TRPOConfig(**NATURAL),
     "trpo:1024": TRPOConfig(**NATURAL | SHORT),
     **{f"trpo:{8 * T}narrow": trpo(T) for T in (128, 256, 512, 1024)},

@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxrl_po import PPOConfig, PPOPenaltyConfig
 from jaxrl_po.config import Config
-from tasks.mujoco import EPOCHS, on
+from jaxrl_po.host.tuned import EPOCHS
+from tasks.mujoco import on
 
 TASKS = (
     "InvertedPendulum-v4",

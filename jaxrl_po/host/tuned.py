@@ -100,24 +100,20 @@ def trpo(task: dict[str, Any], **settings: Any) -> TRPOConfig:
     return TRPOConfig(cg_damping=0.01, **task, **settings)
 
 
-# MuJoCo's bodies, in EnvPool. What made the difference is how wide the policy begins.
+# MuJoCo's bodies, in EnvPool; EPOCHS as most libraries have them, with minibatches of 64.
 BODIES: dict[str, Any] = {
     "num_envs": 8,
     "num_steps": 256,
     "anneal_lr": True,
-    "log_std_init": -0.5,
     "total_timesteps": 1_000_000,
     **NORMALIZED,
 }
+EPOCHS = BODIES | {"update_epochs": 10, "num_minibatches": 32, "learning_rate": 3e-4}
+# What the study of Andrychowicz et al. (2021) advises; on HalfCheetah it made the difference.
+NARROW = {"log_std_init": -0.5}
 MUJOCO: dict[str, Config] = {
-    "ppo": PPOConfig(
-        learning_rate=3e-4,
-        update_epochs=10,
-        num_minibatches=32,
-        recompute_advantages=True,
-        **BODIES,
-    ),
-    "trpo": TRPOConfig(**BODIES | {"num_steps": 128}, critic_epochs=10, critic_minibatches=8),
+    "ppo": PPOConfig(**EPOCHS | NARROW, recompute_advantages=True),
+    "trpo": TRPOConfig(**BODIES | NARROW | {"num_steps": 128, "critic_minibatches": 8}),
 }
 
 SCORES = {

@@ -13,7 +13,6 @@ from jaxrl_po.algorithms.ppo import ProximalConfig
 from jaxrl_po.config import Config
 from jaxrl_po.host.cli.flags import Parser, add_fields, add_parameters
 from jaxrl_po.host.language.checkpoints import (
-    Pretrained,
     load_pretrained,
     refuse_model,
     save_pretrained,
@@ -33,6 +32,7 @@ from jaxrl_po.host.language.text import (
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.rlhf import (
+    LanguageModel,
     LoRAConfig,
     RewardFn,
     RewardModel,
@@ -187,16 +187,21 @@ def align_command(
         seed: all randomness of the run
         resume: go on with the run in the directory
     """
+    if (reward is None) == (reward_function is None):
+        raise ValueError("give one of --reward FOLDER and --reward-function MODULE:FUNCTION")
+    if critic_from_reward and reward is None:
+        raise ValueError("--critic-from-reward needs --reward FOLDER")
     update = beginning(type(base)).replace(**fields)
     budget = integer("iterations", iterations) * update.num_envs * update.num_steps
-    own_torso = estimator == "gae" and not critic_from_reward  # the critic stands on the policy's
-    if isinstance(update, ProximalConfig) and "shared_torso" not in fields:
-        update = update.replace(shared_torso=own_torso)
+    if (estimator != "gae" or critic_from_reward) and "shared_torso" not in fields:
+        update = update.replace(shared_torso=False)  # no critic, or none on the policy's own torso
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
-    reward_model = None if reward is None else load_reward_model(reward)
-    reward_fn = _reward(reward, reward_model, reward_function, tokenizer, model)
-    if critic_from_reward and reward_model is None:
-        raise ValueError("--critic-from-reward needs --reward FOLDER")
+    learned = None if reward is None else _load_reward(reward, tokenizer, model)
+    reward_fn: RewardFn = (
+        learned_reward(*learned)
+        if learned
+        else text_reward(_imported(str(reward_function)), tokenizer)
+    )
     prompts = read_prompts(data, tokenizer, max_prompt_length)
     _tell_dropped(data, prompts.num_dropped, max_prompt_length)
     tests = None
@@ -223,7 +228,7 @@ def align_command(
         directory,
         tokenizer=tokenizer,
         test_prompts=tests,
-        critic_from=reward_model[1] if critic_from_reward and reward_model else None,
+        critic_from=learned[1] if learned and critic_from_reward else None,
         visit_every=visit_every,
         seed=seed,
         resume=resume,
@@ -235,6 +240,7 @@ def beginning(config_class: type[Config]) -> Config:
     size: dict[str, Any] = {"num_envs": 32, "num_steps": 32}
     if issubclass(config_class, ProximalConfig):
         size |= {"num_minibatches": 4, "update_epochs": 1, "learning_rate": 1e-5}
+        size |= {"shared_torso": True}
     return config_class(**size)
 
 
@@ -248,31 +254,28 @@ def add_update_flags(parser: Parser, config_class: type[Config]) -> None:
     add_fields(parser, default, texts=False, without=idle)
 
 
-def _reward(
-    folder: Path | None,
-    loaded: tuple[Pretrained, RewardModel] | None,
-    function: str | None,
-    tokenizer: Tokenizer,
-    model: Path,
-) -> RewardFn:
-    """The reward that was named, one way or the other."""
-    if (folder is None) == (function is None):
-        raise ValueError("give one of --reward FOLDER and --reward-function MODULE:FUNCTION")
-    if folder is not None and loaded is not None:
-        scorer, reward_model = loaded
-        check_fits(tokenizer, scorer.model)
-        theirs, ours = (read_object(path / "tokenizer.json") for path in (folder, model))
-        if theirs and theirs.get("model") != ours.get("model"):
-            raise ValueError(f"{folder} has another tokenizer than {model}: its ids differ")
-        return learned_reward(scorer.model, jax.tree.map(jnp.asarray, reward_model))
-    module, colon, name = str(function).partition(":")
+def _load_reward(
+    folder: Path, tokenizer: Tokenizer, model: Path
+) -> tuple[LanguageModel, RewardModel]:
+    """The reward model of a folder, which must read the policy's tokens."""
+    scorer, reward_model = load_reward_model(folder)
+    check_fits(tokenizer, scorer.model)
+    theirs, ours = (read_object(path / "tokenizer.json") for path in (folder, model))
+    if theirs and theirs.get("model") != ours.get("model"):
+        raise ValueError(f"{folder} has another tokenizer than {model}: its ids differ")
+    return scorer.model, jax.tree.map(jnp.asarray, reward_model)
+
+
+def _imported(function: str) -> Callable[..., Any]:
+    """What --reward-function names."""
+    module, colon, name = function.partition(":")
     if not colon:
         raise ValueError(f"--reward-function {function}: it is written MODULE:FUNCTION")
     try:
         score: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--reward-function {function}: {error}") from error
-    return text_reward(score, tokenizer)
+    return score
 
 
 def _tell_dropped(file: Path, number: int, length: int) -> None:

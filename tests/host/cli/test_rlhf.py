@@ -137,6 +137,11 @@ def test_every_method_aligns_with_fields_of_its_own(folder, tmp_path, capsys):
     assert 0 < narrow <= 1e-4 < wide <= 1e-2
     update = json.loads((tmp_path / "δ1e-4" / "rlhf.json").read_text())["config"]["update"]
     assert (update["algorithm"], update["max_kl"]) == ("trpo", 1e-4)
+    with pytest.raises(SystemExit):
+        run("ppo", "--help")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "a value head (default: True)" in told  # as it is, but without a critic
+    assert "inf for none (> 0; default: 1.0)" in told
     told = error_of(capsys, "trpo", folder, prompts, tmp_path / "no", "--clip-eps", "0.1")
     assert "there is no flag --clip-eps" in told
     told = error_of(capsys, "ppo", folder, prompts, tmp_path / "no", "--env-id", "CartPole-v1")
