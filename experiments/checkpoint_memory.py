@@ -1,6 +1,6 @@
 """What saving and restoring a large state over devices takes in memory.
 
-    python experiments/checkpoint_memory.py          # writes experiments/results/checkpoint_memory.md
+    python experiments/checkpoint_memory.py     # writes experiments/results/checkpoint_memory.md
 
 A state of 1 GiB, four arrays cut over the devices that a CPU pretends to be, goes through the
 functions that a run saves and resumes by. Each stage is a process of its own.
@@ -22,9 +22,9 @@ PAGE = """\
 
 {measured}
 
-A state of {size:.2f} GiB in four arrays, cut over devices. "Beside it": the most anonymous memory that
-the process had at a time, less what it has with the state alone; a saved state is copied once, so
-that it is written while training goes on.
+A state of {size:.2f} GiB in four arrays, cut over devices. "Beside the state": the most anonymous
+memory that the process had at a time, less what it has with the state alone; a saved state is
+copied once, so that it is written while training goes on.
 
 | stage | devices | beside the state, GiB | of its size | seconds |
 |---|---|---|---|---|
