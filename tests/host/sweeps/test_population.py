@@ -19,7 +19,7 @@ __all__ = ["compiled"]  # a fixture
 
 CONFIG = PPO.replace(total_timesteps=16 * 9)
 SPACE = {"learning_rate": log(1e-3, 3e-2, 3), "gamma": [0.9, 0.99]}
-SAME = 0
+SAME = 0  # a seed under which the copy below has its parent's values
 POPULATION = PopulationBased(num_rounds=4, fraction=0.34)  # of 6 settings 2 are replaced
 
 
