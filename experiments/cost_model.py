@@ -9,6 +9,7 @@ programs takes the extra "brax".
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -302,6 +303,8 @@ def main() -> None:
         kept[name] = found
         commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True)
         kept["measured"] = f"{time.strftime('%Y-%m-%d')}, commit {commit.strip()}: {machine()}"
+        if importlib.util.find_spec("brax"):
+            kept["measured"] += f", brax {importlib.metadata.version('brax')}"
         path.write_text(json.dumps(kept, indent=1))
     write_report(findings(kept), RESULTS / "cost_model.md")
 

@@ -24,9 +24,11 @@ MEMBERS = 1, 64, 2048
 PAGE = """\
 # What many devices give: a cost model
 
-Made by `python experiments/cost_model.py`; {measured}. Times on a GPU are those of
-[one H200](gpu.md), times on a core those of the [benchmark](benchmark.md). **Nothing on this page
-was measured on more than one real device**: of several, counts are checked and times computed.
+Made by `python experiments/cost_model.py`; {measured}.
+
+Times on a GPU are those of [one H200](gpu.md), times on a core those of the
+[benchmark](benchmark.md). **Nothing on this page was measured on more than one real device**: of
+several, counts are checked and times computed.
 
 A *member* is one training run. An iteration of it on D devices takes
 
@@ -39,8 +41,11 @@ With T steps of N environments, B = T · N, E epochs of M minibatches, P paramet
 with k_r and k_u kernels of a step and of a minibatch, less what the first layer's input would take,
 and with what is done once an iteration. TRPO's E and M are its critic's; beside them come
 `cg_iters` Fisher products of 8 flops a weight, where a gradient has 6, and one candidate of the
-line search. Every device goes through every step and every minibatch: **launches do not depend on
-D**. Nothing is taken to overlap. The formulas: [cost_formulas.py](../cost_formulas.py).
+line search. For CartPole's policy a product has the flops of 1.32 gradients; on a core it took the
+time of 1.0 ([fisher_product_cost.py](../fisher_product_cost.py)).
+
+Every device goes through every step and every minibatch: **launches do not depend on D**. Nothing
+is taken to overlap. The formulas: [cost_formulas.py](../cost_formulas.py).
 
 ## What goes in
 
@@ -67,7 +72,8 @@ part against that of one device.
 Of flops the model has a value head's way back too much, which is an outer product and no matrix
 product. Of PPO's five all-reduces a minibatch one has the gradient in it; the others are a number
 or two: mean and variance of the advantages, two extremes of the ratio. With
-`advantage_normalization="batch"` there are three.
+`advantage_normalization="batch"` there are three. A mesh has {more:.0f} to {most_more:.0f} % more
+kernels than one device, which the times below leave out.
 
 The tasks of this page, on one device:
 
@@ -84,8 +90,8 @@ What the model lacks of Ant are matrices that Brax multiplies in a step.
 {times}
 
 - On the GPU the model is off by {others} where nothing was fitted, and takes too little time, but
-  for Ant: {ant} by the rule of CartPole. Of its {ant_kernels:,} kernels the GPU's compiler makes
-  fewer than that rule says. The tables below take what Ant's own rows say.
+  for Ant: {ant} by the rule of CartPole. Ant's launches were not traced; of {ant_kernels:,} kernels
+  they must be fewer than that rule says. The tables below take what Ant's own rows say.
 - TRPO's rows lack what the line search tries after its first candidate, and that its products are
   in single precision.
 - On a core, rows of two threads (64 x 128) contain their waiting for each other, and Breakout's
@@ -203,7 +209,10 @@ def write_report(found: Findings, path: pathlib.Path) -> None:
     free = [abs(_off(c)) for c in found.checks if c.device == "H200" and not c.fits]
     ant = next(c for c in found.checks if "Ant" in c.title and not c.fits)
     others = [x for x in free if x != abs(_off(ant))]
+    more = [100 * (c.counts["kernels"] / one - 1) for c, one in _beside_one(found.counted)]
     page = PAGE.format(
+        more=min(more),
+        most_more=max(more),
         measured=found.measured,
         inputs="\n".join(_row(*cells) for cells in _inputs(found, fitted, ant, ant_wide.step)),
         alphas=", ".join(f"{1e6 * LINKS.latency(d):.1f} µs on {d:,}" for d in DEVICES[1:]),
@@ -229,6 +238,12 @@ def write_report(found: Findings, path: pathlib.Path) -> None:
         no_links=_on_eight(cartpole, found.gpu, 0.0),
     )
     path.write_text(page)
+
+
+def _beside_one(counted: list[Counted]) -> list[tuple[Counted, float]]:
+    """Each program of several devices, and the kernels of that of one."""
+    ones = {c.method: c.counts["kernels"] for c in counted if c.devices == 1}
+    return [(c, ones[c.method]) for c in counted if c.devices > 1]
 
 
 def _inputs(
