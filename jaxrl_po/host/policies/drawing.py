@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ RENDERED = (
     *("SpaceInvaders-MinAtar", "Catch-bsuite", "FourRooms-misc", "MetaMaze-misc", "Pong-misc"),
     "PointRobot-misc",
 )
+FRAME = 240, 320  # height and width of what MuJoCo paints
 MAX_FRAMES, GIF_WIDTH, GIF_COLORS = 250, 300, 32  # keep a GIF under a few hundred kB
 
 
@@ -112,10 +114,50 @@ def _craftax_painter(name: str) -> Callable[[Any], Any]:
     return lambda state: (255 * np.asarray(seen(state))).astype(np.uint8)
 
 
+def _brax_painter(name: str) -> Callable[[Any], Any]:
+    from brax import envs
+
+    model = envs.get_environment(name.partition("/")[0]).unwrapped.sys.mj_model
+    paint = _mujoco_painter(model)
+    return lambda state: paint(state.pipeline_state.q)
+
+
+def _playground_painter(name: str) -> Callable[[Any], Any]:
+    from mujoco_playground import registry
+
+    paint = _mujoco_painter(registry.load(name, config_overrides={"impl": "jax"}).mj_model)
+    return lambda state: paint(state.data.qpos)
+
+
+def _mujoco_painter(model: Any) -> Callable[[Any], Any]:
+    """What paints the positions of a model's joints, as its own camera sees them, if it has one."""
+    import mujoco
+
+    # On Linux MuJoCo wants a screen, unless MUJOCO_GL said otherwise before it was imported, which
+    # is over where one has just trained.
+    if sys.platform == "linux" and not {"DISPLAY", "MUJOCO_GL"} & os.environ.keys():
+        from mujoco import egl
+
+        sys.modules[mujoco.Renderer.__module__].gl_context.GLContext = egl.GLContext
+    data, renderer = mujoco.MjData(model), mujoco.Renderer(model, *FRAME)
+    camera = 0 if model.ncam else -1
+
+    def paint(positions: Any) -> np.ndarray:
+        data.qpos[:] = positions
+        mujoco.mj_forward(model, data)
+        renderer.update_scene(data, camera)
+        painted: np.ndarray = renderer.render()
+        return painted
+
+    return paint
+
+
 # suite -> of an environment's name what paints a state of the suite's own
 PAINTERS = {
+    "brax": _brax_painter,
     "craftax": _craftax_painter,
     "navix": _navix_painter,
+    "playground": _playground_painter,
     "xminigrid": _xminigrid_painter,
 }
 

@@ -22,9 +22,11 @@ def jumanji_object(env_id):
 @pytest.mark.parametrize(
     "env_id",
     [
+        "brax:inverted_pendulum/spring",
         "craftax:Craftax-Classic-Symbolic-v1",
         "jumanji:Snake-v1",
         "navix:Navix-Empty-5x5-v0",
+        "playground:CartpoleBalance",
         "xminigrid:MiniGrid-Empty-5x5",
     ],
 )
@@ -47,8 +49,10 @@ def test_a_film_has_a_frame_for_each_state(env_id, tmp_path, jit):
             film.seek(number)
             frames.append(np.asarray(film.convert("RGB")))
     assert np.std(frames[0]) > 0  # there is something in it
+    changes = [np.abs(b.astype(int) - a).mean() for a, b in zip(frames, frames[1:], strict=False)]
+    assert not changes or max(changes) < 60  # and a frame is like the next, as noise is not
 
 
 def test_what_is_not_drawn_is_refused_with_what_is(tmp_path):
-    with pytest.raises(ValueError, match="environments of pgx are not drawn; those of craftax"):
+    with pytest.raises(ValueError, match="environments of pgx are not drawn; those of brax"):
         check_drawing("pgx", "2048", str(tmp_path / "film.gif"))
