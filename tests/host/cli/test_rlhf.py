@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxrl_po import load_pretrained
+from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.host.cli import main as cli
 from jaxrl_po.host.language.reward_folder import HEAD, load_reward_model
 from tests.host.language.text.conftest import SENTENCES, TEMPLATE, train_backend
@@ -151,6 +152,25 @@ def test_every_method_aligns_with_fields_of_its_own(folder, tmp_path, capsys):
     )
     assert "--critic-from-reward needs --reward FOLDER" in told
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("method", ALGORITHMS)
+def test_every_method_has_help_and_an_iteration(method, folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(method, "--help")
+    assert end.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "price of a nat of the KL to the reference" in told
+    prompts = write(tmp_path / "prompts.jsonl", [{"prompt": s[:9]} for s in SENTENCES])
+    function = ["--reward-function", f"{__name__}:length_of_answer"]
+    size = ["--num-envs", "8", "--num-steps", "4", "--iterations", "1", "--kl-coef", "0.25"]
+    # A field of the update's, where the run has one of the same name.
+    own = ["--update-kl-coef", "0.5"] if method == "ppo_penalty" else []
+    run(method, folder, prompts, tmp_path / "run", *function, *size, *own)
+    config = json.loads((tmp_path / "run" / "rlhf.json").read_text())["config"]
+    assert (config["update"]["algorithm"], config["kl_coef"]) == (method, 0.25)
+    assert config["update"].get("kl_coef") == (0.5 if own else None)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):
