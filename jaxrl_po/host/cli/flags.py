@@ -166,7 +166,12 @@ def given_parameters(parsed: argparse.Namespace, function: Callable[..., Any]) -
 
 
 def add_fields(
-    parser: Parser, default: Config, *, texts: bool, without: Collection[str] = ()
+    parser: Parser,
+    default: Config,
+    *,
+    texts: bool,
+    without: Collection[str] = (),
+    described: Mapping[str, str] | None = None,
 ) -> None:
     """Add a flag for each field of a config, described by its comment.
 
@@ -177,8 +182,10 @@ def add_fields(
         default: whose fields, and the values that they have without flags.
         texts: take all values as texts, which may stand for several.
         without: fields that get no flag.
+        described: what stands for the comments of some fields.
     """
-    comments, hints = field_comments(type(default)), typing.get_type_hints(type(default))
+    comments = field_comments(type(default)) | dict(described or {})
+    hints = typing.get_type_hints(type(default))
     for field in dataclasses.fields(default):
         if field.name in without:
             continue
