@@ -21,6 +21,7 @@ import tyro
 
 from jaxrl_po import PPOConfig
 from jaxrl_po.config import Config
+from jaxrl_po.host.machine.arrays import to_host
 from jaxrl_po.host.machine.execution import compile_blocks, split_members
 from jaxrl_po.host.policies.policy import describe_policy
 from jaxrl_po.host.runs.directory import RunSettings
@@ -80,7 +81,7 @@ def make_variants(config: Config, num_seeds: int) -> dict[str, Callable[[], None
                     logger.write(visit)
                 if checkpoints:
                     records.wait()
-                    records.checkpoint(first + count, blocks)
+                    records.checkpoint(first + count, to_host(blocks))
 
     def with_files(checkpoints: bool) -> None:
         directory = Path(tempfile.mkdtemp())

@@ -5,7 +5,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxrl_po.config import Config
 from jaxrl_po.config.messages import described
-from jaxrl_po.types import TrainState
+from jaxrl_po.types import PyTree, TrainState
 
 
 def environment_mesh(config: Config, mesh: Mesh) -> Mesh:
@@ -56,13 +56,20 @@ def state_shardings(mesh: Mesh, state: TrainState, num_axes: int = 0) -> TrainSt
     """
     whole = NamedSharding(mesh, PartitionSpec())
     by_environment = NamedSharding(mesh, PartitionSpec(*[None] * num_axes, mesh.axis_names[0]))
-    everywhere: TrainState = jax.tree.map(lambda _: whole, state)
-    normalizer = everywhere.normalizer
+    placed: TrainState = jax.tree.map(lambda _: whole, state)
+    normalizer = placed.normalizer
     if normalizer.reward != ():
         normalizer = normalizer._replace(reward=(normalizer.reward[0], by_environment))
-    return everywhere._replace(
+    return placed._replace(
         rollout=jax.tree.map(lambda _: by_environment, state.rollout), normalizer=normalizer
     )
+
+
+def everywhere(mesh: Mesh | None, tree: PyTree) -> PyTree:
+    """Arrays, within a program, as a whole on each device: any process can read them."""
+    if mesh is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def laid_out(mesh: Mesh | None, state: TrainState) -> TrainState:

@@ -27,7 +27,9 @@ from jaxrl_po.host.cli.flags import (
     given_parameters,
 )
 from jaxrl_po.host.cli.sweep import sweep_command
+from jaxrl_po.host.machine.devices import device_mesh
 from jaxrl_po.host.machine.files import new_directory
+from jaxrl_po.host.machine.processes import ProcessLostError, connect, peers_of
 from jaxrl_po.host.machine.signals import Interrupted
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.policies.export import export_policy
@@ -79,9 +81,9 @@ def train_command(
     """
     config = base.replace(**fields)
     make_parts(config, None, None)  # before anything is named after its environment
-    path = directory or new_directory(
-        f"{config.env_id}_{config.algorithm.rpartition(':')[2]}_seed{seed}"
-    )
+    name = f"{config.env_id}_{config.algorithm.rpartition(':')[2]}_seed{seed}"
+    peers = peers_of(device_mesh(_devices(devices)))
+    path = directory or Path(peers.told(lambda: str(new_directory(name))))
     result = run(
         config,
         seed=seed,
@@ -112,7 +114,7 @@ def resume_command(
         tensorboard: log for TensorBoard too
         wandb: log to this project of Weights & Biases too
     """
-    config = read_description(directory).config
+    config = read_description(directory, peers_of(device_mesh(_devices(devices)))).config
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     loggers = _loggers(config, directory, tensorboard, wandb)
@@ -191,6 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = sys.argv[1:] if arguments is None else arguments
         own = [name for name in arguments[1:2] if ":" in name]
         parsed = make_parser(own).parse(arguments)
+        _connect(parsed)
         _check_platform()
         keep_compilations()
         _run_command(parsed)
@@ -203,6 +206,9 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # who read along has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except ProcessLostError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(FAILED)  # the runtime's own end would wait for the process that is gone
     except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
         _leave(f"error: {str(error) or type(error).__name__}", FAILED)
 
@@ -226,7 +232,9 @@ def make_parser(own: Sequence[str] = ()) -> Parser:
             method = methods(algorithm, cls)
             method.fill = functools.partial(_add_training_flags, method, command, cls)
     for name, command in COMMANDS.items():
-        _add_command(commands, name, command)
+        parser_of_command = _add_command(commands, name, command)
+        if command is resume_command:
+            add_parameters(parser_of_command, connect)
     language = commands("rlhf", rlhf).add_commands()
     for name, command in rlhf.COMMANDS.items():
         _add_command(language, name, command)
@@ -239,10 +247,11 @@ def make_parser(own: Sequence[str] = ()) -> Parser:
 
 def _add_command(
     commands: Callable[[str, Any], Parser], name: str, command: Callable[..., Any]
-) -> None:
+) -> Parser:
     parser = commands(name, command)
     parser.set_defaults(command=command)
     add_parameters(parser, command)
+    return parser
 
 
 def _add_training_flags(
@@ -253,6 +262,8 @@ def _add_training_flags(
     parser.add_argument("--list-tuned", action=ListTuned)
     parser.add_flag("tuned", "begin with what is tuned for the environment", bool)
     add_parameters(parser, command)
+    if command is train_command:
+        add_parameters(parser, connect)
     add_fields(parser, config_class(), texts=command is sweep_command)
 
 
@@ -269,6 +280,16 @@ class ListTuned(argparse.Action):
         rows = tuned_table()
         print(Table(rows).text(len(rows)))
         parser.exit()
+
+
+def _connect(parsed: argparse.Namespace) -> None:
+    """Make this process one of several, where flags ask for it."""
+    place = given_parameters(parsed, connect)
+    if not place:
+        return
+    if not getattr(parsed, "devices", None):
+        raise ValueError("coordinator needs devices beside it: all")
+    connect(**place)
 
 
 def _check_platform() -> None:

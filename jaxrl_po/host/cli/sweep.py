@@ -12,6 +12,7 @@ from typing import Any, Literal
 from jaxrl_po.config import ENV_PARAMS, Config
 from jaxrl_po.host.cli.flags import integer
 from jaxrl_po.host.machine.files import new_directory
+from jaxrl_po.host.sweeps.population import PopulationBased
 from jaxrl_po.host.sweeps.ranges import Interval, linear, log
 from jaxrl_po.host.sweeps.sweep import sweep
 from jaxrl_po.loop.parts import make_parts
@@ -81,6 +82,7 @@ def sweep_command(
     sampling: Literal["grid", "random", "sobol"] = "grid",
     num_samples: int | None = None,
     prune: Literal["halving"] | None = None,
+    evolve: int | None = None,
     directory: pathlib.Path | None = None,
     keep_policies: bool = False,
     keep_best: int = 0,
@@ -101,6 +103,8 @@ def sweep_command(
         sampling: all combinations, or num_samples random or quasi-random points
         num_samples: number of points, unless they form a grid
         prune: sequential halving: the worse half of the settings stops at each rung
+        evolve: population-based training in so many rounds: after each the worst fifth of the \
+settings go on from the best, under values near theirs
         directory: for members, tables and figures, by default a new folder under runs/; a sweep \
 that was stopped continues there
         keep_policies: keep the final policies of the best setting
@@ -129,6 +133,7 @@ that was stopped continues there
         sampling=sampling,
         num_samples=num_samples,
         prune=prune,
+        evolve=None if evolve is None else PopulationBased(evolve),
         directory=path,
         keep_policies=keep_policies,
         keep_best=keep_best,

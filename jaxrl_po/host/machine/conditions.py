@@ -17,7 +17,7 @@ STATE_FLAGS = ("jax_enable_x64", "jax_default_prng_impl")  # they set the types 
 def conditions(num_devices: int = 1) -> dict[str, str]:
     """What holds in this process, for a run on so many devices, by name."""
     versions = {name: version(name) for name in VERSIONS}
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     return {
         **versions,
         **{name: str(value) for name, value in numerics().items()},

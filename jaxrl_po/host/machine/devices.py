@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxrl_po.config import Config
 from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.processes import peers_of
 from jaxrl_po.loop.layout import environment_mesh
 
 Devices = str | int | Sequence[jax.Device] | None  # "all", the first n, those; None for no mesh
@@ -54,7 +55,9 @@ def device_mesh(devices: Devices) -> Mesh | None:
         chosen = there[:count]
     else:
         chosen = _listed(devices)
-    return Mesh(np.array(chosen), (AXIS,))
+    mesh = Mesh(np.array(chosen), (AXIS,))
+    peers_of(mesh)  # refuses some of the processes
+    return mesh
 
 
 def _listed(devices: Sequence[jax.Device]) -> list[jax.Device]:

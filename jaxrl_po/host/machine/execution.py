@@ -145,13 +145,14 @@ def plan_members(
         shared: what all members share; NumPy scalars.
         num_members: how many there will be.
         chunk_size: members in memory at a time; None for as many as fit.
-        devices: "all" shards each chunk over all devices; None takes one.
+        devices: "all" shards each chunk over all devices of this process; None takes one.
 
     Raises:
         ValueError: naming the argument that is out of range.
     """
     check_layout(chunk_size, devices)
-    used = jax.devices() if devices == "all" else jax.devices()[:1]
+    there = jax.local_devices()
+    used = there if devices == "all" else there[:1]
     if jax.default_backend() == "cpu" and len(used) == 1:
         return _plan_threads(function, example, shared, chunk_size)
     return _plan_chunks(function, example, shared, num_members, chunk_size, used)

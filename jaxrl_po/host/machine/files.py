@@ -120,8 +120,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drop_inherited)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, *data: bytes | memoryview) -> None:
     """Write a file so that, whenever the machine stops, it is there whole or not at all.
+
+    Args:
+        path: of the file.
+        data: what it is to hold, one piece after the other.
 
     Raises:
         OSError: naming the file; what was there before stays.
@@ -129,7 +133,8 @@ def write_whole(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + TEMPORARY)
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for piece in data:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -76,11 +76,11 @@ def sweep_page(
 
 def _outcome(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
     """What a sweep that has ended adds to its page."""
-    best = [int(i) for i in result.summary["setting"][:MAX_SETTINGS]]
+    best = result.summary.rows()[:MAX_SETTINGS]
     lines = result.summary_text().splitlines()
     found: dict[str, Any] = {
         "status": "complete",
-        "groups": [_group(plan, result, setting) for setting in best],
+        "groups": [_group(plan, result, row) for row in best],
         "notes": [{"level": "warn", "text": line} for line in lines[1:]],
     }
     diverged = int(result.table["diverged"].sum())
@@ -88,29 +88,27 @@ def _outcome(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
         text = f"{diverged} of {counted(len(result.table['diverged']), 'member')} diverged"
         found["notes"].append({"level": "bad", "text": text})
     command = None
-    if result.best is not None and not plan.given:
-        best_config = plan.configs[plan.settings.index(result.best)]
-        command = train_command(best_config, plan.seed, plan.num_seeds)
-    pruned = bool(result.summary["pruned"].any())
-    compared = result.best is not None and not pruned
-    fields = varied_fields(result) if compared else []
+    if result.best is not None and not (plan.given or plan.evolves):
+        command = train_command(plan.configs[result.first], plan.seed, plan.num_seeds)
+    fields = varied_fields(result) if result.tells_of_fields else []
     found["sweep"] = {
         "best": lines[0],
         "command": command,
         "sensitivities": [_sensitivity(result, field) for field in fields],
         "table": _table(result),
         "num_settings": len(plan.settings),
-        "pruned": pruned,
+        "pruned": bool(result.summary["pruned"].any()),
     }
     return found
 
 
-def _group(plan: SweepPlan, result: SweepResult, setting: int) -> dict[str, Any]:
-    """Curves of a setting, a line for each seed."""
+def _group(plan: SweepPlan, result: SweepResult, row: dict[str, Any]) -> dict[str, Any]:
+    """Curves of a setting, which a row of the summary is of, a line for each seed."""
+    setting = row["setting"]
     known = np.isfinite(result.timesteps[setting])
     seeds = [f"seed {plan.seed + s}" for s in range(plan.num_seeds)]
     return {
-        "label": label(plan.settings[setting]),
+        "label": label({name: row[name] for name in result.fields}),
         "seeds": seeds,
         "x": plain(result.timesteps[setting][known]),
         "values": {"episode_return": plain(result.returns[setting][:, known])},

@@ -8,16 +8,30 @@ checkpoints at every visit needs a millisecond, and damage must be seen.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from jaxrl_po.host.machine.files import TEMPORARY, write_whole
 
+TYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}  # of NumPy and JAX, as safetensors calls them
 NAME = re.compile(r"(?P<iteration>\d{10})-(?P<digest>[0-9a-f]{32})\.safetensors")
 
 
@@ -25,7 +39,7 @@ class Checkpoint(NamedTuple):
     """A saved state."""
 
     iteration: int
-    arrays: dict[str, np.ndarray]  # by path
+    arrays: Mapping[str, np.ndarray]  # by path
     notes: dict[str, Any]  # what the run wants to know beside its state
 
 
@@ -40,9 +54,12 @@ def save(
     directory: Path, iteration: int, arrays: Mapping[str, np.ndarray], notes: dict[str, Any]
 ) -> Path:
     """Write a checkpoint. Its name carries the SHA-256 of its bytes, so that damage shows."""
-    data = safetensors.numpy.save(dict(arrays), metadata={"notes": json.dumps(notes)})
-    path = directory / f"{iteration:010d}-{_digest(data)}.safetensors"
-    write_whole(path, data)
+    pieces = _serialized(arrays, {"notes": json.dumps(notes)})
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    path = directory / f"{iteration:010d}-{digest.hexdigest()[:32]}.safetensors"
+    write_whole(path, *pieces)
     return path
 
 
@@ -76,14 +93,14 @@ def load(path: Path) -> Checkpoint:
     name = NAME.fullmatch(path.name)
     if name is None:
         raise ValueError(f"{path.name} is not the name of a checkpoint")
-    data = path.read_bytes()
-    if _digest(data) != name["digest"]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest[:32] != name["digest"]:
         raise ValueError(f"{path.name} is damaged: its bytes are not those its name stands for")
     try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        notes = json.loads(header["__metadata__"]["notes"])
-        with safe_open(path, framework="numpy") as opened:  # `load` knows no bfloat16
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        with safe_open(path, framework="numpy") as opened:
+            notes = json.loads(opened.metadata()["notes"])
+            arrays = _Stored(path, list(opened.keys()))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} holds no checkpoint: {error}") from error
     return Checkpoint(int(name["iteration"]), arrays, notes)
@@ -104,5 +121,48 @@ def keep_only(directory: Path, num_newest: int, iteration: int | None) -> None:
             path.unlink()
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+class _Stored(Mapping[str, np.ndarray]):
+    """The arrays of a file, each read as it is asked for: a state may fill half the memory."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self._path, self._names = path, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        with safe_open(self._path, framework="numpy") as opened:  # `load` knows no bfloat16
+            array: np.ndarray = opened.get_tensor(name)
+            return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _serialized(
+    arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
+) -> list[bytes | memoryview]:
+    """A file of safetensors in pieces, of which only the first, its header, is a copy.
+
+    `safetensors.numpy.save` would hold the arrays twice more.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    pieces: list[bytes | memoryview] = []
+    position = 0
+    # Large types first, so that each array is aligned.
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
+        end, kind = position + array.nbytes, TYPES.get(str(array.dtype))
+        if kind is None:
+            raise ValueError(f"{name} is {array.dtype}, of which no file can be made")
+        header[name] = {
+            "dtype": kind,
+            "shape": array.shape,
+            "data_offsets": [position, end],
+        }
+        position = end
+        pieces.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *pieces]

@@ -55,7 +55,6 @@ def make_diagnosis(config: Config, given: Given) -> Diagnosis:
 
     def diagnose(state: TrainState) -> list[str]:
         found.clear()
-        state = jax.device_put(state, jax.devices()[0])  # from all that it was laid out over
         with jax.debug_nans(False), jax.debug_infs(False):
             if not all_finite(state.rollout.observation):
                 found.append("observation")

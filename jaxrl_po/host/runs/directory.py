@@ -11,6 +11,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.machine import arguments
 from jaxrl_po.host.machine.conditions import conditions
 from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.machine.processes import ALONE, Peers
 from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
 from jaxrl_po.host.runs import checkpoint
 from jaxrl_po.loop.parts import Given
@@ -97,19 +98,24 @@ def describe(config: Config, settings: RunSettings, num_devices: int = 1) -> Des
     return Description(config, settings, conditions(num_devices), uuid.uuid4().hex)
 
 
-def read_description(directory: Path) -> Description:
-    """Read config.json.
+def read_description(directory: Path, peers: Peers = ALONE) -> Description:
+    """Read config.json, of which several processes need see but the first one's.
 
     Raises:
         ValueError: naming what is missing, unreadable, edited, or from a newer version.
     """
     path = directory / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"directory={str(directory)!r} holds no run: there is no {path.name} in it"
-        )
+
+    def read() -> str:
+        if not path.is_file():
+            raise ValueError(
+                f"directory={str(directory)!r} holds no run: there is no {path.name} in it"
+            )
+        return path.read_bytes().decode(errors="replace")
+
+    text = peers.told(read)
     try:
-        return _parse(path.read_bytes())
+        return _parse(text)
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} cannot be used: {reason or type(error).__name__}") from error
@@ -125,7 +131,7 @@ def changed_fields(old: Config, new: Config) -> list[str]:
     return [name for name in changed if not (name == "total_timesteps" and longer)]
 
 
-def _parse(data: bytes) -> Description:
+def _parse(data: str) -> Description:
     description = from_json(data)
     if not isinstance(description, dict):
         raise ValueError(f"it holds a {type(description).__name__}, not the description of a run")

@@ -1,7 +1,7 @@
 """The loop of a run: compiled segments, and the host's visits between them."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,9 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from jaxrl_po.envs.hosted import host_environment
+from jaxrl_po.host.machine.arrays import to_host
 from jaxrl_po.host.machine.execution import join_blocks
+from jaxrl_po.host.machine.processes import ALONE, Peers
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.policies.policy import describe_policy
@@ -23,6 +25,7 @@ from jaxrl_po.host.runs.logging import Logger, Start, Visit
 from jaxrl_po.host.runs.plots import plot_run
 from jaxrl_po.host.runs.records import Records
 from jaxrl_po.host.runs.result import RunResult, summary
+from jaxrl_po.host.runs.resumption import Resumption, told
 from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.host.runs.terminal import Parts, progress_bar
 from jaxrl_po.host.runs.training import Training
@@ -38,29 +41,30 @@ class Session(NamedTuple):
 
     description: Description
     given: Given
+    directory: Path | None
     until: int | None
     loggers: Sequence[Logger]
     callbacks: Sequence[Callback]
     console: Console
+    peers: Peers = ALONE
     params: Params | None = None  # [S, ...] to start from; None for random ones
     mesh: Mesh | None = None  # that each seed is laid out over
+
+    @property
+    def saved(self) -> str:
+        """How to go on from what is saved, to end a message with."""
+        if self.directory is None:
+            return ""
+        return f", saved; to go on: python -m jaxrl_po resume {self.directory}"
 
     def warn(self, text: str) -> None:
         """Print what must not be overlooked."""
         self.console.print(text, style="red", soft_wrap=True, markup=False, highlight=False)
 
 
-class Resumption(NamedTuple):
-    """What a run goes on from."""
-
-    checkpoint: Checkpoint
-    notices: list[str]  # what may differ from an uninterrupted run, or had to be mended
-
-
-def run_session(
-    session: Session, directory: Path | None, resumption: Resumption | None
-) -> RunResult:
+def run_session(session: Session, resumption: Resumption | None) -> RunResult:
     """Run a session from its start or from a checkpoint, to its end or to `until`."""
+    directory, peers = session.directory, session.peers
     config, settings, *_ = session.description
     total = config.num_iterations
     last = total if session.until is None else min(session.until, total)
@@ -81,19 +85,20 @@ def run_session(
         announce(session, training)
         steps = config.num_envs * config.num_steps
         bar = progress_bar(session.console, training.done, total, steps * settings.num_seeds)
-        outputs = [*session.loggers, bar.logger]
+        outputs = [*session.loggers, bar.logger] if peers.first else []
         for output in outputs:
             stack.callback(output.close)
         records = None
-        if directory:
+        if directory and peers.first:
             records = open_records(session, directory, restored)
             stack.enter_context(closing(records))
             outputs += records.loggers
-            if session.params is not None:  # they are nowhere else
-                records.checkpoint(0, training.blocks)
+            if restored:
+                logs.check_columns(directory, training.metric_names)
+        if session.params is not None:  # they are nowhere else
+            save(session, training, records)
+            if records:
                 records.wait()
-        if directory and restored:
-            logs.check_columns(directory, training.metric_names)
         for output in outputs:
             output.open(Start(config.to_dict(), training.seeds, training.done, steps))
         news = (
@@ -101,23 +106,23 @@ def run_session(
             if resumption is None
             else resumed(session, training, records, resumption)
         )
-        ended = False
-        while training.done < last and training.goes_on and not (ended or requests):
+        ended, stopped = False, peers.some(bool(requests))
+        while training.done < last and training.goes_on and not (ended or stopped):
             ended = visit(session, training, records, outputs, last, news, bar.parts)
-            news = []
+            news, stopped = [], peers.some(bool(requests))
         if records:
             with training.clock("host"):
                 records.wait()
-    saved = f", saved; to go on: python -m jaxrl_po resume {directory}" if directory else ""
     if training.failure:
         reached = f"after iteration {training.done} of {total}"
-        raise SimulatorError(f"{training.failure}; {reached}{saved}")
-    if requests and training.done < last:
+        raise SimulatorError(f"{training.failure}; {reached}{session.saved}")
+    if stopped and training.done < last:
+        signal = requests[0] if requests else "a signal to another process"
         raise Interrupted(
-            f"stopped by {requests[0]} after iteration {training.done} of {total}{saved}"
+            f"stopped by {signal} after iteration {training.done} of {total}{session.saved}"
         )
     result = training.result()
-    if directory:
+    if directory and peers.first:
         draw(session, directory)
     session.console.print(summary(result), style="bold", soft_wrap=True)
     return result
@@ -202,9 +207,17 @@ def visit(
         )
         for output in outputs:
             output.write(told)
-        if records:
-            records.checkpoint(done, training.blocks)
+        save(session, training, records)
     return ended
+
+
+def save(session: Session, training: Training, records: Records | None) -> None:
+    """A checkpoint, where there is a directory; all processes bring what they have of the state."""
+    if session.directory is None:
+        return
+    state = to_host(training.blocks)
+    if records:
+        records.checkpoint(training.done, state)
 
 
 def ask(session: Session, training: Training, seen: Seen, evaluation: Assessment | None) -> bool:
@@ -225,7 +238,7 @@ def ask(session: Session, training: Training, seen: Seen, evaluation: Assessment
             raise ValueError(
                 f"callbacks: one must return True to end the run, False or None; not {answer!r}"
             )
-    return any(answers)
+    return session.peers.some(any(answers))
 
 
 def open_records(session: Session, directory: Path, restored: Checkpoint | None) -> Records:
@@ -244,9 +257,8 @@ def resumed(
     session: Session, training: Training, records: Records | None, resumption: Resumption
 ) -> list[dict[str, Any]]:
     """Tell of a resumption, and bring back a policy that is gone."""
-    assert records is not None  # only what is in a directory can be resumed
-    notices = [*resumption.notices, *records.mended]
-    lost = records.lost_policy()
+    notices = [*resumption.notices, *(records.mended if records else [])]
+    lost = session.peers.told(lambda: records and records.lost_policy())
     if lost is not None:
         notices.append(restore_policy(session, training, records, *lost))
     for notice in notices:
@@ -256,19 +268,23 @@ def resumed(
 
 
 def restore_policy(
-    session: Session, training: Training, records: Records, iteration: int, best: float
+    session: Session, training: Training, records: Records | None, iteration: int, best: float
 ) -> str:
     """Save again the policy of the best evaluation, or else of the newest states."""
-    path = checkpoint.find(records.checkpoints, iteration)
-    try:
-        blocks = training.blocks if path is None else training.restore(checkpoint.load(path))
-    except ValueError:
-        path, blocks = None, training.blocks
-    iteration = training.done if path is None else iteration
-    assessment = training.assess(blocks, iteration)
-    records.evaluated(iteration, assessment, blocks, training.seeds, session.description.config)
+
+    def find() -> Resumption | None:
+        path = records and checkpoint.find(records.checkpoints, iteration)
+        return Resumption(checkpoint.load(path), []) if path else None
+
+    reached, blocks = training.done, training.blocks
+    with suppress(ValueError):  # there is none that is intact
+        if intact := told(session.peers, find):
+            reached, blocks = iteration, training.restore(intact.checkpoint)
+    assessment = training.assess(blocks, reached)
+    if records:
+        records.evaluated(reached, assessment, blocks, training.seeds, session.description.config)
     found = float(np.max(assessment.greedy.episode_return.mean(axis=1)))
-    return f"policy/ was gone or damaged: saved again, from iteration {iteration}" + (
+    return f"policy/ was gone or damaged: saved again, from iteration {reached}" + (
         "" if found == best else f", with greedy return {found:.4g}; the one lost had {best:.4g}"
     )
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl_po.config import Config
-from jaxrl_po.host.machine.arrays import to_host
 from jaxrl_po.host.machine.files import AppendFile, sync_directory
 from jaxrl_po.host.policies.numpy_policy import read_folder
 from jaxrl_po.host.policies.policy import policy_arrays, write_policy
@@ -112,15 +111,15 @@ class Records:
             notes,
         )
 
-    def checkpoint(self, iteration: int, blocks: list[PyTree]) -> None:
-        """Save the state of all seeds, and where the logs stand."""
+    def checkpoint(self, iteration: int, state: dict[str, np.ndarray]) -> None:
+        """Save the state of all seeds, as `to_host` gives it, and where the logs stand."""
         notes = {
             "run": self._run_id,
             "positions": {name: file.position for name, file in self._files.items()},
             "digests": {name: file.digest for name, file in self._files.items()},
             "best": self._best._asdict(),
         }
-        self._submit(self._write_checkpoint, iteration, to_host(blocks), notes)
+        self._submit(self._write_checkpoint, iteration, state, notes)
 
     def wait(self) -> None:
         """Wait for what is being written.

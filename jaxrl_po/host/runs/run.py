@@ -1,21 +1,21 @@
 """Training runs with a directory around them: start one, resume one, look into one."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
-from jaxrl_po.envs.hosted import host_environment
 from jaxrl_po.host.machine.arguments import integer, seeds
-from jaxrl_po.host.machine.conditions import check_state_flags, differences
-from jaxrl_po.host.machine.devices import Devices, mesh_of_run
+from jaxrl_po.host.machine.conditions import check_state_flags
+from jaxrl_po.host.machine.devices import Devices, device_mesh, mesh_of_run
 from jaxrl_po.host.machine.files import lock
-from jaxrl_po.host.machine.wording import counted
-from jaxrl_po.host.runs import checkpoint, logs
+from jaxrl_po.host.machine.processes import peers_of
+from jaxrl_po.host.runs import checkpoint
 from jaxrl_po.host.runs.callbacks import Callback
-from jaxrl_po.host.runs.checkpoint import Checkpoint
 from jaxrl_po.host.runs.directory import (
     Description,
     RunSettings,
@@ -26,8 +26,9 @@ from jaxrl_po.host.runs.directory import (
     write_description,
 )
 from jaxrl_po.host.runs.logging import Logger
-from jaxrl_po.host.runs.loop import Resumption, Session, run_session
+from jaxrl_po.host.runs.loop import Session, run_session
 from jaxrl_po.host.runs.result import RunResult
+from jaxrl_po.host.runs.resumption import Resumption, check_run, find_checkpoint, told
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
@@ -110,6 +111,7 @@ def run(
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
     mesh = mesh_of_run(config, env, devices)
+    peers = peers_of(mesh)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
     make_algorithm(config.at(0.0), actor_critic, algorithm, optimizer)
     numbers = seeds(seed, num_seeds)
@@ -128,18 +130,29 @@ def run(
         given=given.names + ["params"] * (params is not None),
     )
     until = until if until is None else integer("until", until)
-    console = make_console(quiet)
+    console = make_console(quiet or not peers.first)
     description = describe(config, settings, mesh.size if mesh else 1)
-    session = Session(description, given, until, loggers, callbacks, console, params, mesh)
-    if directory is None:
-        return run_session(session, None, None)
-    path = Path(directory)
+    path = None if directory is None else Path(directory)
+    session = Session(
+        description, given, path, until, loggers, callbacks, console, peers, params, mesh
+    )
+    with peers.watched(session.saved), ExitStack() as held:
+        if path is not None:
+            peers.told(functools.partial(begin, path, description, held))
+            console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
+        return run_session(session, None)
+
+
+def begin(path: Path, description: Description, held: ExitStack) -> None:
+    """Make a directory that of a run, locked for as long as it is held.
+
+    Raises:
+        ValueError: naming what a run would write over.
+    """
     refuse_occupied(path)  # before the lock leaves a file there
-    with lock(path):
-        refuse_occupied(path)
-        console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
-        write_description(path, session.description)
-        return run_session(session, path, None)
+    held.enter_context(lock(path))
+    refuse_occupied(path)
+    write_description(path, description)
 
 
 def resume(
@@ -182,8 +195,9 @@ def resume(
         >>> resume("runs/a", quiet=True).timesteps  # of 64
         32
     """
-    path, console = Path(directory), make_console(quiet)
-    saved, settings, began, run_id = read_description(path)
+    path, peers = Path(directory), peers_of(device_mesh(devices))
+    console = make_console(quiet or not peers.first)
+    saved, settings, began, run_id = read_description(path, peers)
     config = saved if config is None else as_config(config)
     if changed := changed_fields(saved, config):
         raise ValueError(
@@ -196,69 +210,20 @@ def resume(
     until = until if until is None else integer("until", until)
     check_state_flags(path, began)
     description = Description(config, settings, began, run_id)
-    session = Session(description, given, until, loggers, callbacks, console, mesh=mesh)
-    with lock(path):
-        resumption = find_checkpoint(session, path)
-        if config != saved:
-            write_description(path, description)
-        return run_session(session, path, resumption)
+    session = Session(
+        description, given, path, until, loggers, callbacks, console, peers, mesh=mesh
+    )
+    with peers.watched(session.saved), ExitStack() as held:
 
+        def find() -> Resumption | None:
+            held.enter_context(lock(path))
+            num_devices = mesh.size if mesh else 1
+            resumption = find_checkpoint(path, description, env, num_devices, session.warn)
+            if config != saved:
+                write_description(path, description)
+            return resumption
 
-def find_checkpoint(session: Session, path: Path) -> Resumption | None:
-    """What a run in a directory goes on from; None where it has not come to a checkpoint.
-
-    Raises:
-        ValueError: when there was one, and none that is intact is left.
-    """
-    folder, (config, settings, began, run_id) = path / "checkpoints", session.description
-    restored, damaged = checkpoint.load_newest(folder)
-    if damaged and restored is None:
-        raise ValueError(f"no checkpoint in {folder} is intact: put one back")
-    if restored is None:
-        reached = logs.reached(path)
-        # A first segment is logged before its checkpoint is written.
-        if reached > min(settings.segment_length, config.num_iterations) or (
-            reached and not folder.is_dir()
-        ):
-            raise ValueError(
-                f"{path} has no checkpoint, though its logs tell of {reached} iterations: put "
-                f"{folder} back, or begin again in another directory"
-            )
-        if "params" in settings.given:
-            raise ValueError(
-                f"{path} was stopped before the parameters that it was to start from were saved: "
-                "begin again in another directory"
-            )
-        if reached:
-            session.warn(
-                "the run was stopped before its first checkpoint: it begins again, and does anew "
-                f"the {counted(reached, 'iteration')} in its logs"
-            )
-        return None
-    check_run(restored, run_id, folder)
-    notices = [
-        f"not used: {file.reason}; it is now {checkpoint.set_aside(file.path).name}"
-        for file in damaged
-    ]
-    num_devices = session.mesh.size if session.mesh else 1
-    if differing := differences(began, num_devices):
-        notices.append(
-            f"the run began under other conditions ({'; '.join(differing)}): from here on it may "
-            "differ in the last bits from an uninterrupted one"
-        )
-    if host_environment(config.env_id, session.given.env, config.env_params):
-        notices.append(
-            "environments on the host are in no checkpoint: each begins a new episode, and what "
-            "follows differs from an uninterrupted run"
-        )
-    return Resumption(restored, notices)
-
-
-def check_run(saved: Checkpoint, run_id: str, folder: Path) -> None:
-    """Raise unless a checkpoint is of the run with this id; before there were ids it says none."""
-    if saved.notes.get("run", "") != run_id:
-        name = checkpoint.find(folder, saved.iteration)
-        raise ValueError(f"{name} belongs to another run: move it away")
+        return run_session(session, told(peers, find))
 
 
 def load_state(

@@ -11,6 +11,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.loop.divergence import is_finite
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
+from jaxrl_po.loop.layout import everywhere
 from jaxrl_po.loop.parts import Given
 from jaxrl_po.loop.train import make_step
 from jaxrl_po.types import Array, Params, TrainState
@@ -66,15 +67,13 @@ def make_programs(
             state = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new_state, state)
             return state, jax.tree.map(lambda b, m: write(b, m, i), buffers, metrics)
 
-        end: tuple[TrainState, dict[str, Array]] = jax.lax.fori_loop(
-            0, count, iterate, (state, buffers)
-        )
-        return end
+        state, buffers = jax.lax.fori_loop(0, count, iterate, (state, buffers))
+        return state, everywhere(mesh, buffers)
 
     def assess(member: tuple[TrainState, Array], iteration: Array) -> Assessment:
         state, seed = member
         keys = evaluation_keys(seed, iteration)
-        return Assessment(
+        both = Assessment(
             *(
                 evaluate(
                     config,
@@ -90,6 +89,8 @@ def make_programs(
                 for key, deterministic in zip(keys, (True, False), strict=True)
             )
         )
+        seen: Assessment = everywhere(mesh, both)
+        return seen
 
     return SegmentPrograms(start, advance, assess)
 

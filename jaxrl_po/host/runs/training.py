@@ -120,11 +120,8 @@ class Training:
         Raises:
             ValueError: naming what in it is not what is needed.
         """
-        mesh, state = self._mesh, restore(self._programs, len(self.seeds), saved)
-        blocks = split_members(state, mesh)
-        if mesh is None:
-            return blocks
-        return [jax.device_put(block, state_shardings(mesh, block, 1)) for block in blocks]
+        state = restore(self._programs, len(self.seeds), saved, self._mesh)
+        return split_members(state, self._mesh)
 
     def result(self) -> RunResult:
         """What has come of it."""
@@ -160,15 +157,18 @@ class Training:
         return HostEngine(config, given, settings, host, self.blocks, self.done, tell)
 
 
-def restore(programs: SegmentPrograms, num_seeds: int, saved: Checkpoint) -> TrainState:
-    """The states [S, ...] of a checkpoint.
+def restore(
+    programs: SegmentPrograms, num_seeds: int, saved: Checkpoint, mesh: Mesh | None = None
+) -> TrainState:
+    """The states [S, ...] of a checkpoint, each over the whole of a mesh.
 
     Raises:
         ValueError: naming what in it is not what is needed.
     """
     template = jax.eval_shape(jax.vmap(programs.start), np.zeros(num_seeds, np.uint32))
     try:
-        state: TrainState = from_host(template, saved.arrays)
+        shardings = None if mesh is None else state_shardings(mesh, template, 1)
+        state: TrainState = from_host(template, saved.arrays, shardings)
         return state
     except ValueError as error:
         raise ValueError(

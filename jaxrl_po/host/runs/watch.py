@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl_po.host.machine.arrays import from_host, to_host
 from jaxrl_po.host.runs import events
 from jaxrl_po.host.runs.diagnosis import Diagnosis
 from jaxrl_po.loop.divergence import is_excessive
@@ -64,7 +65,8 @@ class Watch:
     def _state(self, blocks: list[PyTree], seed: int) -> PyTree:
         size = len(self._seeds) // len(blocks)
         block, member = divmod(self._seeds.index(seed), size)
-        return jax.tree.map(lambda x: x[member], blocks[block])
+        here = from_host(blocks[block], to_host([blocks[block]]))  # from all devices it lies on
+        return jax.tree.map(lambda x: x[member], here)
 
 
 def _iterations(blocks: list[PyTree]) -> np.ndarray:

@@ -12,7 +12,8 @@ from jaxrl_po.host.machine.strict_json import from_json, to_json
 
 # What a sweep writes beside its sweep.json, and a sensitivity for each field.
 PRODUCTS = (
-    *("members", "members.csv", "summary.csv", "curves.npz", "policies", "best"),
+    *("members", "members.csv", "summary.csv", "curves.npz", "lineage.csv"),
+    *("policies", "best"),
     *("learning_curves.png", "heatmap.png"),
 )
 # An entry of sweep.json that stands for two arguments, either of which makes members keep states.

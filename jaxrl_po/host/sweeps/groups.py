@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ class Group(NamedTuple):
 
 def make_groups(
     configs: Sequence[Config],
-    fractions: Sequence[float],
+    fractions: Sequence[float | Fraction],
     given: Given,
     keep_state: bool = False,
 ) -> list[Group]:

@@ -1,15 +1,14 @@
 """Sequential halving (Karnin, Koren & Somekh 2013): who trains on, and for how long."""
 
+import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
+import numpy as np
 
-class Rung(NamedTuple):
-    """A stage of a sweep."""
-
-    num_settings: int  # that take part, the best so far
-    fraction: float  # of a setting's horizon that is done at its end
+from jaxrl_po.host.sweeps.members import Outcome
+from jaxrl_po.host.sweeps.results import scores
+from jaxrl_po.host.sweeps.rungs import Course, Generation, Rung
 
 
 def single_rung(num_settings: int) -> tuple[list[Rung], float]:
@@ -39,3 +38,24 @@ PRUNERS: dict[str | None, Callable[[int], tuple[list[Rung], float]]] = {
     None: single_rung,
     "halving": halving_rungs,
 }
+
+
+def pruned_course(prune: str | None, num_settings: int) -> Course:
+    """The course of a sweep in which the best settings train on as they are."""
+    rungs, horizon = PRUNERS[prune](num_settings)
+    return Course(rungs, horizon, functools.partial(_best_of, rungs))
+
+
+def _best_of(
+    rungs: Sequence[Rung],
+    number: int,
+    generation: Generation,
+    outcomes: Sequence[Sequence[Outcome]],
+) -> Generation:
+    """The best settings of a generation, as many as rung `number` has."""
+    count = rungs[number].num_settings
+    order = np.argsort(-scores(outcomes), kind="stable")
+    numbers = list(generation.settings)
+    return generation.only(
+        (numbers[i] for i in order[:count]), f"halving: {count} settings train on"
+    )

@@ -16,7 +16,7 @@ from jaxrl_po.host.sweeps.member_files import MemberFiles
 from jaxrl_po.host.sweeps.members import Member
 from jaxrl_po.types import PyTree
 
-NUM_REPORTS = 10  # lines of progress in a rung
+NUM_REPORTS = 10  # lines of progress in a sweep, or one a rung
 TIMED_SECONDS = 0.2  # that a job is run to estimate its time
 
 
@@ -59,13 +59,15 @@ class Launcher:
 
     def run(self, settings: Sequence[int], rung: int) -> None:
         """Take these settings to the end of a rung, passing over the members that are there."""
+        known = self.num_compilations
         jobs = [job for group in self._files.groups if (job := self._job(group, settings, rung))]
         if not jobs:
             return
-        if not self._console.quiet:
+        if self.num_compilations > known and not self._console.quiet:  # rungs cost alike: told once
             seconds = sum(map(estimated_seconds, jobs))
-            self._console.print(f"  about {seconds:,.0f} s to run", highlight=False)
-        progress = Progress(self._console, sum(len(job.members) for job in jobs))
+            each = " a rung" if len(jobs[0].group.last) > 1 else ""
+            self._console.print(f"  about {seconds:,.0f} s{each} to run", highlight=False)
+        progress = Progress(self._console, sum(len(job.members) for job in jobs), self._files)
 
         def keep(job: Job, members: range, output: Any, seconds: float) -> None:
             self._save(job, rung, members, output, seconds)
@@ -97,7 +99,9 @@ class Launcher:
     def _load(self, group: Group, chosen: list[tuple[int, int]], rung: int) -> PyTree:
         """Members with their progress, stacked: blank, or as they ended the rung before."""
         stop_if_asked(self._stop_requests, self._files)
-        members = [Member(group.configs[setting], np.uint32(seed)) for setting, seed in chosen]
+        members = [
+            Member(self._files.config(setting, rung), np.uint32(seed)) for setting, seed in chosen
+        ]
         return stack_members(group, members, self._files.before(chosen, rung))
 
     def _save(self, job: Job, rung: int, members: range, output: Any, seconds: float) -> None:
@@ -153,18 +157,19 @@ def stop_if_asked(stop_requests: Sequence[str], files: MemberFiles) -> None:
 
 
 class Progress:
-    """A line each time another tenth of the members has ended."""
+    """A line each time another part of a rung's members has ended."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, total: int, files: MemberFiles) -> None:
         self._console = console
         self._total = total
+        self._reports = max(1, NUM_REPORTS // len(files.groups[0].last))
         self._finished = 0
         self._started = time.perf_counter()
 
     def add(self, count: int) -> None:
         """So many more have ended."""
         before, self._finished = self._finished, self._finished + count
-        if self._finished * NUM_REPORTS // self._total > before * NUM_REPORTS // self._total:
+        if self._finished * self._reports // self._total > before * self._reports // self._total:
             elapsed = time.perf_counter() - self._started
             self._console.print(
                 f"  {self._finished}/{self._total} members  {elapsed:.0f} s", highlight=False

@@ -13,10 +13,12 @@ from jaxrl_po.host.sweeps.members import (
     Outcome,
     Saved,
     aggregates,
+    copied,
     known_returns,
     load_member,
     save_member,
 )
+from jaxrl_po.host.sweeps.rungs import Generation
 from jaxrl_po.types import PyTree
 
 
@@ -27,6 +29,7 @@ class MemberFiles(NamedTuple):
     seeds: range
     identity: str  # of the sweep
     folder: pathlib.Path
+    generations: list[Generation]  # of each rung so far
 
     def group_of(self, setting: int) -> Group:
         """The group that a setting is in."""
@@ -55,9 +58,23 @@ class MemberFiles(NamedTuple):
         """Keep a member as it ended a rung."""
         save_member(self._path(setting, seed, rung), saved, self._digest(setting, seed, rung))
 
+    def config(self, setting: int, rung: int) -> Config:
+        """What a setting trains under in a rung."""
+        return self.generations[rung].configs[setting]
+
     def before(self, chosen: Sequence[tuple[int, int]], rung: int) -> list[Saved]:
-        """Members as they ended the rung before this one; none if it is the first."""
-        return [self.load(setting, seed, rung - 1) for setting, seed in chosen] if rung else []
+        """Members as they ended the rung before this one, or as another's did that they go on
+        from; none if it is the first.
+        """
+        return [self._before(setting, seed, rung) for setting, seed in chosen] if rung else []
+
+    def _before(self, setting: int, seed: int, rung: int) -> Saved:
+        own = self.load(setting, seed, rung - 1)
+        parent = self.generations[rung].parents[setting]
+        if parent == setting:
+            return own
+        structure = jax.tree.structure(self.group_of(setting).blank[1])
+        return copied(self.load(parent, seed, rung - 1), structure, setting, own.seconds)
 
     def outcomes(self, setting: int, rung: int) -> list[Outcome]:
         """What came of a setting's members by the end of a rung."""
@@ -85,12 +102,13 @@ class MemberFiles(NamedTuple):
         structure = jax.tree.structure(group.blank[1])
         for seed in self.seeds:
             saved = self.load(setting, seed, rung)
-            yield seed, group.configs[setting], jax.tree.unflatten(structure, saved.state)
+            yield seed, self.config(setting, rung), jax.tree.unflatten(structure, saved.state)
 
     def _path(self, setting: int, seed: int, rung: int) -> pathlib.Path:
         return self.folder / f"rung{rung}-setting{setting:05d}-seed{seed:05d}.npz"
 
     def _digest(self, setting: int, seed: int, rung: int) -> str:
-        """What a member's file is bound to: the sweep, its setting, seed and rung."""
-        config = self.group_of(setting).configs[setting].to_dict()
-        return digest([self.identity, config, seed, rung])
+        """What a member's file is bound to: the sweep, its setting, seed, rung and parent."""
+        config, parent = self.config(setting, rung), self.generations[rung].parents[setting]
+        origin = [] if parent == setting else [parent]
+        return digest([self.identity, config.to_dict(), seed, rung, *origin])

@@ -20,6 +20,9 @@ from jaxrl_po.types import Array, PyTree, TrainState
 
 MAX_POINTS = 100  # of a learning curve
 FINAL_FRACTION = 0.1  # of the curve that `final_return` is the mean of
+# Added to the number that a copy's key is folded with: beyond what a split counts to, for
+# fold_in(key, 0) is the first of split(key), with which the parent goes on.
+COPIES = 2**31
 DIGEST_LENGTH = 64  # of the SHA-256 at the end of a member's file, in hexadecimal digits
 
 
@@ -195,6 +198,21 @@ def stack_leaves(*leaves: Any) -> np.ndarray:
     """One leaf of several members, in the precision that JAX computes in."""
     stacked = np.stack([np.asarray(leaf) for leaf in leaves])
     return stacked.astype(jax.dtypes.canonicalize_dtype(stacked.dtype))
+
+
+def copied(parent: Saved, structure: Any, number: int, seconds: float) -> Saved:
+    """A member that goes on from another's state, with random numbers of its own.
+
+    Args:
+        parent: as its file has it.
+        structure: of the tree that its state is the leaves of.
+        number: of the setting that takes it over.
+        seconds: that the copy's own training took so far.
+    """
+    state = jax.tree.unflatten(structure, parent.state)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), np.uint32(COPIES + number))
+    own = state._replace(key=np.asarray(jax.random.key_data(key)))
+    return parent._replace(state=jax.tree.leaves(own), seconds=seconds)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -111,9 +111,9 @@ def plot_heatmap(result: "SweepResult", x: str, y: str) -> "Figure":
 
 
 def write_figures(result: "SweepResult", directory: pathlib.Path) -> None:
-    """Learning curves; and of settings that had one budget, sensitivities and a heat map."""
+    """Learning curves; and where they tell of fields, sensitivities and a heat map."""
     figures = {"learning_curves": plot_learning_curves(result)}
-    if result.best is not None and not result.summary["pruned"].any():
+    if result.tells_of_fields:
         varied = varied_fields(result)
         figures |= {f"sensitivity_{field}": plot_sensitivity(result, field) for field in varied}
         sizes = [len(distinct(result, field)) for field in varied]

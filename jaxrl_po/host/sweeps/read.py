@@ -14,12 +14,13 @@ from jaxrl_po.host.sweeps.halving import PRUNERS
 from jaxrl_po.host.sweeps.members import Outcome
 from jaxrl_po.host.sweeps.ranges import Setting, trained
 from jaxrl_po.host.sweeps.results import SweepResult, make_result
+from jaxrl_po.host.sweeps.table import Table
 from jaxrl_po.loop.parts import Given
 
 TEXTS = {"True": True, "False": False}
 # Entries of sweep.json that say what it is; the others, where it runs.
 OF_THE_SWEEP = (
-    *("config", "settings", "num_seeds", "seed", "prune", "keep_policies"),
+    *("config", "settings", "num_seeds", "seed", "prune", "evolve", "keep_policies"),
     *Given._fields,
 )
 
@@ -34,6 +35,7 @@ class SweepPlan(NamedTuple):
     given: list[str]  # parts that were objects, which no command line can give again
     conditions: dict[str, Any]  # where it began: devices, versions
     prune: str | None
+    evolves: bool  # a population, whose settings change from round to round
 
     @property
     def configs(self) -> list[Config]:
@@ -68,7 +70,7 @@ def read_plan(directory: pathlib.Path) -> SweepPlan:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
     where = {name: value for name, value in found.items() if name not in OF_THE_SWEEP}
-    return SweepPlan(config, settings, *numbers, given, where, prune)
+    return SweepPlan(config, settings, *numbers, given, where, prune, "evolve" in found)
 
 
 def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:
@@ -93,11 +95,24 @@ def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:
             setting, number = int(row["setting"]), int(row["seed"]) - plan.seed
             curve = returns[setting, number]
             outcomes[setting].append(Outcome(timesteps[setting], curve, _outcome_row(row)))
+        lineage = _read_lineage(directory, plan) if plan.evolves else None
         if {len(seeds) for seeds in outcomes} != {plan.num_seeds}:
             raise ValueError(f"there are not {plan.num_seeds} members of each setting")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path} or curves.npz cannot be used: {error}") from error
-    return make_result(plan.settings, plan.configs, outcomes, 0)
+    settings = plan.settings
+    if lineage is not None:
+        ends = lineage.rows()[-len(settings) :]
+        settings = [{name: row[name] for name in plan.swept} for row in ends]
+    return make_result(settings, plan.configs, outcomes, 0, lineage)
+
+
+def _read_lineage(directory: pathlib.Path, plan: SweepPlan) -> Table:
+    """Of a population; a row for each round and setting, in order."""
+    with (directory / "lineage.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    floats = {*plan.swept, "final_return"}
+    return Table([{n: float(v) if n in floats else int(v) for n, v in r.items()} for r in rows])
 
 
 def _outcome_row(row: dict[str, str]) -> dict[str, Any]:

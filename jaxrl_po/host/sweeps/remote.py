@@ -69,7 +69,7 @@ class RemoteLauncher:
         self._console.print(
             f"  {counted(num_members, 'member')} in {counted(len(tasks), 'task')}", highlight=False
         )
-        progress = Progress(self._console, num_members)
+        progress = Progress(self._console, num_members, self._files)
         with contextlib.closing(self._workers.call(train, tasks, self._stop_if_asked)) as answers:
             for name, ended in answers:
                 for (setting, seed), saved in zip(chosen[name], ended, strict=True):
@@ -81,7 +81,7 @@ class RemoteLauncher:
             self._programs[id(group)] = self._packer.program(group)
         return Task(
             program=self._programs[id(group)],
-            configs=[group.configs[setting].to_dict() for setting, _ in chosen],
+            configs=[self._files.config(setting, rung).to_dict() for setting, _ in chosen],
             seeds=[seed for _, seed in chosen],
             before=self._files.before(chosen, rung),
             first=group.last[rung - 1] if rung else 0,

@@ -31,6 +31,9 @@ class SweepResult(NamedTuple):
     compared: np.ndarray
     num_compilations: int
     edges: dict[str, str]  # fields whose best value is the "least" or the "greatest" of the sweep
+    # of a population: a row for each round and setting, where it came from, its values; settings of
+    # the tables are then those of the last round
+    lineage: Table | None = None
 
     def write(self, directory: str | pathlib.Path) -> None:
         """Write members.csv, summary.csv, curves.npz and the figures."""
@@ -42,7 +45,39 @@ class SweepResult(NamedTuple):
         curves = io.BytesIO()
         np.savez(curves, timesteps=self.timesteps, returns=self.returns)
         write_whole(directory / "curves.npz", curves.getvalue())
+        if self.lineage is not None:
+            self.lineage.write_csv(directory / "lineage.csv")
         write_figures(self, directory)
+
+    @property
+    def first(self) -> int:
+        """The number of the setting that the summary has first: of `best`, where there is one."""
+        return int(self.summary["setting"][0])
+
+    @property
+    def tells_of_fields(self) -> bool:
+        """Whether settings had one budget and kept their values: their returns tell of fields."""
+        alike = self.lineage is None and not self.summary["pruned"].any()
+        return self.best is not None and alike
+
+    def schedule(self, setting: int | None = None) -> Table:
+        """The rounds that a setting of a population came from, first to last, a row each.
+
+        Args:
+            setting: its number; None for the best.
+
+        Raises:
+            ValueError: when the sweep is of no population.
+        """
+        if self.lineage is None:
+            raise ValueError("schedule: the sweep was none of a population, settings kept values")
+        rows = {(row["round"], row["setting"]): row for row in self.lineage.rows()}
+        number = self.first if setting is None else setting
+        found = []
+        for at in range(max(at for at, _ in rows), 0, -1):
+            found.append(rows[at, number])
+            number = found[-1]["parent"]
+        return Table(found[::-1])
 
     @property
     def all_diverged(self) -> bool:
@@ -63,7 +98,7 @@ class SweepResult(NamedTuple):
         over = counted(seeds, "seed") if sound == seeds else f"{sound} of {seeds} seeds"
         interval = f" [{row['low']:.1f}, {row['high']:.1f}] (IQM and 95 % interval over {over})"
         text = (
-            f"best: {named or 'the only setting'}: final return {row['final_return']:.1f}"
+            f"best: {self._called(named)}: final return {row['final_return']:.1f}"
             + (interval if sound > 1 else f" ({over}: no interval)")
             + (f"; {counted(diverged, 'member')} diverged" if diverged else "")
         )
@@ -71,14 +106,21 @@ class SweepResult(NamedTuple):
             text += f"\nthe best {name} is the {end} of the sweep: a better one may lie beyond"
         return text
 
+    def _called(self, named: str) -> str:
+        """The best setting, whose values these are."""
+        if self.lineage is not None:
+            return f"setting {self.first}, at last {named}"
+        return named or "the only setting"
+
 
 def make_result(
     settings: Sequence[Setting],
     configs: Sequence[Config],
     outcomes: Sequence[Sequence[Outcome]],
     num_compilations: int,
+    lineage: Table | None = None,
 ) -> SweepResult:
-    """The tables of a sweep's outcomes [P, S]."""
+    """The tables of a sweep's outcomes [P, S], and of a population's lineage."""
     rows = [
         {"setting": i, **settings[i], **outcome.row}
         for i, seeds in enumerate(outcomes)
@@ -102,7 +144,8 @@ def make_result(
         returns=np.stack([[_padded(o.curve, num_points) for o in seeds] for seeds in outcomes]),
         compared=compared,
         num_compilations=num_compilations,
-        edges={} if best is None else _edges(settings, best, configs[first]),
+        edges={} if best is None or lineage is not None else _edges(settings, best, configs[first]),
+        lineage=lineage,
     )
 
 

@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from jaxrl_po.config import Config
@@ -18,12 +17,20 @@ from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.sweeps.directory import opened
 from jaxrl_po.host.sweeps.groups import make_groups
-from jaxrl_po.host.sweeps.halving import PRUNERS, Rung
+from jaxrl_po.host.sweeps.halving import PRUNERS, pruned_course
 from jaxrl_po.host.sweeps.launch import Launcher
 from jaxrl_po.host.sweeps.member_files import MemberFiles
+from jaxrl_po.host.sweeps.members import Outcome
+from jaxrl_po.host.sweeps.population import (
+    Evolution,
+    PopulationBased,
+    lineage,
+    make_evolution,
+)
 from jaxrl_po.host.sweeps.ranges import Setting, Space, settings_of, trained
 from jaxrl_po.host.sweeps.remote import RemoteLauncher, conditions_in
-from jaxrl_po.host.sweeps.results import SweepResult, make_result, scores
+from jaxrl_po.host.sweeps.results import SweepResult, make_result
+from jaxrl_po.host.sweeps.rungs import Course, first_generation
 from jaxrl_po.host.sweeps.tasks import TASK_SIZE, Packer, check_parts, conditions
 from jaxrl_po.host.sweeps.winner import Kept, keep_best_members, keep_winner, train_command
 from jaxrl_po.host.sweeps.workers import Workers
@@ -40,6 +47,7 @@ def sweep(
     sampling: str = "grid",
     num_samples: int | None = None,
     prune: str | None = None,
+    evolve: PopulationBased | None = None,
     directory: str | pathlib.Path | None = None,
     keep_policies: bool = False,
     keep_best: int = 0,
@@ -70,6 +78,9 @@ def sweep(
         prune: "halving" for sequential halving: at each rung the worse half of the settings
             stops, and the budget it leaves goes to the others. The whole costs
             num_members * total_timesteps, as it does without.
+        evolve: `PopulationBased(...)` for population-based training: after each round the worst
+            settings go on from the best, under values near theirs. Floats of the config alone can
+            be swept so. The result has the `lineage`, its tables the values of the last round.
         directory: where each member is kept as it finishes, and the tables and figures at the
             end. A sweep that was stopped continues there: SIGINT and SIGTERM let the members that
             are under way finish, and raise `Interrupted`. None keeps nothing.
@@ -109,17 +120,19 @@ def sweep(
     console = make_console(quiet)
     check_layout(chunk_size, devices)
     workers = _workers(executor, retries, given, console)
-    if prune not in PRUNERS:
-        raise ValueError(f'prune={prune!r}: it must be None or "halving"')
+    _check_course(prune, evolve)
     settings = settings_of(config, space, sampling, num_samples, numbers.start)
+    course, evolution = pruned_course(prune, len(settings)), None
+    if evolve is not None:
+        evolution = make_evolution(evolve, config, space, settings, numbers.start)
+        course = evolution.course(len(settings))
     keep_best = integer("keep_best", keep_best, 0)
     with_states = keep_policies or keep_best > 0
     for name, given_value in (("keep_policies", keep_policies), ("keep_best", keep_best)):
         if given_value and directory is None:
             raise ValueError(f"{name}={given_value} needs a directory to keep them in")
-    rungs, horizon = PRUNERS[prune](len(settings))
-    configs = [trained(config, setting, horizon) for setting in settings]
-    fractions = [rung.fraction for rung in rungs]
+    configs = [trained(config, setting, course.horizon) for setting in settings]
+    fractions = [rung.fraction for rung in course.rungs]
     groups = make_groups(configs, fractions, given, with_states)
     if directory is not None:
         console.print(
@@ -131,7 +144,7 @@ def sweep(
         f"{counted(len(groups), 'compilation')}",
         highlight=False,
     )
-    identity = _identity(config, settings, numbers, prune, with_states, given)
+    identity = _identity(config, settings, numbers, prune, evolution, with_states, given)
     notice = "finishing the members that are under way" if workers is None else "cancelling tasks"
     with contextlib.ExitStack() as stack:
         where = conditions() if workers is None else conditions_in(stack.enter_context(workers))
@@ -140,21 +153,32 @@ def sweep(
         requests = stack.enter_context(
             stop_requests(directory is not None, "" if quiet else notice)
         )
-        files = MemberFiles(groups, numbers, digest(identity), folder)
+        start = first_generation(settings, configs)
+        files = MemberFiles(groups, numbers, digest(identity), folder, [start])
         launcher: Launcher | RemoteLauncher
         if workers is None:
             launcher = Launcher(files, chunk_size, devices, console, requests)
         else:
             pack = Packer(given, chunk_size or TASK_SIZE, devices, where)
             launcher = RemoteLauncher(files, workers, pack, console, requests)
-        ended = _climb(launcher, files, rungs, len(settings), console)
-        outcomes = [files.outcomes(i, ended[i]) for i in range(len(settings))]
-        result = make_result(settings, configs, outcomes, launcher.num_compilations)
+        history = _climb(launcher, files, course, console)
+        ended = {i: rung for rung, outcomes in enumerate(history) for i in outcomes}
+        last = [files.generations[ended[i]] for i in range(len(settings))]
+        settings = [generation.settings[i] for i, generation in enumerate(last)]
+        configs = [generation.configs[i] for i, generation in enumerate(last)]
+        outcomes = [history[ended[i]][i] for i in range(len(settings))]
+        result = make_result(
+            settings,
+            configs,
+            outcomes,
+            launcher.num_compilations,
+            None if evolution is None else lineage(files.generations, history),
+        )
         if directory is not None:
             result.write(directory)
         kept = Kept(result, files, ended, {"env": env, "network": network})
         if keep_policies and result.best is not None:
-            keep_winner(folder.parent / "policies", kept, settings.index(result.best))
+            keep_winner(folder.parent / "policies", kept, result.first)
         elif keep_policies:
             console.print("no policies are kept: no setting is the best")
         if keep_best:
@@ -162,11 +186,20 @@ def sweep(
             found = f"best/ has the policies of {counted(len(places), 'member')}"
             console.print(found if places else "no policies are kept: no member has a return")
     console.print(result.summary_text(), style="bold", soft_wrap=True, markup=False)
-    if result.best is not None and not given.names:
-        best = configs[settings.index(result.best)]
-        command = train_command(best, numbers.start, len(numbers))
+    if result.lineage is not None:
+        console.print(str(result.schedule()), soft_wrap=True, markup=False, highlight=False)
+    elif result.best is not None and not given.names:
+        command = train_command(configs[result.first], numbers.start, len(numbers))
         console.print(f"to train it: {command}", soft_wrap=True, markup=False, highlight=False)
     return result
+
+
+def _check_course(prune: Any, evolve: Any) -> None:
+    """Refuse ways from rung to rung that there are not, or two at once."""
+    if prune not in PRUNERS:
+        raise ValueError(f'prune={prune!r}: it must be None or "halving"')
+    if prune is not None and evolve is not None:
+        raise ValueError(f"prune={prune!r} with evolve: a population is not pruned: choose one")
 
 
 def _workers(executor: Any, retries: Any, given: Given, console: Console) -> Workers | None:
@@ -189,6 +222,7 @@ def _identity(
     settings: Sequence[Setting],
     numbers: range,
     prune: str | None,
+    evolution: Evolution | None,
     keep_policies: bool,
     given: Given,
 ) -> dict[str, Any]:
@@ -202,6 +236,7 @@ def _identity(
         "seed": numbers.start,
         "prune": prune,
         "keep_policies": bool(keep_policies),
+        **({} if evolution is None else {"evolve": evolution.identity()}),
         "env": None if env is None else fingerprint(env, getattr(env, "default_params", None)),
         "network": None if network is None else fingerprint(network),
         **{name: fingerprint(part) for name, part in own.items() if part is not None},
@@ -209,21 +244,17 @@ def _identity(
 
 
 def _climb(
-    launcher: Launcher | RemoteLauncher,
-    files: MemberFiles,
-    rungs: Sequence[Rung],
-    num_settings: int,
-    console: Console,
-) -> dict[int, int]:
-    """Run rung after rung with the settings that are still in; the last rung of each setting."""
-    alive = list(range(num_settings))
-    ended: dict[int, int] = {}
-    for number, rung in enumerate(rungs):
+    launcher: Launcher | RemoteLauncher, files: MemberFiles, course: Course, console: Console
+) -> list[dict[int, list[Outcome]]]:
+    """Run rung after rung: what came of the settings that trained in each, by their numbers."""
+    history: list[dict[int, list[Outcome]]] = []
+    for number in range(len(course.rungs)):
         if number:
-            returns = scores([files.outcomes(i, number - 1) for i in alive])
-            order = np.argsort(-returns, kind="stable")
-            alive = sorted(alive[i] for i in order[: rung.num_settings])
-            console.print(f"halving: {rung.num_settings} settings train on")
-        launcher.run(alive, number)
-        ended |= dict.fromkeys(alive, number)
-    return ended
+            outcomes = list(history[-1].values())
+            files.generations.append(course.follow(number, files.generations[-1], outcomes))
+            if news := files.generations[-1].news:
+                console.print(news, highlight=False)
+        settings = list(files.generations[-1].settings)
+        launcher.run(settings, number)
+        history.append({setting: files.outcomes(setting, number) for setting in settings})
+    return history

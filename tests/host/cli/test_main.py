@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import pathlib
 import pwd
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -343,3 +345,25 @@ def test_a_platform_that_is_not_there_is_told_in_one_line(command, monkeypatch, 
 
     monkeypatch.setattr(cli.jax, "devices", devices)
     assert "Unable to initialize backend 'bogus'" in error_of(command, capsys)
+
+
+@pytest.mark.parametrize("name", ["train.slurm", "train.kubernetes.yaml"])
+def test_flags_of_the_scripts_for_clusters_are_there(name):
+    """What they start is read from them, with a number in place of each variable."""
+    text = (pathlib.Path(__file__).parents[3] / "scripts" / name).read_text()
+    together = re.search(r"together=[(\"]([^)\"]*)[)\"]", text)[1]
+    commands = re.findall(r"python -m jaxrl_po((?:.*\\\n)*.*)", text)
+    assert len(commands) == 2
+    for command in commands:
+        arguments = re.sub(r'\$together|"\$\{together\[@\]\}"', together, command)
+        words = re.sub(r'"?\$\w+"?', "1", arguments.replace("\\\n", " ")).split()
+        parsed = cli.make_parser().parse(words)
+        assert parsed.devices == "all"
+        assert parsed.coordinator in ("auto", "train-0.train:1234")
+
+
+def test_a_process_of_several_must_be_given_devices(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", "ppo", "--coordinator", "127.0.0.1:1", "--num-processes", "2"])
+    assert exit_.value.code == 2
+    assert "coordinator needs devices beside it: all" in capsys.readouterr().err

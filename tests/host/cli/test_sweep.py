@@ -4,7 +4,8 @@ import pytest
 
 from jaxrl_po.host.cli import main as cli
 from jaxrl_po.host.cli import sweep as sweep_cli
-from jaxrl_po.host.sweeps.ranges import settings_of
+from jaxrl_po.host.sweeps.population import PopulationBased
+from jaxrl_po.host.sweeps.ranges import log, settings_of
 from tests.host.sweeps.test_results import NAN, made
 
 
@@ -43,6 +44,13 @@ def test_whole_numbers_may_be_written_as_1e6(ending):
     assert config.hidden_sizes == (10, 4)
     assert space == {"num_steps": [64, 128]}
     assert options["keep_policies"] is True
+
+
+def test_a_population_evolves_in_so_many_rounds(ending):
+    _, space, options = ending("--learning-rate log:1e-4..1e-2:4 --evolve 12", [1.0])
+    assert options["evolve"] == PopulationBased(num_rounds=12)
+    assert space == {"learning_rate": log(1e-4, 1e-2, 4)}
+    assert ending("--clip-eps 0.1,0.2", [1.0])[2]["evolve"] is None
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e400", "nan", "1e-1", "six"])

@@ -129,9 +129,10 @@ def test_checkpoint_that_says_of_no_run_is_refused_beside_one_that_does(copied):
     folder = copied / "checkpoints"
     newest, _ = checkpoint.load_newest(folder)
     notes = {name: note for name, note in newest.notes.items() if name != "run"}
+    arrays = dict(newest.arrays)
     for path in checkpoint.files(folder):
         path.unlink()
-    checkpoint.save(folder, newest.iteration, newest.arrays, notes)
+    checkpoint.save(folder, newest.iteration, arrays, notes)
     with pytest.raises(ValueError, match="belongs to another run: move it away"):
         resume(copied, env=ENV, quiet=True)
 
@@ -255,10 +256,11 @@ def test_run_of_the_first_format_goes_on(copied, finished):
     folder = copied / "checkpoints"
     for path in checkpoint.files(folder):
         saved = checkpoint.load(path)
+        arrays = dict(saved.arrays)
         path.unlink()
         notes = {name: saved.notes[name] for name in ("positions", "best")}
         if saved.iteration < 8:
-            checkpoint.save(folder, saved.iteration, saved.arrays, notes)
+            checkpoint.save(folder, saved.iteration, arrays, notes)
     result = resume(copied, config(num_iterations=10), env=ENV, quiet=True)
     whole = run(config(num_iterations=10), **SETTINGS)
     assert same(result.state, whole.state)
