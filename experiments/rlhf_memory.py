@@ -68,7 +68,7 @@ def stages(rank: int, without_weights: bool) -> dict[str, float]:
         params: Any = jax.eval_shape(model.init, key)
     else:
         loaded = load_pretrained(folder)
-        model, params = loaded.model, loaded.params
+        model, params = loaded.model, jax.block_until_ready(loaded.params)
         note("load")
     init, step = make_rlhf_step(
         config, lambda prompt, response: response.mask.sum(axis=1), prompts, model

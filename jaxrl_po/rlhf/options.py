@@ -182,7 +182,9 @@ class SignalConfig(Settings):
         value = getattr(self.update, name, None)
         if not self.update.given(name) or isinstance(value, jax.core.Tracer):
             return False
-        defaults = default_of(self.update, name), getattr(default_of(self, "update"), name, None)
+        defaults = [default_of(self.update, name)]
+        if isinstance(self.update, ProximalConfig):  # or it does not take them
+            defaults.append(getattr(default_of(self, "update"), name, None))
         return not any(bool(np.all(value == default)) for default in defaults)
 
 

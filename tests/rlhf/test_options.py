@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.algorithms import PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
+from jaxrl_po.algorithms import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
 from jaxrl_po.algorithms.ppo import ppo
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import clipped_surrogate_loss
@@ -38,6 +38,8 @@ PLAIN = PPOConfig(**SIZE)
         ({**GROUPS, "update": PPOConfig(**SIZE, value_loss="huber")}, "update.value_loss='huber'"),
         ({**GROUPS, "update": VPGConfig(**SIZE, critic_epochs=2)}, "update.critic_epochs=2"),
         ({**GROUPS, "update": TRPOConfig(**SIZE, learning_rate=0.1)}, "update.learning_rate=0.1"),
+        ({**GROUPS, "update": NPGConfig(**SIZE, learning_rate=1e-4)}, "learning_rate=0.0001"),
+        ({**GROUPS, "update": TRPOConfig(**SIZE, max_grad_norm=1.0)}, "update.max_grad_norm=1.0"),
         ({**GROUPS, "update": PPOConfig(**SIZE, gamma=0.9)}, "update.gamma=0.9 has no effect"),
         (
             {**GRPO, "update": PPOConfig(**SIZE, advantage_normalization="batch")},

@@ -19,6 +19,7 @@ from jaxrl_po.config.messages import suggestion
 
 NEGATIVE = re.compile(r"-(\d|\.\d|inf)")  # a value; all flags begin with two dashes
 DESCRIBED = re.compile(r"^    (\w+): ((?:.+\n)(?: {5,}.+\n)*)", re.MULTILINE)  # in Args
+FIELD = "field."  # begins where a field's value is kept: a command may have one of the same name
 COMMENTED = re.compile(r"((?:^    # .*\n)+)    (\w+):", re.MULTILINE)
 
 
@@ -46,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         """Add the flag of a field or a parameter, whose type is `hint`."""
         self.names.append(name)
         text = text.replace("%", "%%")
-        self.add_argument(_flag(name), dest=name, help=text, **(_form(hint) | form))
+        self.add_argument(_flag(name), help=text, **({"dest": name} | _form(hint) | form))
 
     def add_commands(self) -> Callable[[str, Any], "Parser"]:
         """Let the next argument be a command: add(name, what its docstring describes)."""
@@ -165,38 +166,48 @@ def given_parameters(parsed: argparse.Namespace, function: Callable[..., Any]) -
 
 
 def add_fields(
-    parser: Parser, default: Config, *, texts: bool, without: Collection[str] = ()
+    parser: Parser,
+    default: Config,
+    *,
+    texts: bool,
+    without: Collection[str] = (),
+    described: Mapping[str, str] | None = None,
 ) -> None:
     """Add a flag for each field of a config, described by its comment.
+
+    A field that is called as a flag that the parser has already is --update-NAME.
 
     Args:
         parser: of the command.
         default: whose fields, and the values that they have without flags.
         texts: take all values as texts, which may stand for several.
         without: fields that get no flag.
+        described: what stands for the comments of some fields.
     """
-    comments, hints = field_comments(type(default)), typing.get_type_hints(type(default))
+    comments = field_comments(type(default)) | dict(described or {})
+    hints = typing.get_type_hints(type(default))
     for field in dataclasses.fields(default):
         if field.name in without:
             continue
         name, allowed = field.name, field.metadata.get("allowed", ANY)
-        form: dict[str, Any] = {}
+        form: dict[str, Any] = {"dest": FIELD + name}
         if name == "env_params":
-            form = {"action": Pairs, "read": str if texts else number, "nargs": "+"}
+            form |= {"action": Pairs, "read": str if texts else number, "nargs": "+"}
             form["metavar"] = ("NAME VALUE", "NAME VALUE")
         elif isinstance(allowed, tuple):
-            form = {"metavar": "{" + ",".join(allowed) + "}"}
+            form |= {"metavar": "{" + ",".join(allowed) + "}"}
         elif texts:
-            form = {"metavar": "VALUES"}
+            form |= {"metavar": "VALUES"}
         limits = f"{allowed}; " if isinstance(allowed, Range) and allowed != ANY else ""
         text = f"{comments.get(name, name)} ({limits}default: {_text(getattr(default, name))})"
-        parser.add_flag(name, text, str if texts or name == "env_params" else hints[name], **form)
+        hint = str if texts or name == "env_params" else hints[name]
+        parser.add_flag(f"update_{name}" if name in parser.names else name, text, hint, **form)
 
 
-def given_fields(parsed: argparse.Namespace, config_class: type[Config]) -> dict[str, Any]:
+def given_fields(parsed: argparse.Namespace) -> dict[str, Any]:
     """The fields of a config whose flags were given."""
-    names = [field.name for field in dataclasses.fields(config_class)]
-    return {name: value for name, value in vars(parsed).items() if name in names}
+    given = vars(parsed).items()
+    return {name.removeprefix(FIELD): value for name, value in given if name.startswith(FIELD)}
 
 
 def _form(hint: Any) -> dict[str, Any]:

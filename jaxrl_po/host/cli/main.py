@@ -305,7 +305,7 @@ def _run_command(parsed: argparse.Namespace) -> None:
     if "config_class" not in parsed:
         parsed.command(**parameters)
         return
-    base, fields = parsed.config_class(), given_fields(parsed, parsed.config_class)
+    base, fields = parsed.config_class(), given_fields(parsed)
     if getattr(parsed, "tuned", False):
         base = tuned(base.algorithm, fields.get("env_id", base.env_id))
     parsed.command(base, fields, **parameters)

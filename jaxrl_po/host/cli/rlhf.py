@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,26 @@ from jaxrl_po.rlhf import (
 )
 from jaxrl_po.rlhf.config import WITHOUT_MEANING
 from jaxrl_po.rlhf.reward_model import Preferences
+
+# What the comments of these fields say of environments, on tokens.
+ON_TOKENS = {
+    "num_envs": "N, answers generated side by side",
+    "num_steps": "T, tokens that an answer may have",
+    "minibatch_shards": "M, blocks of answers: a minibatch takes as many of one as of another",
+    "num_minibatches": "minibatches of a pass; they divide num_envs",
+    "critic_minibatches": "minibatches of a pass; they divide num_envs",
+}
+
+
+@contextmanager
+def _budget_by_its_flags() -> Iterator[None]:
+    """Say of a budget what it is on the command line, where it has no flag."""
+    try:
+        yield
+    except ValueError as error:
+        name = "total_timesteps"
+        flags = f"{name} (--iterations * num_envs * num_steps)"
+        raise ValueError(str(error).replace(name, flags)) from error
 
 
 def sft_command(
@@ -143,6 +165,7 @@ def reward_command(
     print(f"{out}: {counted(len(losses), 'step')}, loss {losses[0]:.3f} to {losses[-1]:.3f}")
 
 
+@_budget_by_its_flags()
 def align_command(
     base: Config,
     fields: dict[str, Any],
@@ -191,8 +214,10 @@ def align_command(
         raise ValueError("give one of --reward FOLDER and --reward-function MODULE:FUNCTION")
     if critic_from_reward and reward is None:
         raise ValueError("--critic-from-reward needs --reward FOLDER")
-    update = beginning(type(base)).replace(**fields)
-    budget = integer("iterations", iterations) * update.num_envs * update.num_steps
+    size = beginning(type(base))
+    per_iteration = math.prod(fields.get(n, getattr(size, n)) for n in ("num_envs", "num_steps"))
+    budget = integer("iterations", iterations) * per_iteration
+    update = size.replace(**fields, total_timesteps=budget)
     if (estimator != "gae" or critic_from_reward) and "shared_torso" not in fields:
         update = update.replace(shared_torso=False)  # no critic, or none on the policy's own torso
     pretrained, tokenizer = load_pretrained(model), load_tokenizer(model)
@@ -210,7 +235,7 @@ def align_command(
         _tell_dropped(test_data, found.num_dropped, max_prompt_length)
         tests = found.tokens
     config = RLHFConfig(
-        update=update.replace(total_timesteps=budget),
+        update=update,
         lora=LoRAConfig(rank=lora_rank),
         temperature=temperature,
         kl_coef=kl_coef,
@@ -251,7 +276,9 @@ def add_update_flags(parser: Parser, config_class: type[Config]) -> None:
     default = RLHFConfig(update=beginning(config_class)).update
     parser.set_defaults(command=align_command, config_class=config_class)
     add_parameters(parser, align_command)
-    add_fields(parser, default, texts=False, without=idle)
+    if not issubclass(config_class, ProximalConfig):
+        idle.add("shared_torso")  # always refused: their critic is apart
+    add_fields(parser, default, texts=False, without=idle, described=ON_TOKENS)
 
 
 def _load_reward(

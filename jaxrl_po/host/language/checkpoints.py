@@ -130,18 +130,19 @@ def read_params(
                     raise ValueError(f"{file}: tensor {name} has no place in this model")
         except SafetensorError as error:
             raise ValueError(f"{file} is no safetensors file: {error}") from error
+    if unread:
+        raise ValueError(f"{folder}: no file holds {', '.join(sorted(unread)[:5])}")
     if head is not None and not np.array_equal(
         head.astype(DTYPES[dtype]), arrays["embedding"]["embedding"]
     ):
         raise ValueError(
             f"{folder}: {HEAD} is another matrix than the embedding, though config.json ties them"
         )
-    if unread:
-        raise ValueError(f"{folder}: no file holds {', '.join(sorted(unread)[:5])}")
     leaves, structure = jax.tree.flatten(arrays)
     del arrays, head
     for i, leaf in enumerate(leaves):
-        leaves[i] = jnp.array(leaf)  # one at a time: two copies of one, not of all
+        # One at a time and waited for: two copies of one, not of all that are yet to be copied.
+        leaves[i] = jnp.array(leaf).block_until_ready()
         del leaf
     params: PyTree = jax.tree.unflatten(structure, leaves)
     return params

@@ -23,6 +23,7 @@ SAMPLES = "samples.jsonl"
 FILES = (*STREAMS, SAMPLES)
 DESCRIPTION = "rlhf.json"
 NOT_COMPARED = "id", "conditions"
+OPTIONAL = "critic_from"  # of a description: a run without one is another run, not a broken one
 OCCUPIED = DESCRIPTION, *FILES, "checkpoints", "last", "best"
 
 
@@ -146,20 +147,27 @@ class Records:
             file.close()
 
 
+def description_file(directory: Path) -> Path:
+    """The file that says what a directory's run is, or an error if there is none."""
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        raise ValueError(f"directory={str(directory)!r} holds no RLHF run to go on with")
+    return path
+
+
 def read_description(directory: Path, expected: dict[str, Any]) -> dict[str, Any]:
     """What a directory says of its run, which must be the one that is to go on.
 
     Raises:
         ValueError: naming what differs.
     """
-    path = directory / DESCRIPTION
-    if not path.is_file():
-        raise ValueError(f"directory={str(directory)!r} holds no RLHF run to go on with")
+    path = description_file(directory)
     try:
         found = from_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
-    if not isinstance(found, dict) or not found.keys() >= {*NOT_COMPARED, *expected}:
+    needed = {*NOT_COMPARED, *expected} - {OPTIONAL}
+    if not isinstance(found, dict) or not found.keys() >= needed:
         raise ValueError(f"{path} cannot be used: it does not describe a run")
     now = from_json(to_json(expected))
     then = {name: value for name, value in found.items() if name not in NOT_COMPARED}

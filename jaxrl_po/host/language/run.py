@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxrl_po.host.language.checkpoints import Pretrained
 from jaxrl_po.host.language.moments import Callback, RLHFRun, Settings
-from jaxrl_po.host.language.records import Records
+from jaxrl_po.host.language.records import Records, description_file
 from jaxrl_po.host.language.session import RLHFSession
 from jaxrl_po.host.language.text import Tokenizer, check_fits
 from jaxrl_po.host.machine.arguments import integer, seeds
@@ -115,6 +115,8 @@ def run_rlhf(
     )
     session.check()
     path, console = Path(directory), make_console(quiet)
+    if resume:
+        description_file(path)  # before the lock makes the directory
     with ExitStack() as stack:
         stack.enter_context(lock(path))
         records = Records(path, session.description(), resume)

@@ -7,7 +7,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxrl_po import load_pretrained
+from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.host.cli import main as cli
+from jaxrl_po.host.cli import rlhf
 from jaxrl_po.host.language.reward_folder import HEAD, load_reward_model
 from tests.host.language.text.conftest import SENTENCES, TEMPLATE, train_backend
 
@@ -151,6 +153,45 @@ def test_every_method_aligns_with_fields_of_its_own(folder, tmp_path, capsys):
     )
     assert "--critic-from-reward needs --reward FOLDER" in told
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("method", ALGORITHMS)
+def test_every_method_has_help_and_an_iteration(method, folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(method, "--help")
+    assert end.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "price of a nat of the KL to the reference" in told
+    assert "N, answers generated side by side" in told
+    assert "minibatches of a pass; they divide num_envs (" in told
+    assert ("--shared-torso" in told) == method.startswith("ppo")  # the others' critics are apart
+    prompts = write(tmp_path / "prompts.jsonl", [{"prompt": s[:9]} for s in SENTENCES])
+    function = ["--reward-function", f"{__name__}:length_of_answer"]
+    size = ["--num-envs", "8", "--num-steps", "4", "--iterations", "1", "--kl-coef", "0.25"]
+    # A field of the update's, where the run has one of the same name.
+    own = ["--update-kl-coef", "0.5"] if method == "ppo_penalty" else []
+    run(method, folder, prompts, tmp_path / "run", *function, *size, *own)
+    config = json.loads((tmp_path / "run" / "rlhf.json").read_text())["config"]
+    assert (config["update"]["algorithm"], config["kl_coef"]) == (method, 0.25)
+    assert config["update"].get("kl_coef") == (0.5 if own else None)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_budget_is_iterations(folder, tmp_path, capsys, monkeypatch):
+    prompts = write(tmp_path / "prompts.jsonl", [{"prompt": "the heron"}])
+    function = ["--reward-function", f"{__name__}:length_of_answer"]
+    large = ["--num-envs", "8400", "--num-steps", "60", "--iterations", "2"]
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(rlhf, "run_rlhf", lambda config, *_, **__: found.append(config.update))
+        run("ppo", folder, prompts, tmp_path / "large", *function, *large)
+    assert [(x.num_envs, x.num_steps, x.num_iterations) for x in found] == [(8400, 60, 2)]
+
+    arguments = ["trpo", folder, prompts, tmp_path / "run", *function]
+    size = ["--num-envs", "8", "--num-steps", "4"]
+    run(*arguments, *size, "--iterations", "1")
+    told = error_of(capsys, *arguments, *size, "--iterations", "2", "--resume")
+    assert "total_timesteps (--iterations * num_envs * num_steps): a run goes on with" in told
 
 
 def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):

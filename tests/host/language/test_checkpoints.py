@@ -3,6 +3,8 @@
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +172,45 @@ def test_a_tied_head_that_differs_is_refused(tmp_path):
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     save_file(weights, folder / "model.safetensors")
     assert load_pretrained(folder).config.tied_embedding
+    del weights["model.embed_tokens.weight"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"no file holds model.embed_tokens.weight"):
+        load_pretrained(folder)
+
+
+PEAK = """
+import pathlib, sys
+import jax
+from jaxrl_po.host.language.checkpoints import load_pretrained
+
+def peak():  # of this process: getrusage has that of the one that started it, if it was larger
+    found = pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2]
+    return 1024 * int(found.split()[0])
+
+load_pretrained(sys.argv[1])  # what a small one takes
+base = peak()
+params = jax.block_until_ready(load_pretrained(sys.argv[2]).params)
+print((peak() - base) / sum(x.nbytes for x in jax.tree.leaves(params)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc elsewhere")
+def test_loading_takes_no_second_copy_of_the_weights(tmp_path):
+    sizes = {"vocab_size": 4000, "hidden_size": 512, "intermediate_size": 1024}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 128}
+    sizes |= {"num_hidden_layers": 12, "tie_word_embeddings": True}
+    folder = changed(tmp_path / "model", **sizes, **heads)
+    D, F = sizes["hidden_size"], sizes["intermediate_size"]
+    shapes = {"self_attn.q_proj": (D, D), "mlp.down_proj": (D, F), "mlp.up_proj": (F, D)}
+    shapes |= {f"self_attn.{name}_proj": (D, D) for name in "kvo"} | {"mlp.gate_proj": (F, D)}
+    shapes |= {f"{name}_layernorm": (D,) for name in ("input", "post_attention")}
+    whole = {f"model.layers.{i}.{name}": shape for i in range(12) for name, shape in shapes.items()}
+    whole |= {"model.embed_tokens": (sizes["vocab_size"], D), "model.norm": (D,)}
+    weights = {f"{name}.weight": np.ones(shape, np.float32) for name, shape in whole.items()}
+    save_file(weights, folder / "model.safetensors")
+    command = [sys.executable, "-c", PEAK, str(FOLDER / "llama"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.8
 
 
 def test_missing_and_broken_files_are_named(tmp_path):

@@ -253,6 +253,7 @@ def test_what_differs_or_is_in_the_way_is_named(whole, pretrained, tmp_path):
         run_rlhf(CONFIG, moved, count_small, PROMPTS, directory, **again)
     with pytest.raises(ValueError, match="holds no RLHF run to go on with"):
         run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "a", **again)
+    assert not (tmp_path / "a").exists()
     with pytest.raises(ValueError, match="visit_every=0 is out of range"):
         run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "b", visit_every=0)
     with lock(tmp_path / "c"), pytest.raises(ValueError, match="in use by another process"):
@@ -387,6 +388,8 @@ def test_a_critic_may_begin_as_the_reward_model(pretrained, tmp_path):
         run_rlhf(*arguments, tmp_path / "begun", critic_from=reward_model(2.0), **again)
     with pytest.raises(ValueError, match="other values of critic_from"):
         run_rlhf(*arguments, tmp_path / "begun", **again)
+    with pytest.raises(ValueError, match="other values of critic_from"):
+        run_rlhf(*arguments, tmp_path / "plain", critic_from=reward_model(1.0), **again)
     with pytest.raises(ValueError, match=r"critic_from needs lora\.rank=0"):
         run_rlhf(CONFIG, *arguments[1:], tmp_path / "new", critic_from=reward_model(1.0))
     assert not (tmp_path / "new").exists()

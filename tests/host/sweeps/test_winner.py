@@ -26,7 +26,7 @@ CONFIGS = [
 @pytest.mark.parametrize("expected", CONFIGS)
 def test_the_command_says_the_config(expected, monkeypatch):
     parsed = cli.make_parser().parse(shlex.split(train_command(expected, 3, 5))[1:])
-    fields = cli.given_fields(parsed, parsed.config_class)
+    fields = cli.given_fields(parsed)
     assert parsed.config_class().replace(**fields).to_dict() == expected.to_dict()
     assert (parsed.seed, parsed.num_seeds) == (3, 5)
 

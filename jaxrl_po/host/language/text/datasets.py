@@ -71,9 +71,9 @@ def read_completions(
     """Prompts and completions: lines of {"prompt", "completion"}, or of {"messages"}.
 
     Each is text or messages. Of "messages" the last is the assistant's, and it alone is the
-    completion; with `all_turns` so is every message of the assistant's that answers others. The
-    last ends with a token of `stop_ids`, earlier ones as the chat template ends them. A prompt and
-    completion of more than `max_length` tokens are dropped, and counted.
+    completion; with `all_turns` so is every message of the assistant's that answers others. Each
+    ends with a token of `stop_ids`, which a chat template must write after earlier ones. A prompt
+    and completion of more than `max_length` tokens are dropped, and counted.
 
     Raises:
         ValueError: naming the file and the line of what is wrong; or where nothing is left.

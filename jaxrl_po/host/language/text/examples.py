@@ -30,28 +30,55 @@ def completion_text(tokenizer: Tokenizer, record: Record, all_turns: bool = Fals
     messages = as_messages("messages", record["messages"], "a list of messages")
     if len(messages) == 1:
         raise ValueError('"messages" must hold a prompt and an answer, not a single message')
+    if messages[-1]["role"] != "assistant":
+        raise ValueError('"messages" must end with a message of the assistant, to be learned')
     split = {"prompt": messages[:-1], "completion": messages[-1:]}
     ids, learned = answered(tokenizer, split, "completion")
-    for i in range(1, len(messages) - 1):  # the first answers nothing
+    end = learned.index(True)
+    for i in reversed(range(1, len(messages) - 1)):  # the first answers nothing
         if all_turns and messages[i]["role"] == "assistant":
-            span = earlier_answer(tokenizer, messages[:i], messages[i], ids)
+            span = earlier_answer(tokenizer, messages, i, ids[:end])
             learned[span] = [True] * (span.stop - span.start)
+            end = span.start
     return (Text(ids, learned),)
 
 
-def earlier_answer(
-    tokenizer: Tokenizer, prompt: list[Message], answer: Message, ids: list[int]
-) -> slice:
-    """Where a conversation's ids have an answer, from the first that the prompt alone has not."""
-    asked, written = chat(tokenizer, prompt, [answer])
-    before, after = tokenizer.encode(asked), tokenizer.encode(asked + written)
-    if ids[: len(after)] != after:
+def earlier_answer(tokenizer: Tokenizer, messages: list[Message], i: int, ids: list[int]) -> slice:
+    """Where the ids of a conversation, up to the next answer, have the answer `messages[i]`.
+
+    It is read off the whole conversation, for a template may write an answer otherwise where it is
+    the last; `answered` says what else an answer must be.
+    """
+    name, content = f'"messages"[{i}]', messages[i]["content"]
+    asked = tokenizer.apply_chat_template(messages[:i], add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template(messages, add_generation_prompt=False)
+    if not whole.startswith(asked):
         raise ValueError(
-            "the chat template writes an earlier answer otherwise once others follow, or its last "
-            "token runs into theirs: only the last answer can be learned"
+            "the chat template writes what comes before an earlier answer otherwise once others "
+            "follow: only the last answer can be learned"
         )
-    alike = [one == other for one, other in zip(before, after, strict=False)]
-    return slice([*alike, False].index(False), len(after))
+    if any(token in tokenizer.stop_ids for token in tokenizer.encode(content)):
+        raise ValueError(f"{name} goes on after a token that ends it: {shown(content)}")
+    start = end_of(tokenizer, tokenizer.encode(asked), ids)
+    end = next((n for n in range(start, len(ids)) if ids[n] in tokenizer.stop_ids), None)
+    if end is None:
+        raise ValueError(
+            "the chat template ends an earlier answer with none of the tokens that end one: only "
+            "the last answer can be learned"
+        )
+    if end == start:
+        raise ValueError(f"{name} is empty")
+    return slice(start, end + 1)
+
+
+def end_of(tokenizer: Tokenizer, before: list[int], ids: list[int]) -> int:
+    """How many ids lie in the text of `before`, whose last tokens may be cut otherwise in them."""
+    alike = [one == other for one, other in zip(before, ids, strict=False)]
+    count = [*alike, False].index(False)
+    size = len(tokenizer.decode(before, False))
+    while count < len(ids) and len(tokenizer.decode(ids[: count + 1], False)) <= size:
+        count += 1
+    return count
 
 
 def pair_texts(tokenizer: Tokenizer, record: Record) -> tuple[Text, Text]:

@@ -152,16 +152,70 @@ def test_every_answer_of_a_conversation_can_be_learned(tokenizer, file):
     np.testing.assert_array_equal(found[True].tokens.ids, found[False].tokens.ids)
 
 
-def test_a_template_that_rewrites_earlier_answers_leaves_the_last_to_learn(write, file):
-    template = TEMPLATE.replace(
-        "message.content",
-        "(message.content if loop.last or message.role == 'user' else message.content | upper)",
-    )
+def learned(tokenizer, path):
+    """What is learned of each conversation, all turns."""
+    found = read_completions(path, tokenizer, 100, all_turns=True)
+    return rows(tokenizer, found.tokens._replace(mask=found.completion))
+
+
+CONTENT = "message.content"
+
+
+def test_an_earlier_answer_is_learned_as_the_whole_conversation_has_it(write, file):
+    """Qwen3's template writes an empty thought, in the last answer alone."""
+    thought = "('<think></think>' if loop.last and message.role == 'assistant' else '')"
+    template = TEMPLATE.replace(CONTENT, f"{thought} + {CONTENT}")
     own = load_tokenizer(write(settings={"chat_template": template}))
-    path = file({"messages": [user("a"), assistant("b"), user("C"), assistant("d")]})
+    path = file({"messages": [user("a"), assistant("b"), user("c"), assistant("d")]})
+    assert learned(own, path) == [" b<end><think></think>d<end>"]
+
+
+LAST_USER = "(messages | selectattr('role', 'equalto', 'user') | list | last)"
+REWRITTEN = {
+    "what comes before": (
+        TEMPLATE.replace(CONTENT, f"({CONTENT} | upper if message == {LAST_USER} else {CONTENT})"),
+        "writes what comes before an earlier answer otherwise once others follow",
+    ),
+    "the end": (
+        TEMPLATE.replace(
+            "eos_token", "(eos_token if loop.last and message.role == 'assistant' else '')"
+        ),
+        "ends an earlier answer with none of the tokens that end one",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REWRITTEN)
+def test_a_template_that_rewrites_a_conversation_leaves_the_last_answer(case, write, file):
+    template, told = REWRITTEN[case]
+    own = load_tokenizer(write(settings={"chat_template": template}))
+    path = file({"messages": [user("a"), assistant("b"), user("c"), assistant("d")]})
     assert read_completions(path, own, 100).completion.any()
-    with pytest.raises(ValueError, match=r"line 1: .*only the last answer can be learned"):
+    with pytest.raises(ValueError, match=rf"line 1: .*{told}: only the last answer can be learned"):
         read_completions(path, own, 100, all_turns=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [("", "is empty"), ("b<end>e", "goes on after a token that ends it: 'b<end>e'")],
+)
+def test_an_earlier_answer_is_checked_as_the_last_one_is(answer, told, tokenizer, file):
+    path = file({"messages": [user("a"), assistant(answer), user("c"), assistant("d")]})
+    assert read_completions(path, tokenizer, 100).completion.any()
+    with pytest.raises(ValueError, match=rf'line 1: "messages"\[1\] {told}'):
+        read_completions(path, tokenizer, 100, all_turns=True)
+
+
+def test_no_token_of_what_comes_before_an_answer_is_learned(backend, write, file):
+    """Two ends of lines are one token, but before a text two, as GPT-2's tokenizer has it."""
+    merged = json.loads(backend.to_str())
+    merged["model"]["vocab"]["ĊĊ"] = max(merged["model"]["vocab"].values()) + 1
+    merged["model"]["merges"].append(["Ċ", "Ċ"])
+    template = TEMPLATE.replace("'] '", "']\\n\\n'").replace("[assistant] ", "[assistant]\\n\\n")
+    own = load_tokenizer(write(tokenizer=json.dumps(merged), settings={"chat_template": template}))
+    assert len(own.encode("\n\n")) < len(own.encode("\n\nb")) - 1
+    path = file({"messages": [user("a"), assistant("b"), user("c"), assistant("d")]})
+    assert learned(own, path) == ["b<end>d<end>"]
 
 
 def test_a_prompt_has_the_ids_that_generation_sees(beginning, file):
@@ -250,7 +304,12 @@ CHAT = [user("which?")]
         (read_completions, {"prompt": "a", "completion": "b<end>c"}, '"completion" goes on after'),
         (read_completions, {"messages": "a"}, "\"messages\" must be a list of messages, not 'a'"),
         (read_completions, {"messages": CHAT}, '"messages" must hold a prompt and an answer'),
-        (read_completions, {"messages": [*CHAT, *CHAT]}, '"completion" must be a single message'),
+        (read_completions, {"messages": [*CHAT, *CHAT]}, '"messages" must end with a message of'),
+        (
+            read_completions,
+            {"messages": [*CHAT, assistant("a"), *CHAT]},
+            '"messages" must end with a message of the assistant',
+        ),
         (read_preferences, {"prompt": "a", "chosen": "b"}, '"rejected" is missing'),
         (
             read_preferences,
