@@ -26,6 +26,8 @@ def main(port, process_id, folder):
 
     with pytest.raises(ValueError, match=r"devices belong to the processes \d of 2: a run has"):
         device_mesh([device for device in jax.devices() if device not in jax.local_devices()])
+    with pytest.raises(ValueError, match="devices=2: of several processes give"):
+        device_mesh(2)
     assert not peers_of(device_mesh(jax.local_devices())).several
 
     # Only the first has files; what it refuses, each refuses.
@@ -48,8 +50,17 @@ def main(port, process_id, folder):
     assert run(steps, loggers=[logger], **broken).diverged == {0: 1}
     assert bool(seen) == first
     assert not first or seen[0]["not_finite"]["reward"] == "nan or inf"
-    for ends in (lambda moment: True, lambda moment: first):  # of either, or of one
-        assert run(steps, callbacks=[ends], **settings).timesteps == 2 * 16
+    with pytest.raises(ValueError, match="callbacks: the first process has 1"):
+        run(steps, callbacks=[print] * first, **settings)
+
+    # What fails in the first alone, fails in each.
+    def full(visit):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run(steps, loggers=[Logger(full, lambda: None)], **settings)
+    ended = run(steps, callbacks=[lambda moment: not first], **settings)  # one says so to all
+    assert ended.timesteps == 2 * 16
 
 
 def talk(peers):
@@ -59,12 +70,13 @@ def talk(peers):
         "number": 3,
         "infinite": -np.inf,
     }
-    for error in (ValueError("of the first"), OSError("of the disk")):
+    for error in (ValueError("of the first"), OSError("of the disk"), MemoryError("of it")):
 
         def fail(error=error):
             raise error
 
-        with pytest.raises(type(error), match=str(error)):
+        kind = RuntimeError if isinstance(error, MemoryError) and not peers.first else type(error)
+        with pytest.raises(kind, match=str(error)):
             peers.told(fail)
     sent = {
         "flags": np.array([True, False]),

@@ -206,10 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # who read along has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except ProcessLostError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(FAILED)  # the runtime's own end would wait for the process that is gone
-    except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
+    except (OSError, MemoryError, ProcessLostError, jax.errors.JaxRuntimeError) as error:
         _leave(f"error: {str(error) or type(error).__name__}", FAILED)
 
 
@@ -287,8 +284,8 @@ def _connect(parsed: argparse.Namespace) -> None:
     place = given_parameters(parsed, connect)
     if not place:
         return
-    if not getattr(parsed, "devices", None):
-        raise ValueError("coordinator needs devices beside it: all")
+    if getattr(parsed, "devices", None) != "all":
+        raise ValueError("coordinator needs devices=all beside it")
     connect(**place)
 
 
@@ -322,7 +319,10 @@ def _leave_if_lost(result: RunResult) -> None:
 
 
 def _leave(message: str, status: int) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized() and status != INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(status)  # JAX's own end would wait for the processes that wait for this one
     sys.exit(status)
 
 

@@ -11,8 +11,18 @@ from jax.sharding import Sharding
 from jaxrl_po.types import PyTree
 
 
-def to_host(blocks: list[PyTree]) -> dict[str, np.ndarray]:
-    """The members [S, ...] of all blocks, leaf by leaf under its path; keys as their data."""
+def to_host(blocks: list[PyTree], keep: bool = True) -> dict[str, np.ndarray]:
+    """The members [S, ...] of all blocks, leaf by leaf under its path; keys as their data.
+
+    Args:
+        blocks: of arrays, some of which may lie on devices of other processes.
+        keep: False in a process that has no use for them, and takes part for the others' sake.
+    """
+    if not keep:
+        for parts in zip(*map(jax.tree.leaves, blocks), strict=True):  # in the others' order
+            for leaf in parts:
+                _pieces(_data(leaf))
+        return {}
     named = [jax.tree_util.tree_leaves_with_path(block) for block in blocks]
     return {
         path_name(parts[0][0]): _gathered([_data(leaf) for _, leaf in parts])

@@ -48,6 +48,10 @@ def device_mesh(devices: Devices) -> Mesh | None:
         chosen = there
     elif isinstance(devices, int):
         count = integer("devices", devices)
+        if jax.process_count() > 1:
+            raise ValueError(
+                f'devices={count}: of several processes give "all", or jax.local_devices()'
+            )
         if count > len(there):
             raise ValueError(
                 f"devices={count} is more than there are: {len(there)} of {there[0].device_kind}"

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +20,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.signals import Interrupted
 from jaxrl_po.host.machine.strict_json import from_json, to_json
 
 CONNECT_SECONDS = 300  # that processes wait for each other at first
 HEARTBEAT_SECONDS = 30  # after which one that is silent counts as gone
 AUTOMATIC = "auto"
+TOLD = ValueError, OSError, RuntimeError  # the kinds that an error of the first process is told as
 # How what JAX's runtime says of another process begins.
 LOST = re.compile("(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
 
@@ -41,27 +44,30 @@ class Peers(NamedTuple):
     def told(self, function: Callable[[], Any]) -> Any:
         """What a function gives in the first process, in each of them; its error likewise.
 
-        Among several processes it must be something that JSON knows.
+        Among several processes it must be something that JSON knows. Whatever the first process
+        alone does goes through here, so that none waits for one that has failed.
 
         Raises:
-            ValueError: where the function does in the first process.
-            OSError: likewise.
+            Exception: the function's own in the first process; in the others one of the same text,
+                a ValueError or OSError where that is one, else a RuntimeError.
         """
         if not self.several:
             return function()
-        error: ValueError | OSError | None = None
-        message: dict[str, Any] = {}
+        failure: Exception | None = None
+        text = ""
         if self.first:
             try:
-                message = {"value": function()}
-            except (ValueError, OSError) as raised:
-                error = raised
-                message = {"is_input": isinstance(raised, ValueError), "error": str(raised)}
-        message = from_json(_broadcast(to_json(message).encode()))
-        if error is not None:
-            raise error
+                text = to_json({"value": function()})
+            except Exception as error:  # whatever it is, the others must know
+                failure = error
+                kinds = [n for n, kind in enumerate(TOLD) if isinstance(error, kind)]
+                said = str(error) if kinds else f"{type(error).__name__}: {error}"
+                text = to_json({"kind": (kinds or [len(TOLD) - 1])[0], "error": said})
+        message = from_json(_broadcast(text.encode()))
+        if failure is not None:
+            raise failure
         if "error" in message:
-            raise (ValueError if message["is_input"] else OSError)(message["error"])
+            raise TOLD[message["kind"]](message["error"])
         return message["value"]
 
     def arrays(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -78,27 +84,50 @@ class Peers(NamedTuple):
         """Whether it holds in any process."""
         if not self.several:
             return flag
-        return bool(multihost_utils.process_allgather(np.array(flag)).any())
+        with _losses_named():
+            return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
     @contextmanager
-    def watched(self, saved: str) -> Iterator[None]:
-        """What other processes take with them becomes one error, which says what is saved.
+    def together(self, directory: Path | None) -> Iterator[None]:
+        """A run of theirs: a process that is lost is told of, and all end it at the same time.
+
+        JAX's runtime would soon end a process that the others, having ended, wait for: the first,
+        while it writes.
 
         Raises:
-            ProcessLostError: where the runtime fails.
+            ProcessLostError: where the runtime fails; it says how to go on.
         """
-        try:
+        if not self.several:
             yield
-        except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises one or the other
-            if not self.several or not LOST.match(str(error)):
-                raise
-            raise ProcessLostError(
-                f"process {jax.process_index()} of {jax.process_count()} lost another one, or a "
-                f"device: {_first_line(error)}{saved}"
-            ) from error
+            return
+        try:
+            with _losses_named():
+                try:
+                    yield
+                except Interrupted:  # by a signal, which is one to all
+                    self.some(False)
+                    raise
+                self.some(False)
+        except ProcessLostError as error:
+            go_on = f"; to go on: python -m jaxrl_po resume {directory}" if directory else ""
+            raise ProcessLostError(f"{error}{go_on}") from error
 
 
 ALONE = Peers()
+
+
+@contextmanager
+def _losses_named() -> Iterator[None]:
+    """What JAX raises where another process is gone, as one kind of error."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # it is the one or the other
+        if not LOST.match(str(error)) or "CpuCallback" in str(error):
+            raise
+        raise ProcessLostError(
+            f"process {jax.process_index()} of {jax.process_count()} lost another one, or a "
+            f"device: {_first_line(error)}"
+        ) from error
 
 
 def peers_of(mesh: Mesh | None) -> Peers:
@@ -148,12 +177,12 @@ def connect(
         print(f"waiting at {text}", file=sys.stderr, flush=True)
         if place["process_id"]:
             _wait_for(host, port)
+    jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
     try:
         jax.distributed.initialize(
             **arguments,
             initialization_timeout=CONNECT_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"coordinator={coordinator!r}: {_first_line(error)}") from error
@@ -162,11 +191,12 @@ def connect(
 def _broadcast(data: bytes) -> bytes:
     """The bytes of the first process."""
     words = np.array(divmod(len(data), 2**32), np.uint32)  # of a size that JAX may have no type for
-    high, low = multihost_utils.broadcast_one_to_all(words).tolist()
-    buffer = np.zeros(high * 2**32 + low, np.uint8)
-    if jax.process_index() == 0:
-        buffer = np.frombuffer(data, np.uint8)
-    return bytes(multihost_utils.broadcast_one_to_all(buffer))
+    with _losses_named():
+        high, low = multihost_utils.broadcast_one_to_all(words).tolist()
+        buffer = np.zeros(high * 2**32 + low, np.uint8)
+        if jax.process_index() == 0:
+            buffer = np.frombuffer(data, np.uint8)
+        return bytes(multihost_utils.broadcast_one_to_all(buffer))
 
 
 def _wait_for(host: str, port: int) -> None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -98,9 +98,8 @@ def load(path: Path) -> Checkpoint:
     if digest[:32] != name["digest"]:
         raise ValueError(f"{path.name} is damaged: its bytes are not those its name stands for")
     try:
-        with safe_open(path, framework="numpy") as opened:
-            notes = json.loads(opened.metadata()["notes"])
-            arrays = _Stored(path, list(opened.keys()))
+        arrays = _Stored(path)
+        notes = json.loads(arrays.metadata["notes"])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} holds no checkpoint: {error}") from error
     return Checkpoint(int(name["iteration"]), arrays, notes)
@@ -122,17 +121,21 @@ def keep_only(directory: Path, num_newest: int, iteration: int | None) -> None:
 
 
 class _Stored(Mapping[str, np.ndarray]):
-    """The arrays of a file, each read as it is asked for: a state may fill half the memory."""
+    """The arrays of a file, each read as it is asked for: a state may fill half the memory.
 
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self._path, self._names = path, names
+    The file stays open, so that a run may delete it meanwhile.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = cast(Any, safe_open(path, framework="numpy"))  # `load` knows no bfloat16
+        self._names = list(self._file.keys())
+        self.metadata: dict[str, str] = self._file.metadata()
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise KeyError(name)
-        with safe_open(self._path, framework="numpy") as opened:  # `load` knows no bfloat16
-            array: np.ndarray = opened.get_tensor(name)
-            return array
+        array: np.ndarray = self._file.get_tensor(name)
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

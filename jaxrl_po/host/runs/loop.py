@@ -1,5 +1,6 @@
 """The loop of a run: compiled segments, and the host's visits between them."""
 
+import functools
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from jaxrl_po.host.runs.logging import Logger, Start, Visit
 from jaxrl_po.host.runs.plots import plot_run
 from jaxrl_po.host.runs.records import Records
 from jaxrl_po.host.runs.result import RunResult, summary
-from jaxrl_po.host.runs.resumption import Resumption, told
+from jaxrl_po.host.runs.resumption import Resumption, found_by_first
 from jaxrl_po.host.runs.segments import Assessment
 from jaxrl_po.host.runs.terminal import Parts, progress_bar
 from jaxrl_po.host.runs.training import Training
@@ -85,22 +86,14 @@ def run_session(session: Session, resumption: Resumption | None) -> RunResult:
         announce(session, training)
         steps = config.num_envs * config.num_steps
         bar = progress_bar(session.console, training.done, total, steps * settings.num_seeds)
-        outputs = [*session.loggers, bar.logger] if peers.first else []
-        for output in outputs:
-            stack.callback(output.close)
-        records = None
-        if directory and peers.first:
-            records = open_records(session, directory, restored)
-            stack.enter_context(closing(records))
-            outputs += records.loggers
-            if restored:
-                logs.check_columns(directory, training.metric_names)
+        kept: list[Records] = []  # of a directory; and
+        outputs: list[Logger] = []  # both stay empty but in the first process
+        opened = session, training, restored, bar.logger, stack, kept, outputs
+        peers.told(functools.partial(open_outputs, *opened))
+        records = kept[0] if kept else None
         if session.params is not None:  # they are nowhere else
             save(session, training, records)
-            if records:
-                records.wait()
-        for output in outputs:
-            output.open(Start(config.to_dict(), training.seeds, training.done, steps))
+            peers.told(lambda: finish_writing(kept))
         news = (
             tell_starts(session, training)
             if resumption is None
@@ -110,9 +103,8 @@ def run_session(session: Session, resumption: Resumption | None) -> RunResult:
         while training.done < last and training.goes_on and not (ended or stopped):
             ended = visit(session, training, records, outputs, last, news, bar.parts)
             news, stopped = [], peers.some(bool(requests))
-        if records:
-            with training.clock("host"):
-                records.wait()
+        with training.clock("host"):
+            peers.told(lambda: finish_writing(kept))
     if training.failure:
         reached = f"after iteration {training.done} of {total}"
         raise SimulatorError(f"{training.failure}; {reached}{session.saved}")
@@ -126,6 +118,38 @@ def run_session(session: Session, resumption: Resumption | None) -> RunResult:
         draw(session, directory)
     session.console.print(summary(result), style="bold", soft_wrap=True)
     return result
+
+
+def open_outputs(
+    session: Session,
+    training: Training,
+    restored: Checkpoint | None,
+    bar: Logger,
+    stack: ExitStack,
+    kept: list[Records],
+    outputs: list[Logger],
+) -> None:
+    """Open the loggers, and the files of a directory, until the stack is closed."""
+    config, directory = session.description.config, session.directory
+    outputs += [*session.loggers, bar]
+    for output in outputs:
+        stack.callback(output.close)
+    if directory:
+        records = open_records(session, directory, restored)
+        stack.enter_context(closing(records))
+        kept.append(records)
+        outputs += records.loggers
+        if restored:
+            logs.check_columns(directory, training.metric_names)
+    steps = config.num_envs * config.num_steps
+    for output in outputs:
+        output.open(Start(config.to_dict(), training.seeds, training.done, steps))
+
+
+def finish_writing(kept: list[Records]) -> None:
+    """Wait for what is being written."""
+    for records in kept:
+        records.wait()
 
 
 def announce(session: Session, training: Training) -> None:
@@ -190,23 +214,27 @@ def visit(
         news += events.evaluation(training.seeds, done, assessment)
     if ended:
         news.append({"event": "ended", "iteration": done, "by": "callback"})
-    with training.clock("host"):
+    seconds = training.clock.seconds
+    told = Visit(
+        training.seeds,
+        np.arange(first + 1, done + 1),
+        seen.metrics,
+        seen.num_done,
+        news,
+        seconds["train"],
+        seconds["evaluate"] + seconds["host"],
+    )
+
+    def write() -> None:
         if records:
             records.wait()  # for the previous visit's files, and their errors
         if records and scheduled:
             records.evaluated(done, assessment, training.blocks, training.seeds, config)
-        seconds = training.clock.seconds
-        told = Visit(
-            training.seeds,
-            np.arange(first + 1, done + 1),
-            seen.metrics,
-            seen.num_done,
-            news,
-            seconds["train"],
-            seconds["evaluate"] + seconds["host"],
-        )
         for output in outputs:
             output.write(told)
+
+    with training.clock("host"):
+        session.peers.told(write)
         save(session, training, records)
     return ended
 
@@ -215,7 +243,7 @@ def save(session: Session, training: Training, records: Records | None) -> None:
     """A checkpoint, where there is a directory; all processes bring what they have of the state."""
     if session.directory is None:
         return
-    state = to_host(training.blocks)
+    state = to_host(training.blocks, keep=session.peers.first)
     if records:
         records.checkpoint(training.done, state)
 
@@ -278,7 +306,7 @@ def restore_policy(
 
     reached, blocks = training.done, training.blocks
     with suppress(ValueError):  # there is none that is intact
-        if intact := told(session.peers, find):
+        if intact := found_by_first(session.peers, find):
             reached, blocks = iteration, training.restore(intact.checkpoint)
     assessment = training.assess(blocks, reached)
     if records:

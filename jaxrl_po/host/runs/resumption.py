@@ -78,7 +78,7 @@ def check_run(saved: Checkpoint, run_id: str, folder: Path) -> None:
         raise ValueError(f"{name} belongs to another run: move it away")
 
 
-def told(peers: Peers, find: Callable[[], Resumption | None]) -> Resumption | None:
+def found_by_first(peers: Peers, find: Callable[[], Resumption | None]) -> Resumption | None:
     """What the first process finds, in each; the arrays go over as they are asked for.
 
     Raises:

@@ -28,7 +28,7 @@ from jaxrl_po.host.runs.directory import (
 from jaxrl_po.host.runs.logging import Logger
 from jaxrl_po.host.runs.loop import Session, run_session
 from jaxrl_po.host.runs.result import RunResult
-from jaxrl_po.host.runs.resumption import Resumption, check_run, find_checkpoint, told
+from jaxrl_po.host.runs.resumption import Resumption, check_run, find_checkpoint, found_by_first
 from jaxrl_po.host.runs.segments import make_programs
 from jaxrl_po.host.runs.terminal import make_console
 from jaxrl_po.host.runs.training import restore
@@ -136,7 +136,8 @@ def run(
     session = Session(
         description, given, path, until, loggers, callbacks, console, peers, params, mesh
     )
-    with peers.watched(session.saved), ExitStack() as held:
+    with peers.together(path), ExitStack() as held:
+        check_callbacks(session)
         if path is not None:
             peers.told(functools.partial(begin, path, description, held))
             console.print(f"run directory: {path}", soft_wrap=True, markup=False, highlight=False)
@@ -153,6 +154,15 @@ def begin(path: Path, description: Description, held: ExitStack) -> None:
     held.enter_context(lock(path))
     refuse_occupied(path)
     write_description(path, description)
+
+
+def check_callbacks(session: Session) -> None:
+    """Raise, in each process, unless all have as many callbacks: they are called in all."""
+    count = session.peers.told(lambda: len(session.callbacks))
+    if session.peers.some(count != len(session.callbacks)):
+        raise ValueError(
+            f"callbacks: the first process has {count}, and each must be given the same ones"
+        )
 
 
 def resume(
@@ -213,7 +223,7 @@ def resume(
     session = Session(
         description, given, path, until, loggers, callbacks, console, peers, mesh=mesh
     )
-    with peers.watched(session.saved), ExitStack() as held:
+    with peers.together(path), ExitStack() as held:
 
         def find() -> Resumption | None:
             held.enter_context(lock(path))
@@ -223,7 +233,8 @@ def resume(
                 write_description(path, description)
             return resumption
 
-        return run_session(session, told(peers, find))
+        check_callbacks(session)
+        return run_session(session, found_by_first(peers, find))
 
 
 def load_state(

@@ -366,4 +366,4 @@ def test_a_process_of_several_must_be_given_devices(capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(["train", "ppo", "--coordinator", "127.0.0.1:1", "--num-processes", "2"])
     assert exit_.value.code == 2
-    assert "coordinator needs devices beside it: all" in capsys.readouterr().err
+    assert "coordinator needs devices=all beside it" in capsys.readouterr().err
