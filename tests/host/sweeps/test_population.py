@@ -254,8 +254,8 @@ def test_a_population_finds_the_learning_rate_that_its_settings_lack():
         }
     )
     low = {"learning_rate": log(1e-5, 1e-4, 4)}
-    alone = quietly(base, low, 3)
-    together = quietly(base, low, 3, evolve=PopulationBased(10, 0.25, (0.5, 3.0)))
+    alone = quietly(base, low, 2)
+    together = quietly(base, low, 2, evolve=PopulationBased(10, 0.25, (0.5, 3.0)))
     assert together.summary["final_return"].max() > 1.2 * alone.summary["final_return"].max()
     assert together.summary["final_return"].min() > 2.0 * alone.summary["final_return"].min()
     assert together.best["learning_rate"] > 1e-4
