@@ -26,7 +26,7 @@ from jaxrl_po.host.machine.strict_json import from_json, to_json
 CONNECT_SECONDS = 300  # that processes wait for each other at first
 HEARTBEAT_SECONDS = 30  # after which one that is silent counts as gone
 AUTOMATIC = "auto"
-TOLD = ValueError, OSError, RuntimeError  # the kinds that an error of the first process is told as
+TOLD = ValueError, OSError  # what an error of the first process is told as; others as RuntimeError
 # How what JAX's runtime says of another process begins.
 LOST = re.compile("(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
 
@@ -60,14 +60,15 @@ class Peers(NamedTuple):
                 text = to_json({"value": function()})
             except Exception as error:  # whatever it is, the others must know
                 failure = error
-                kinds = [n for n, kind in enumerate(TOLD) if isinstance(error, kind)]
-                said = str(error) if kinds else f"{type(error).__name__}: {error}"
-                text = to_json({"kind": (kinds or [len(TOLD) - 1])[0], "error": said})
+                kind = next((n for n, kind in enumerate(TOLD) if isinstance(error, kind)), None)
+                said = f"{type(error).__name__}: {error}" if kind is None else str(error)
+                text = to_json({"kind": kind, "error": said})
         message = from_json(_broadcast(text.encode()))
         if failure is not None:
             raise failure
         if "error" in message:
-            raise TOLD[message["kind"]](message["error"])
+            kind = message["kind"]
+            raise (RuntimeError if kind is None else TOLD[kind])(message["error"])
         return message["value"]
 
     def arrays(self, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -77,8 +78,7 @@ class Peers(NamedTuple):
         """
         if not self.several:
             return arrays
-        kinds = self.told(lambda: {name: [str(x.dtype), x.shape] for name, x in arrays.items()})
-        return _Arrays(arrays if self.first else None, kinds)
+        return _Arrays(self, arrays, self.told(lambda: list(arrays)))
 
     def some(self, flag: bool) -> bool:
         """Whether it holds in any process."""
@@ -253,18 +253,22 @@ def _first_line(error: Exception) -> str:
 class _Arrays(Mapping[str, np.ndarray]):
     """Arrays of the first process, each told to all as it is asked for."""
 
-    def __init__(
-        self, own: Mapping[str, np.ndarray] | None, kinds: dict[str, tuple[str, list[int]]]
-    ) -> None:
-        self._own, self._kinds = own, kinds
+    def __init__(self, peers: Peers, own: Mapping[str, np.ndarray], names: list[str]) -> None:
+        self._peers, self._own, self._names = peers, own, names
 
     def __getitem__(self, name: str) -> np.ndarray:
-        dtype, shape = self._kinds[name]
-        data = b"" if self._own is None else np.ascontiguousarray(self._own[name]).tobytes()
-        return np.frombuffer(_broadcast(data), jnp.dtype(dtype)).reshape(shape)
+        data: list[bytes] = []
+
+        def kind() -> list[Any]:  # with which the first process alone reads it
+            array = self._own[name]
+            data.append(np.ascontiguousarray(array).tobytes())
+            return [str(array.dtype), array.shape]
+
+        dtype, shape = self._peers.told(kind)
+        return np.frombuffer(_broadcast(b"".join(data)), jnp.dtype(dtype)).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kinds)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._kinds)
+        return len(self._names)
