@@ -30,15 +30,27 @@ from tasks.tables import SUITES, Suite
 from jaxrl_po import run
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.strict_json import to_json
+from jaxrl_po.host.runs.callbacks import Moment
 from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO, MUJOCO
 
 RESULTS = pathlib.Path(__file__).with_name("results")
-EPISODES = 16  # of the final policy, each way
 NEVER = 10**6  # segments: evaluate at the end alone
 
 
-def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[str, Any]:
-    """Train and evaluate one agent for each seed, side by side: what is kept of each, and how."""
+def trial(
+    config: Config, seeds: range, num_episodes: int = 16, in_training: bool = False
+) -> dict[str, Any]:
+    """Train and evaluate one agent for each seed, side by side: what is kept of each, and how.
+
+    Evaluated in training as well, each has twenty "epochs": means of greedy episodes.
+    """
+    epochs: list[np.ndarray] = []  # [S] each
+
+    def watch(moment: Moment) -> None:
+        if moment.evaluation is not None:
+            returns = np.asarray(moment.evaluation.greedy.episode_return, float)
+            epochs.append(returns.mean(axis=1))
+
     by = f"{time.strftime('%Y-%m-%d')}: {machine()}, commit {commit()}"
     started = time.process_time()
     result = run(
@@ -47,7 +59,8 @@ def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[st
         len(seeds),
         quiet=True,
         num_episodes=num_episodes,
-        evaluate_every=NEVER,
+        evaluate_every=1 if in_training else NEVER,
+        callbacks=[watch],
     )
     cpu_seconds = (time.process_time() - started) / len(seeds)
     sampled = np.asarray(result.evaluation.episode_return, float).mean(axis=1)
@@ -58,6 +71,7 @@ def trial(config: Config, seeds: range, num_episodes: int = EPISODES) -> dict[st
             "sampled": round(float(sampled[i]), 4),
             "greedy": round(float(greedy[i]), 4),
             "curve": curve(returns[i : i + 1], counts[i : i + 1]),
+            **({"epochs": [round(float(e[i]), 4) for e in epochs]} if in_training else {}),
             "diverged": result.diverged.get(seed),
             "cpu_seconds": round(cpu_seconds, 1),
             "measured": by,
@@ -87,12 +101,21 @@ def settings(config: Config) -> dict[str, Any]:
     return told
 
 
-def record_of(records: dict[str, Any], name: str, config: Config) -> dict[str, Any]:
-    """The record of a row, to be added to; an empty one where its settings have changed."""
+def record_of(records: dict[str, Any], suite: Suite, name: str) -> dict[str, Any]:
+    """The record of a row, to be added to; an empty one where its settings have changed.
+
+    Seeds without the evaluations that the suite has in training are left out.
+    """
+    config = settings(suite.rows[name])
     record: dict[str, Any] = records.get(name, {})
-    if record.get("config") == settings(config):
-        return record
-    return {"config": settings(config), "random": None, "seeds": {}}
+    if record.get("config") != config:
+        return {"config": config, "random": None, "seeds": {}}
+    seeds = {
+        seed: outcome
+        for seed, outcome in record["seeds"].items()
+        if "epochs" in outcome or not suite.in_training
+    }
+    return record | {"seeds": seeds}
 
 
 def missing(record: dict[str, Any], wanted: range, at_once: int) -> Iterator[range]:
@@ -122,9 +145,9 @@ def fill(
     wanted = range(suite.first_seed, suite.first_seed + num_seeds)
     for name in names:
         config = suite.rows[name]
-        record = record_of(records, name, config)
+        record = record_of(records, suite, name)
         for seeds in missing(record, wanted, at_once):
-            record["seeds"] |= trial(config, seeds)
+            record["seeds"] |= trial(config, seeds, suite.num_episodes, suite.in_training)
             record["seeds"] = dict(sorted(record["seeds"].items(), key=lambda item: int(item[0])))
             record["random"] = random_of(records, config.env_id)
             records[name] = record
@@ -187,7 +210,7 @@ def main() -> None:
     records = kept(output)
     if arguments.list:
         for name in names:
-            print(name, *record_of(records, name, suite.rows[name])["seeds"])
+            print(name, *record_of(records, suite, name)["seeds"])
         return
     if not arguments.page:
         records = fill(suite, output, names, arguments.seeds, arguments.at_once)

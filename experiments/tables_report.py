@@ -24,10 +24,9 @@ What differs from the defaults of a method's config, but for the environment.
 
 ## Rows
 
-Final return: of the last policy, mean ± standard deviation over seeds, 16 episodes each, sampled
-and greedy. Best epoch: of each seed's training the best twentieth, by the mean return of the
-sampled episodes that ended in it. Interval: 95%, Student's, of the interquartile mean over seeds of
-the sampled final return. Random: uniform actions. CPU: seconds of a seed, compilation and
+Final return: of the last policy, mean ± standard deviation over seeds, {episodes} episodes each, sampled
+and greedy. Best epoch: of each seed {epoch}.
+Interval: 95%, Student's, of the interquartile mean over seeds of the sampled final return. Random: uniform actions. CPU: seconds of a seed, compilation and
 simulation included; all rows together took {hours:.2f} CPU hours. Each command follows
 `python experiments/tables.py --suite {name}`.
 
@@ -36,6 +35,9 @@ simulation included; all rows together took {hours:.2f} CPU hours. Each command 
 |---|---|---|---|---|---|---|---|---|---|---|---|---|
 ROWS
 """
+OF_TRAINING = """the best twentieth of training, by the mean
+return of the sampled episodes that ended in it"""
+OF_EVALUATIONS = "the best of twenty evaluations in training, greedy ones"
 OVERALL = """
 ## Over all tasks
 
@@ -43,7 +45,7 @@ Scores: 0 is random, 1 the published PPO ({source}).
 Over {tasks}. IQM: interquartile mean of all runs of all tasks, with its
 stratified-bootstrap interval of 95% (Agarwal et al. 2021), which of few seeds is too narrow. Better
 than PPO: the probability that a run of the method beats one of PPO on the same task, by the sampled
-final return. As published: tasks on which the mean best epoch (of sampled training episodes), or
+final return. As published: tasks on which the mean best epoch, or
 the mean of the last policy's greedy episodes, reaches the figure published for the method.
 
 | method | seeds a task | IQM sampled | IQM best epoch | better than PPO \
@@ -89,10 +91,11 @@ def label(name: str) -> str:
 
 
 def outcomes(record: dict[str, Any], key: str) -> np.ndarray:
-    """A number of each seed [S]: "sampled", "greedy", or of its curve "best" or "last"."""
+    """A number of each seed [S]: "sampled", "greedy", its "best" epoch, or its curve's "last"."""
     seeds = record["seeds"].values()
     if key == "best":
-        return np.array([max(x for x in s["curve"] if x is not None) for s in seeds])
+        epochs = [s.get("epochs", s["curve"]) for s in seeds]
+        return np.array([max(x for x in each if x is not None) for each in epochs])
     if key == "last":
         return np.array([[x for x in s["curve"] if x is not None][-1] for s in seeds])
     return np.array([s[key] for s in seeds])
@@ -254,6 +257,8 @@ def page(suite: Suite, file: str, records: Records) -> str:
         text=suite.text,
         sections=sections,
         settings=changed(suite, records),
+        episodes=suite.num_episodes,
+        epoch=OF_EVALUATIONS if suite.in_training else OF_TRAINING,
         hours=seconds / 3600,
     )
     text = text.replace("{", "{{").replace("}", "}}")

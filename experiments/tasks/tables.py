@@ -56,6 +56,8 @@ class Suite(NamedTuple):
     published: Mapping[str, Mapping[str, float]] = {}  # method -> task -> its best epoch's return
     source: str = ""  # of what was published, and how it was measured
     columns: Mapping[str, float] = {}  # setting -> a published score over all tasks
+    num_episodes: int = 16  # of an evaluation, each way
+    in_training: bool = False  # evaluated twenty times, as what was published
 
 
 _ALL = (
@@ -66,9 +68,19 @@ _ALL = (
         mujoco.ROWS,
         published=mujoco.PUBLISHED,
         source="Tianshou, 1M steps, 10 seeds' best epochs, 10 greedy episodes each",
+        num_episodes=10,
+        in_training=True,
     ),
     Suite("mujoco_tuning", "MuJoCo: what was tried", TUNING, mujoco.TUNING, first_seed=100),
-    Suite("mujoco_again", "MuJoCo: rows once more", AGAIN, mujoco.ROWS, first_seed=10),
+    Suite(
+        "mujoco_again",
+        "MuJoCo: rows once more",
+        AGAIN,
+        mujoco.ROWS,
+        first_seed=10,
+        num_episodes=10,
+        in_training=True,
+    ),
     Suite(
         "minatar",
         "MinAtar in gymnax: 10M steps",

@@ -28,13 +28,14 @@ def calls(monkeypatch):
     """What is asked of a stand-in for training, whose returns are the seeds' numbers and more."""
     asked = []
 
-    def trial(config, seeds):
+    def trial(config, seeds, num_episodes, in_training):
         asked.append((config.algorithm, config.clip_eps if config == SMALL else None, *seeds))
         return {
             str(s): {
                 "sampled": 10.0 * s + len(asked),
                 "greedy": 1.0,
                 "curve": [None, 70.0, 20.0 + s],
+                **({"epochs": [num_episodes, 90.0]} if in_training else {}),
                 "diverged": None,
                 "cpu_seconds": 360.0,
                 "measured": "here",
@@ -69,6 +70,20 @@ def test_a_row_whose_settings_have_changed_is_run_again(calls, tmp_path):
     assert records["Pole:ppo:one"]["config"]["clip_eps"] == 0.3
     assert records["Pole:ppo:one"]["seeds"]["5"]["sampled"] == 55.0  # of the fifth call
     assert records["Cart:ppo:one"]["seeds"]["5"]["sampled"] == 51.0
+
+
+def test_seeds_without_evaluations_in_training_are_run_again_where_a_suite_has_them(
+    calls, tmp_path
+):
+    output = tmp_path / "tables_small"
+    tables.fill(SUITE, output, ["Cart:ppo:one"], 2, 5)
+    evaluated = SUITE._replace(in_training=True, num_episodes=10)
+    records = tables.fill(evaluated, output, ["Cart:ppo:one"], 2, 5)
+    assert [call[2:] for call in calls] == [(5, 6), (5, 6)]
+    assert records["Cart:ppo:one"]["seeds"]["5"]["epochs"] == [10, 90.0]
+    assert "| 90 ± 0 |" in output.with_suffix(".md").read_text()  # and not 70, of its curve
+    tables.fill(evaluated, output, ["Cart:ppo:one"], 2, 5)
+    assert len(calls) == 2
 
 
 def test_settings_are_kept_as_json_that_any_reader_takes():
@@ -167,8 +182,13 @@ def test_no_clipping_and_no_penalty_is_the_surrogate_alone():
 
 
 def test_a_row_is_trained_and_told(monkeypatch):
-    outcome = tables.trial(SMALL, range(3, 5), num_episodes=2)
+    outcome = tables.trial(SMALL, range(3, 5), 2)
     assert list(outcome) == ["3", "4"]
+    assert "epochs" not in outcome["3"]
+    evaluated = tables.trial(SMALL, range(3, 5), 2, in_training=True)
+    assert evaluated["4"]["curve"] == outcome["4"]["curve"]  # evaluation changes no training
+    assert len(evaluated["4"]["epochs"]) == SMALL.num_iterations
+    assert evaluated["4"]["epochs"][-1] == evaluated["4"]["greedy"]
     assert outcome["3"]["sampled"] >= 1
     assert len(outcome["4"]["curve"]) == 20
     assert "commit" in outcome["4"]["measured"]
