@@ -47,6 +47,35 @@ def trust_region(ns: Namespace) -> Any:
     return figure
 
 
+def by_hand(ns: Namespace) -> Any:
+    """Residual of conjugate gradient, and the KL along the step."""
+    figure, (left, right) = two_plots()
+    left.semilogy(np.arange(len(ns["residuals"])) + 1, ns["residuals"], "o-", ms=3)
+    left.set(xlabel="iteration of conjugate gradient", ylabel="‖g − (F + λI)x‖ / ‖g‖")
+    for name, true, model in (
+        ("KL", "true_kl", "model_kl"),
+        ("surrogate", "true_gain", "model_gain"),
+    ):
+        (drawn,) = right.plot(ns["fractions"], ns[true], label=name)
+        right.plot(ns["fractions"], ns[model], "--", color=drawn.get_color(), label=f"{name}, model")
+    right.set(xlabel="fraction of the full step")
+    right.legend()
+    return figure
+
+
+def advantages(ns: Namespace) -> Any:
+    """What is told of the better action, and the noise, against λ."""
+    figure, (left, right) = two_plots()
+    left.axhline(0.1, color="grey", ls=":")
+    for name in ns["gap"]:
+        left.plot(ns["lambdas"], ns["gap"][name], "o-", ms=3, label=f"knows {name}")
+        right.plot(ns["lambdas"], ns["noise"][name], "o-", ms=3)
+    left.set(xlabel="λ", ylabel="mean Â, right less left", ylim=(0, None))
+    left.legend()
+    right.set(xlabel="λ", ylabel="standard deviation of Â", ylim=(0, None))
+    return figure
+
+
 def clip(ns: Namespace) -> Any:
     """KL and return with and without a clip."""
     figure, (left, right) = two_plots()
@@ -72,7 +101,8 @@ def language_models(ns: Namespace) -> Any:
 
 
 PAGES: dict[str, Callable[[Namespace], Any]] = {
-    function.__name__: function for function in (one_step, trust_region, clip, language_models)
+    function.__name__: function
+    for function in (one_step, trust_region, by_hand, advantages, clip, language_models)
 }
 
 
