@@ -89,13 +89,14 @@ def clip(ns: Namespace) -> Any:
 
 
 def language_models(ns: Namespace) -> Any:
-    """Score and KL over the updates."""
+    """Score, and what it is worth at the price of its KL, over the updates."""
     figure, (left, right) = two_plots()
     for i, price in enumerate(np.asarray(ns["prices"])):
-        left.plot(ns["metrics"]["objective/scores"][i], label=f"β = {price:g}")
-        right.plot(ns["metrics"]["objective/kl_exact"][i], label=f"β = {price:g}")
+        left.plot(ns["score"][i], label=f"β = {price:g}")
+        right.plot(ns["score"][i] - price * ns["kl"][i], color=f"C{i}", lw=0.8)
+        right.axhline(ns["best"][i], color=f"C{i}", ls="--")
     left.set(xlabel="update", ylabel="sevens a response")
-    right.set(xlabel="update", ylabel="KL to the reference, nats")
+    right.set(xlabel="update", ylabel="score − β KL", ylim=(-1, None))
     left.legend()
     return figure
 
