@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -46,6 +47,8 @@ def check_drawing(suite: str, name: str, gif: str) -> None:
     if suite == "gymnax" and name not in RENDERED:
         raise ValueError(f"gymnax has no renderer for {name!r}; it has for {', '.join(RENDERED)}")
     import_extra("PIL.Image", "play")
+    if suite == "pgx":
+        import_extra("resvg_py", "pgx")
     if name in CLASSIC:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # its import greets on stdout
         import_extra("pygame", "play")
@@ -122,6 +125,27 @@ def _brax_painter(name: str) -> Callable[[Any], Any]:
     return lambda state: paint(state.pipeline_state.q)
 
 
+def _pgx_painter(name: str) -> Callable[[Any], Any]:
+    """Pgx draws SVG alone, which is made pixels, with letters that matplotlib brings."""
+    import pgx
+    import resvg_py
+    from matplotlib import get_data_path, pyplot
+    from PIL import Image
+
+    pyplot.switch_backend("agg")  # which draws MinAtar
+    observe, letters = jax.jit(pgx.make(name).observe), f"{get_data_path()}/fonts/ttf"
+    families = dict.fromkeys(("font_family", "serif_family", "sans_serif_family"), "DejaVu Sans")
+
+    def paint(state: Any) -> np.ndarray:
+        drawing = state.replace(observation=observe(state)).to_svg()
+        pixels = resvg_py.svg_to_bytes(
+            drawing, background="white", width=GIF_WIDTH, dpi=96, font_dirs=[letters], **families
+        )
+        return np.asarray(Image.open(io.BytesIO(pixels)).convert("RGB"))
+
+    return paint
+
+
 def _playground_painter(name: str) -> Callable[[Any], Any]:
     from mujoco_playground import registry
 
@@ -157,6 +181,7 @@ PAINTERS = {
     "brax": _brax_painter,
     "craftax": _craftax_painter,
     "navix": _navix_painter,
+    "pgx": _pgx_painter,
     "playground": _playground_painter,
     "xminigrid": _xminigrid_painter,
 }

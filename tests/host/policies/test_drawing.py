@@ -15,9 +15,10 @@ from jaxrl_po.host.policies.policy import save_policy
 Image = pytest.importorskip("PIL.Image")
 
 
-def jumanji_object(env_id):
+def game(env_id):
     """What brings a mask back, which is in no file."""
-    return pytest.importorskip("jumanji").make(env_id.partition(":")[2])
+    suite, _, name = env_id.partition(":")
+    return pytest.importorskip(suite).make(name)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the suites' own code
@@ -28,6 +29,8 @@ def jumanji_object(env_id):
         "craftax:Craftax-Classic-Symbolic-v1",
         "jumanji:Snake-v1",
         "navix:Navix-Empty-5x5-v0",
+        "pgx:2048",
+        "pgx:minatar-breakout",
         "playground:CartpoleBalance",
         "xminigrid:MiniGrid-Empty-5x5",
     ],
@@ -37,11 +40,11 @@ def test_a_film_has_a_frame_for_each_state(env_id, tmp_path, jit):
     pytest.importorskip(package)
     limit = {"max_steps_in_episode": 6}
     config = PPOConfig(env_id=env_id, env_params=limit, num_envs=2, num_steps=4, total_timesteps=8)
-    masked = env_id.startswith("jumanji")
+    masked = env_id.startswith(("jumanji", "pgx:2048"))
     with jax.numpy_rank_promotion("allow"):  # the suites' own code broadcasts ranks
         state = jit(make_train(config))(jax.random.key(0)).state
         save_policy(tmp_path / "policy", config, state)
-        env = jumanji_object(env_id) if masked else None
+        env = game(env_id) if masked else None
         policy = load_policy(tmp_path / "policy", env=env)
         played = play(policy, num_episodes=1, gif=tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as film:
@@ -56,5 +59,5 @@ def test_a_film_has_a_frame_for_each_state(env_id, tmp_path, jit):
 
 
 def test_what_is_not_drawn_is_refused_with_what_is(tmp_path):
-    with pytest.raises(ValueError, match="environments of pgx are not drawn; those of brax"):
-        check_drawing("pgx", "2048", str(tmp_path / "film.gif"))
+    with pytest.raises(ValueError, match="environments of envpool are not drawn; those of brax"):
+        check_drawing("envpool", "Hopper-v4", str(tmp_path / "film.gif"))
