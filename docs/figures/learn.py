@@ -57,7 +57,8 @@ def by_hand(ns: Namespace) -> Any:
         ("surrogate", "true_gain", "model_gain"),
     ):
         (drawn,) = right.plot(ns["fractions"], ns[true], label=name)
-        right.plot(ns["fractions"], ns[model], "--", color=drawn.get_color(), label=f"{name}, model")
+        dashed = {"ls": "--", "color": drawn.get_color(), "label": f"{name}, model"}
+        right.plot(ns["fractions"], ns[model], **dashed)
     right.set(xlabel="fraction of the full step")
     right.legend()
     return figure

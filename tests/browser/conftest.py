@@ -1,4 +1,4 @@
-"""A real browser without a screen, where the machine has one: Debian's chromium, chromium-driver."""
+"""A real browser without a screen, where the machine has one: Chromium and its driver."""
 
 import shutil
 
