@@ -41,6 +41,7 @@ WIDE = {"num_envs": 64, "num_steps": 32, "num_minibatches": 8, "learning_rate": 
 ANNEALED = WIDE | {"anneal_lr": True}
 BODY = ANNEALED | {"normalize_observations": True, "normalize_rewards": True}
 GRID = ANNEALED | {"ent_coef": 0.01}
+CRAFT = GRID | {"num_steps": 64, "gae_lambda": 0.8, "total_timesteps": 1_000_000}
 
 
 class Row(NamedTuple):
@@ -80,11 +81,11 @@ ROWS = {
     "gymnasium:CartPole-v1": Row(
         MUJOCO | {"num_steps": 128, "num_minibatches": 4, "total_timesteps": 100_000}, 475.0
     ),
+    "craftax:Craftax-Classic-Symbolic-v1": Row(
+        CRAFT | {"hidden_sizes": [256, 256], "learning_rate": 5e-4}
+    ),
     "craftax:Craftax-Symbolic-v1": Row(
-        WIDE
-        | {"hidden_sizes": [512, 512, 512], "learning_rate": 2e-4, "num_steps": 64}
-        | {"gae_lambda": 0.8, "ent_coef": 0.01, "anneal_lr": True, "total_timesteps": 1_000_000},
-        0.023 * 226,
+        CRAFT | {"hidden_sizes": [512, 512, 512], "learning_rate": 2e-4}, 0.023 * 226
     ),
 }
 
