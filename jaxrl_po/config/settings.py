@@ -143,12 +143,22 @@ def data_fields(cls: type[Settings]) -> tuple[str, ...]:
 
     A float that must shape the program is annotated `Annotated[float, "static"]`.
     """
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     return tuple(
         f.name
         for f in dataclasses.fields(cls)
         if f.name == "env_params" or hints[f.name] is float or _is_settings(hints[f.name])
     )
+
+
+_HINTS: dict[type[Settings], dict[str, Any]] = {}
+
+
+def _hints(cls: type[Settings]) -> dict[str, Any]:
+    """The types of the fields; looked up once, for every field of every config is checked by it."""
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls, include_extras=True)
+    return _HINTS[cls]
 
 
 def pytree(cls: ConfigClass) -> ConfigClass:
@@ -182,8 +192,9 @@ def _is_settings(hint: Any) -> bool:
 def _checked(config: Settings, name: str, value: Any) -> Any:
     """The value in its canonical type, or an error that names the field and what it may be."""
     field = next(f for f in dataclasses.fields(config) if f.name == name)
-    hint = typing.get_type_hints(type(config))[name]
-    is_static = typing.get_type_hints(type(config), include_extras=True)[name] is not hint
+    annotated = _hints(type(config))[name]
+    is_static = typing.get_origin(annotated) is typing.Annotated
+    hint = typing.get_args(annotated)[0] if is_static else annotated
     allowed = field.metadata.get("allowed", ANY)
     label = f"{type(config).__name__}.{name}"
     if name == "env_params":

@@ -1,5 +1,6 @@
 """What all networks are made of: pieces, and dense layers with orthogonal weights."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,17 +32,20 @@ def orthogonal(gain: float) -> Callable[..., Array]:
     threads for ever (jaxlib 0.10). Elsewhere one by one costs more than the training: a GPU draws
     2,048 networks in two seconds.
     """
-    initialize = nn.initializers.orthogonal(gain)
+    return functools.partial(_orthogonal, gain)
 
-    def by_device(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        def draw(key: Array) -> Array:
-            return initialize(key, shape, dtype)
 
-        one_by_one = jax.custom_batching.sequential_vmap(draw)
-        weights: Array = jax.lax.platform_dependent(key, cpu=one_by_one, default=draw)
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _orthogonal(gain: float, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Traced once for each shape: flax asks for the shape again whenever a layer is applied."""
+
+    def draw(key: Array) -> Array:
+        weights: Array = nn.initializers.orthogonal(gain)(key, shape, dtype)
         return weights
 
-    return by_device
+    one_by_one = jax.custom_batching.sequential_vmap(draw)
+    weights: Array = jax.lax.platform_dependent(key, cpu=one_by_one, default=draw)
+    return weights
 
 
 def options(gain: float, dtype: Any) -> dict[str, Any]:

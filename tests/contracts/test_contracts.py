@@ -209,7 +209,7 @@ def test_steps_are_the_run_to_the_bit(config, result, compile_program):
 
 def test_jit_is_no_jit(algorithm, jit):
     few = {"update_epochs": 1, "critic_epochs": 1, "cg_iters": 2}  # each is a loop of small calls
-    config = sensitive_config(algorithm, num_steps=4, total_timesteps=8, **few)
+    config = sensitive_config(algorithm, num_steps=2, total_timesteps=4, **few)
     init, step = make_step(config)
     with jax.disable_jit():
         plain = step(init(KEYS[0]))

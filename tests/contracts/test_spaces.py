@@ -182,6 +182,12 @@ def test_masked_actions_are_never_taken_and_the_best_other_is_found(config, choi
     assert (probability[choice.reward.reshape(2, -1) == BEST] > 0.9).all()
 
 
+# A program more than above: each method with one of the spaces, each space in either family.
+@pytest.mark.parametrize(
+    ("algorithm", "choice"),
+    [("vpg", "one"), ("npg", "two"), ("trpo", "two"), ("ppo", "one"), ("ppo_penalty", "two")],
+    indirect=True,
+)
 def test_a_mask_that_allows_all_changes_no_bit(config, choice, masked, compile_program):
     with_mask, returns = masked(np.float32(0))
     assert masked._cache_size() == 1
@@ -208,7 +214,15 @@ def test_where_a_single_action_is_left_nothing_is_learnt_and_nothing_breaks(conf
     assert all(np.isfinite(result.metrics[name]).all() for name in FINITE)
 
 
-@pytest.mark.parametrize("make_env", [three_choices, grid])
+# Each method with one, either in both families; the spaces of the tests above are all methods'.
+@pytest.mark.parametrize(
+    ("algorithm", "make_env"),
+    [
+        *((name, three_choices) for name in ("vpg", "trpo", "ppo")),
+        *((name, grid) for name in ("npg", "ppo", "ppo_penalty")),
+    ],
+    indirect=["algorithm"],
+)
 def test_several_choices_told_by_several_arrays_and_shaped_boxes_are_learnt(config, make_env, jit):
     result, (greedy, _) = jit(learner(config, make_env))(np.float32(0))
     assert all(np.isfinite(result.metrics[name]).all() for name in FINITE)

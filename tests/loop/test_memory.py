@@ -43,8 +43,16 @@ def config_of(name="ppo", memory="gru", **changes):
     return config_from_dict({"algorithm": name, "network": memory, **fields})
 
 
-@pytest.mark.parametrize("memory", MEMORY_KINDS)
-def test_every_method_trains_every_memory(algorithm, memory, jit):
+# Each memory under gradients and under the products of TRPO, each method with a memory.
+METHODS_AND_MEMORIES = [
+    *(("ppo", memory) for memory in MEMORY_KINDS),
+    *(("trpo", memory) for memory in MEMORY_KINDS),
+    *zip(sorted(set(ALGORITHMS) - {"ppo", "trpo"}), MEMORY_KINDS, strict=True),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "memory"), METHODS_AND_MEMORIES)
+def test_every_method_and_every_memory_train(algorithm, memory, jit):
     """Through time: weights that act on what is remembered move, in policy and critic."""
     config = config_of(algorithm, memory)
     init, step = make_step(config, ENV)

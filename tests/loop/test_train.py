@@ -47,10 +47,16 @@ def test_the_learning_rate_falls_in_a_straight_line(annealed):
     np.testing.assert_allclose(rates, [0.5, 0.375, 0.25, 0.125], rtol=1e-6)
 
 
-def test_learning_rates_stay_at_0_past_the_planned_end(algorithm, jit):
+@pytest.fixture(scope="module")
+def annealing(algorithm, jit):
+    """The config of a method without annealing, its first state, and its step with annealing."""
     config = config_from_dict({"algorithm": algorithm, **TINY, "total_timesteps": 64})
     init, step = make_step(config.replace(anneal_lr=True))
-    state, step = init(KEY), jit(step)
+    return config, init(KEY), jit(step)
+
+
+def test_learning_rates_stay_at_0_past_the_planned_end(annealing):
+    _, state, step = annealing
     for iteration in (4, 5, 400):
         after, metrics = step(state._replace(iteration=jnp.array(iteration, jnp.uint32)))
         assert metrics["learning_rate"] == 0
@@ -74,13 +80,13 @@ def test_episode_metrics_are_nan_until_an_episode_ends(jit):
     np.testing.assert_array_equal(np.isnan(metrics["episode_return"]), [True, False, False])
 
 
-def test_annealing_reaches_every_optimiser(algorithm, jit):
+def test_annealing_reaches_every_optimiser(annealing, jit):
     """Halfway through, an annealed step is a step at half of each learning rate."""
+    config, state, step = annealing
     rates = ("learning_rate", "critic_learning_rate")
-    config = config_from_dict({"algorithm": algorithm, **TINY, "total_timesteps": 64})
     halves = {name: getattr(config, name) / 2 for name in rates if hasattr(config, name)}
-    state = make_step(config)[0](KEY)._replace(iteration=jnp.array(2, jnp.uint32))
-    annealed, _ = jit(make_step(config.replace(anneal_lr=True))[1])(state)
+    state = state._replace(iteration=jnp.array(2, jnp.uint32))
+    annealed, _ = step(state)
     halved, _ = jit(make_step(config.replace(**halves))[1])(state)
     for a, b in zip(leaves(annealed.params), leaves(halved.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

@@ -227,13 +227,18 @@ def end(reward, prompts, params, jit):
     return run
 
 
+@pytest.fixture(scope="module")
+def plain_end(end):
+    return end()
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"loss_average": "sequence"}, {"loss_average": "constant"}, {"clip_higher": True}],
     ids=["sequence", "constant", "clip_higher"],
 )
-def test_the_options_reach_the_run(changes, end):
-    one, other = jax.tree.leaves(end()), jax.tree.leaves(end(**changes))
+def test_the_options_reach_the_run(changes, end, plain_end):
+    one, other = jax.tree.leaves(plain_end), jax.tree.leaves(end(**changes))
     assert max(jnp.abs(x - y).max() for x, y in zip(one, other, strict=True)) > 1e-4
 
 
