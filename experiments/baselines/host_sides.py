@@ -3,6 +3,7 @@
 python experiments/baselines/host_sides.py pool|own|sb3 envpool:HalfCheetah-v4 STEPS
 """
 
+import importlib
 import json
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+PARTS = "environments", "policy", "learning"
 NUM_ENVS, NUM_STEPS, EPOCHS, MINIBATCHES = 8, 256, 10, 32
 
 
@@ -40,25 +42,41 @@ def pool(env_id: str, steps: int) -> dict[str, float]:
 
 
 def own(env_id: str, steps: int) -> dict[str, float]:
-    """PPO of this library: rollouts, of which the environments' part, and updates."""
+    """PPO of this library, and what its time goes to; all in milliseconds an iteration."""
+    import jax
+
     from jaxrl_po import PPOConfig, run
     from jaxrl_po.host.simulators.pool import Pool
 
-    stepping = 0.0
+    engines: Any = importlib.import_module("jaxrl_po.host.runs.engines")
+    spent = dict.fromkeys((*PARTS, "whole"), 0.0)
 
-    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
-            nonlocal stepping
             started = time.perf_counter()
-            outcome = method(*arguments)
-            stepping += time.perf_counter() - started
+            outcome = function(*arguments)
+            spent[part] += time.perf_counter() - started
             return outcome
 
         return call
 
     for name in ("send", "receive", "restart"):
-        setattr(Pool, name, timed(getattr(Pool, name)))
-    during: list[float] = []
+        setattr(Pool, name, timed("environments", getattr(Pool, name)))
+    programs, compiled = engines.policy_programs, engines.compile_blocks
+
+    def timed_programs(*arguments: Any) -> Any:
+        made = programs(*arguments)
+        return made._replace(
+            draw=timed("policy", made.draw),
+            act=timed("policy", lambda *given: jax.block_until_ready(made.act(*given))),
+        )
+
+    def timed_update(*arguments: Any) -> Any:
+        return timed("learning", compiled(*arguments))
+
+    engines.policy_programs, engines.compile_blocks = timed_programs, timed_update
+    engines.HostEngine.advance = timed("whole", engines.HostEngine.advance)
+    seen: list[tuple[int, dict[str, float]]] = []
     config = PPOConfig(
         env_id=env_id,
         num_envs=NUM_ENVS,
@@ -74,12 +92,14 @@ def own(env_id: str, steps: int) -> dict[str, float]:
         quiet=True,
         num_episodes=1,
         evaluate_every=10**6,
-        callbacks=[lambda moment: during.append(stepping)],
+        callbacks=[lambda moment: seen.append((moment.iteration, dict(spent)))],
     )
-    return {
-        "steps_per_second": result.timesteps / result.train_seconds,
-        "environments": during[-1] / result.train_seconds,
-    }
+    # Before the first, programs are compiled; before the last, an evaluation has stepped too.
+    (first, before), (last, after) = seen[0], seen[-2]
+    each = {name: 1000 * (after[name] - before[name]) / (last - first) for name in spent}
+    rest = each.pop("whole") - sum(each.values())
+    speed = result.timesteps / result.train_seconds
+    return {"steps_per_second": speed, **each, "rest": rest}
 
 
 def sb3(env_id: str, steps: int) -> dict[str, float]:
