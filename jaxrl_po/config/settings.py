@@ -1,6 +1,7 @@
 """Settings: frozen dataclasses whose floats are data and whose everything else is structure."""
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar
@@ -151,14 +152,10 @@ def data_fields(cls: type[Settings]) -> tuple[str, ...]:
     )
 
 
-_HINTS: dict[type[Settings], dict[str, Any]] = {}
-
-
+@functools.cache
 def _hints(cls: type[Settings]) -> dict[str, Any]:
     """The types of the fields; looked up once, for every field of every config is checked by it."""
-    if cls not in _HINTS:
-        _HINTS[cls] = typing.get_type_hints(cls, include_extras=True)
-    return _HINTS[cls]
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def pytree(cls: ConfigClass) -> ConfigClass:
