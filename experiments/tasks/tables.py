@@ -67,9 +67,10 @@ best on average 1). On MountainCar both get about half of the way (−142.2 ± 5
 random −200, published −110 and −107). On Pendulum PPO is not far above random, −877.3 ± 140 of
 −1216: its budget is short, for with twice the steps it has −142.8 ± 16 on the seeds that the
 setting was tried on. DeepSea asks for exploration: two of ten seeds never find its reward, the
-others have nearly all of it. MemoryChain is not learned without a memory (0.07188 ± 0.096;
-greedily −0.00627 ± 0.16, a guess). On BernoulliBandit a policy without one comes to 81.54 ± 0.92,
-random 50.02: it sees its last action and what that earned, which is enough to stay or to shift.
+others have nearly all of it. MemoryChain is learned with a memory (PPO 1 ± 0) and not without
+(0.07188 ± 0.096; greedily −0.00627 ± 0.16, a guess). On BernoulliBandit a policy without one comes
+to 81.54 ± 0.92, random 50.02: it sees its last action and what that earned, which is enough to stay
+or to shift.
 """
 GYMNAX_TUNING = """\
 All that was tried to choose the settings of [the table](tables_gymnax.md): seeds from 100 on, which
