@@ -42,7 +42,9 @@ def draw_curves(suite: Suite, records: Records, path: pathlib.Path) -> None:
         axis.set(title=task, xlabel="million steps")
     for axis in axes.flat[len(tasks) :]:
         axis.set_axis_off()
-    axes.flat[0].legend(fontsize=8)
+    drawn = [axis.get_legend_handles_labels() for axis in axes.flat]
+    lines = {name: line for axis in drawn for line, name in zip(*axis, strict=True)}
+    axes.flat[0].legend(lines.values(), lines.keys(), fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=DPI)
     plt.close(figure)

@@ -18,7 +18,7 @@ MEASURED
 {sections}
 ## Settings
 
-What differs from the defaults of a method's config, but for the environment.
+What differs from the defaults of a method's config and is the same on all tasks.
 
 {settings}
 
@@ -234,14 +234,15 @@ def columns(suite: Suite, records: Records) -> str:
 
 
 def changed(suite: Suite, records: Records) -> str:
-    """Each method's and setting's fields that are not the defaults of its config."""
-    lines = {}
+    """Fields that are not the defaults of a config, alike in all rows of a method's setting."""
+    found: dict[str, list[str]] = {}
     for name in records:
         config = suite.rows[name]
         told, default = config.to_dict(), type(config)().to_dict()
         values = [f"`{n}={x}`" for n, x in told.items() if x != default[n] and n != "env_id"]
-        lines[label(name)] = f"- {label(name)}: {', '.join(values)}"
-    return "\n".join(lines.values())
+        alike = found.get(label(name), values)
+        found[label(name)] = [value for value in alike if value in values]
+    return "\n".join(f"- {name}: {', '.join(values)}" for name, values in found.items())
 
 
 def page(suite: Suite, file: str, records: Records) -> str:

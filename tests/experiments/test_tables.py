@@ -2,13 +2,19 @@
 
 import json
 
+import gymnax
 import numpy as np
 import pytest
 import tables
 import tables_report
+from suites import random_return_in_jax
+from tasks import gymnax as gymnax_rows
+from tasks import minatar
 from tasks.tables import SUITES, Suite
 
+from experiments.quoted import stale
 from jaxrl_po import PPOConfig, VPGConfig, tuned
+from jaxrl_po.envs.gymnax import REFUSED
 from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO
 
 SMALL = PPOConfig(num_envs=2, num_steps=8, total_timesteps=64, hidden_sizes=(4,))
@@ -164,11 +170,43 @@ def test_rows_are_found_by_patterns_and_unknown_ones_refused():
 
 
 def test_no_seed_that_was_tuned_on_is_reported():
-    assert SUITES["mujoco_tuning"].first_seed >= 100
-    assert {suite.first_seed for name, suite in SUITES.items() if name != "mujoco_tuning"} == {
-        0,
-        10,
-    }
+    tuning = {suite.first_seed for name, suite in SUITES.items() if name.endswith("_tuning")}
+    reported = {suite.first_seed for name, suite in SUITES.items() if not name.endswith("_tuning")}
+    assert tuning == {100}
+    assert reported == {0, 10}
+
+
+def test_every_task_of_gymnax_has_rows_but_for_those_of_minatar_and_those_that_are_refused():
+    left_out = set(gymnax.registered_envs) - set(gymnax_rows.TASKS)
+    assert left_out == {*minatar.TASKS, *REFUSED}
+    tasks = {method: [] for method in ("ppo", "trpo")}
+    for name, config in SUITES["gymnax"].rows.items():
+        task, method, setting = tables_report.parts(name)
+        assert config.env_id == task
+        if setting == "one":
+            tasks[method].append(task)
+    assert tasks == {method: list(gymnax_rows.TASKS) for method in tasks}
+
+
+def test_a_memory_has_the_budget_of_the_row_without():
+    rows = SUITES["gymnax"].rows
+    remembering = [name for name in rows if name.endswith(":gru")]
+    assert len(remembering) == 2 * len(gymnax_rows.HIDING)
+    for name in remembering:
+        without = rows[name.replace(":gru", ":one")]
+        assert rows[name] == without.replace(**gymnax_rows.MEMORY)
+
+
+def test_random_actions_and_chances_of_the_environment_are_drawn_apart():
+    # All but the last of its rewards are 1 or -1 by chance; with one key for both they were not.
+    assert abs(random_return_in_jax("UmbrellaChain-bsuite", 4096, 10)) < 0.2
+
+
+def test_what_the_page_of_gymnax_says_stands_in_its_table():
+    pages = [(tables.RESULTS / f"tables_gymnax{name}.md").read_text() for name in ("", "_tuning")]
+    rows = "".join(page.split("## Rows")[1] for page in pages)
+    _, shown = SUITES["gymnax"].text.split("What the rows show")
+    assert stale(shown, rows) == []
 
 
 def test_no_clipping_and_no_penalty_is_the_surrogate_alone():
