@@ -27,7 +27,7 @@ from jaxrl_po.host.cli.flags import (
     given_parameters,
 )
 from jaxrl_po.host.cli.sweep import sweep_command
-from jaxrl_po.host.machine.devices import call_in_place, device_mesh
+from jaxrl_po.host.machine.devices import device_mesh
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.host.machine.processes import ProcessLostError, connect, peers_of
 from jaxrl_po.host.machine.signals import Interrupted
@@ -194,7 +194,6 @@ def main(arguments: list[str] | None = None) -> None:
         own = [name for name in arguments[1:2] if ":" in name]
         parsed = make_parser(own).parse(arguments)
         _connect(parsed)
-        call_in_place()  # of any command, which may have to do with environments on the host
         _check_platform()
         keep_compilations()
         _run_command(parsed)

@@ -33,22 +33,6 @@ def mesh_of_run(config: Config, env: Any, devices: Devices) -> Mesh | None:
     return environment_mesh(config, mesh)
 
 
-def act_in_place(config: Config, env: Any) -> None:
-    """Call programs in place where environments step on the host: see `call_in_place`."""
-    if host_environment(config.env_id, env, config.env_params):
-        call_in_place()
-
-
-def call_in_place() -> None:
-    """Have a CPU's programs run in the thread that calls them.
-
-    A policy that acts for a few environments is done before another thread has woken up to do it,
-    and that thread takes the simulators' cores. JAX takes notice only before it has begun; the
-    numbers are the same either way.
-    """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-
-
 def device_mesh(devices: Devices) -> Mesh | None:
     """A mesh of the devices asked for, along one axis; None where none are.
 

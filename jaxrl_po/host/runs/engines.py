@@ -144,7 +144,7 @@ class HostEngine:
             if self.failure is not None:
                 break
             try:
-                rollout = self._collector.collect(_acting(blocks))
+                rollout = self._collector.collect(join_blocks(blocks))
             except SimulatorError as error:
                 self.failure = error
                 break
@@ -184,12 +184,6 @@ class HostEngine:
         size = len(self._seeds) // len(self.blocks)
         none = np.zeros((size, 0), self._metrics[name].dtype)
         return np.concatenate([none, *(np.asarray(m[name])[:, None] for m in metrics)], axis=1)
-
-
-def _acting(blocks: list[TrainState]) -> TrainState:
-    """The states of all members [S, ...], of which an actor needs no optimiser's."""
-    states = [state._replace(algorithm=()) for state in blocks]
-    return states[0] if len(states) == 1 else join_blocks(states)
 
 
 def _begun(state: TrainState, rollout: PyTree) -> TrainState:

@@ -11,7 +11,7 @@ from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.conditions import check_state_flags
-from jaxrl_po.host.machine.devices import Devices, act_in_place, device_mesh, mesh_of_run
+from jaxrl_po.host.machine.devices import Devices, device_mesh, mesh_of_run
 from jaxrl_po.host.machine.files import lock
 from jaxrl_po.host.machine.processes import peers_of
 from jaxrl_po.host.runs import checkpoint
@@ -110,7 +110,6 @@ def run(
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
-    act_in_place(config, env)
     mesh = mesh_of_run(config, env, devices)
     peers = peers_of(mesh)
     _, actor_critic = make_parts(config, env, network)  # what does not fit leaves no directory
@@ -216,7 +215,6 @@ def resume(
             "its config (total_timesteps may grow where nothing is annealed or scheduled over it)"
         )
     given = Given(env, network, algorithm, optimizer)
-    act_in_place(config, env)
     check_given(path, settings, given)
     mesh = mesh_of_run(config, env, devices)
     until = until if until is None else integer("until", until)

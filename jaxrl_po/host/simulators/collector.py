@@ -29,19 +29,15 @@ class Acted(NamedTuple):
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of members [S, ...], compiled for all of them side by side."""
-    return _compiled(jax.vmap(function))
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=options)
+    return jax.jit(jax.vmap(function), compiler_options=options)
 
 
 class PolicyPrograms(NamedTuple):
     """What is compiled of a rollout on the host, for members side by side."""
 
     draw: Callable[..., Any]  # states -> action noise [S, T, N, ...], step 0 [S]
-    act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> see `act_in_pool`
+    act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> see `act`
     initial_memory: PyTree  # [N, ...]
 
 
@@ -62,7 +58,10 @@ def policy_programs(config: Config, environment: Environment, network: Network) 
     def act(
         policy: Any, observation: PyTree, memory: PyTree, noise: Array, t: Array
     ) -> tuple[Array, Packed, PyTree, Array]:
-        """Actions in the environment's units, what is kept in few arrays, next memory and step."""
+        """Actions in the environment's units, what is kept in few arrays, next memory and step.
+
+        Of what it takes, observations alone come from the host: an array is ten microseconds.
+        """
         params, normalizer = policy
         distribution, next_memory = network.policy(params, observe(normalizer, observation), memory)
         action = distribution.sample(noise[t])
@@ -70,19 +69,7 @@ def policy_programs(config: Config, environment: Environment, network: Network) 
         acted = Acted(memory, distribution, action, next_memory)
         return taken, pack(acted, num_axes=1), next_memory, t + 1
 
-    def act_in_pool(
-        policy: Any, observation: PyTree, memory: PyTree, noise: Array, t: Array
-    ) -> tuple[Array, Packed, PyTree, Array]:
-        """`act` of S members, which sees and moves their S·N environments in a row, as a pool has
-        them: a reshape is free in here, and microseconds on the host.
-
-        Of what it takes, observations alone come from the host: an array is ten microseconds.
-        """
-        of_members = _shaped(observation, len(t), config.num_envs)
-        taken, *rest = jax.vmap(act)(policy, of_members, memory, noise, t)
-        return taken.reshape(-1, *taken.shape[2:]), *rest
-
-    return PolicyPrograms(compiled(draw), _compiled(act_in_pool), initial)
+    return PolicyPrograms(compiled(draw), compiled(act), initial)
 
 
 class Collector:
@@ -95,16 +82,17 @@ class Collector:
         self, config: Config, programs: PolicyPrograms, pool: Pool, state: TrainState
     ) -> None:
         """Begin an episode in each environment, for members of states [S, ...]."""
-        self.shape = S, N = len(state.iteration), config.num_envs
+        self.shape = len(state.iteration), config.num_envs
         self._num_steps, self._pool, self._programs = config.num_steps, pool, programs
         self._initial = programs.initial_memory
-        self._observation = self._pool.reset()
+        S, N = self.shape
+        self._observation = self._of_members(self._pool.reset())
         self._memory = jax.tree.map(
             lambda x: np.broadcast_to(np.asarray(x), (S, *x.shape)), self._initial
         )
-        self._return: Any = np.zeros(S * N, float_dtype())
-        self._length: Any = np.zeros(S * N, np.int32)
-        zeros = np.zeros(S * N, float_dtype())
+        self._return: Any = np.zeros((S, N), float_dtype())
+        self._length: Any = np.zeros((S, N), np.int32)
+        zeros = np.zeros((S, N), float_dtype())
         outcome = Step(self._observation, zeros, zeros > 0, zeros > 0)
         policy = state.params, state.normalizer
         _, packed, _, _ = programs.act(
@@ -113,7 +101,7 @@ class Collector:
         # Where rollouts [S, T, N, ...] are written; and one that is empty, without episodes.
         self._rows = jax.tree.map(
             lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
-            (self._of_members(self._observation), packed, self._of_members(outcome)),
+            (self._observation, packed, outcome),
         )
         self.rows = _transitions(*self._rows)
         nothing: Any = np.zeros(S, float_dtype()), *np.zeros((2, S), np.int32)
@@ -122,8 +110,7 @@ class Collector:
     def standing(self) -> RolloutState:
         """Where the environments stand [S, N, ...], as far as it is seen from outside."""
         memory = jax.device_get(self._memory)
-        seen, *sums = self._of_members((self._observation, self._return, self._length))
-        return RolloutState((), seen, memory, *sums)
+        return RolloutState((), self._observation, memory, self._return, self._length)
 
     def collect(self, state: TrainState) -> tuple[Transition, EpisodeSums]:
         """T steps of all environments: transitions [S, T, N, ...], and the episodes that ended.
@@ -131,45 +118,44 @@ class Collector:
         Raises:
             SimulatorError: what an environment raised, or that it gave NaN.
         """
+        S, N = self.shape
         policy, (noise, t) = (state.params, state.normalizer), self._programs.draw(state)
         seen, packs, outcomes = jax.tree.map(np.empty_like, self._rows)
-        before, after = _columns((seen, packs)), _columns(outcomes)
+        before, after = jax.tree.leaves((seen, packs)), jax.tree.leaves(outcomes)
         sums = self.sums
         for row in range(self._num_steps):
             action, packed, memory, t = self._programs.act(
                 policy, self._observation, self._memory, noise, t
             )
-            self._pool.send(np.asarray(action))
-            _write(before, row, (self._observation, packed))  # while they step
-            outcome = self._pool.receive()
-            _write(after, row, outcome)
+            taken = np.asarray(action)
+            self._pool.send(taken.reshape(S * N, *taken.shape[2:]))
+            known = self._observation, packed  # and written while they step
+            for column, leaf in zip(before, jax.tree.leaves(known), strict=True):
+                column[:, row] = leaf
+            outcome = self._of_members(self._pool.receive())
+            for column, leaf in zip(after, jax.tree.leaves(outcome), strict=True):
+                column[:, row] = leaf
+            ended = outcome.terminated | outcome.truncated
             self._return = self._return + outcome.reward
             self._length = self._length + 1
             self._observation = outcome.observation
-            ended = outcome.terminated | outcome.truncated
             if ended.any():
-                sums = self._counted(sums, ended)
+                sums = EpisodeSums(
+                    sums.episode_return + (self._return * ended).sum(1),
+                    sums.episode_length + (self._length * ended).sum(1, dtype=np.int32),
+                    sums.num_episodes + ended.sum(1, dtype=np.int32),
+                )
                 self._return, self._length = self._return * ~ended, self._length * ~ended
-                self._observation = self._pool.restart(ended)
-                memory = fresh_where(self._of_members(ended), self._initial, memory)
+                self._observation = self._of_members(self._pool.restart(ended.ravel()))
+                memory = fresh_where(ended, self._initial, memory)
             self._memory = memory
         rows = _transitions(seen, packs, outcomes)
         self._check(rows)
         return rows, sums
 
-    def _counted(self, sums: EpisodeSums, ended: np.ndarray) -> EpisodeSums:
-        """With the episodes of the environments that have ended [S·N]."""
-        each = self._return * ended, self._length * ended, ended
-        returns, lengths, episodes = self._of_members(each)
-        return EpisodeSums(
-            sums.episode_return + returns.sum(1),
-            sums.episode_length + lengths.sum(1, dtype=np.int32),
-            sums.num_episodes + episodes.sum(1, dtype=np.int32),
-        )
-
     def _of_members(self, rows: PyTree) -> PyTree:
         """What is of S·N environments as [S, N, ...]."""
-        return _shaped(rows, *self.shape)
+        return jax.tree.map(lambda x: x.reshape(*self.shape, *x.shape[1:]), rows)
 
     def _check(self, rows: Transition) -> None:
         """Raise where an observation or reward is not finite."""
@@ -178,22 +164,6 @@ class Collector:
                 if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
                     kind = name.removeprefix("next_")
                     raise SimulatorError(f"{self._pool.name}: its {kind} became NaN or infinite")
-
-
-def _shaped(rows: PyTree, S: int, N: int) -> PyTree:
-    """What is of S·N environments as [S, N, ...]."""
-    return jax.tree.map(lambda x: x.reshape(S, N, *x.shape[1:]), rows)
-
-
-def _columns(rows: PyTree) -> list[np.ndarray]:
-    """Rows [S, T, N, ...] as arrays [T, S, N, ...] to write them by."""
-    return [leaf.swapaxes(0, 1) for leaf in jax.tree.leaves(rows)]
-
-
-def _write(columns: list[np.ndarray], row: int, tree: PyTree) -> None:
-    """What is of S·N environments, in a row or as [S, N, ...], into a row of its columns."""
-    for column, leaf in zip(columns, jax.tree.leaves(tree), strict=True):
-        column[row] = np.asarray(leaf).reshape(column.shape[1:])
 
 
 def _transitions(seen: PyTree, packs: Packed, outcomes: Step) -> Transition:

@@ -72,14 +72,12 @@ class Pool:
         if made != num_envs:
             raise ValueError(f"env: {host.name} made {made} environments, not {num_envs}")
         _, acts = single_spaces(self._env)
-        first = getattr(acts, "start", 0)
-        self._action_dtype, self._first_action = acts.dtype, first if np.any(first) else None
-        self._action_shape, self._reward_dtype = acts.shape, float_dtype()
+        self._action_dtype, self._first_action = acts.dtype, getattr(acts, "start", 0)
+        self._action_shape = acts.shape
         self._has_failed = False
         self.info: dict[str, Any] = {}  # what the last step told beside
         self._current: PyTree = None  # [N, ...] what is to be acted on
-        self._none = np.zeros(num_envs, bool)
-        self._restarted = self._none  # whether the last step has reset it
+        self._restarted = np.zeros(num_envs, bool)  # whether the last step has reset it
 
     def reset(self) -> PyTree:
         """The start of an episode in each: observations [N, ...]."""
@@ -100,9 +98,7 @@ class Pool:
 
     def send(self, action: np.ndarray) -> None:
         """Begin a step; EnvPool's go on by themselves until it is received."""
-        taken = action.reshape(len(action), *self._action_shape)
-        if self._first_action is not None:
-            taken = taken + self._first_action
+        taken = action.reshape(len(action), *self._action_shape) + self._first_action
         self._taken = taken.astype(self._action_dtype)
         if self._is_envpool:
             self._called(self._env.send, self._taken)
@@ -116,14 +112,15 @@ class Pool:
         )
         observation, reward, terminated, truncated, self.info = outcome
         self._current = shown = self._observations(observation)
-        self._restarted = self._none
-        if "final_obs" in self.info:  # those that ended have been reset in the same step
-            self._restarted = ended = terminated | truncated
+        ended = terminated | truncated
+        self._restarted = np.zeros(len(ended), bool)
+        if ended.any() and "final_obs" in self.info:  # they have been reset in the same step
+            self._restarted = ended
             shown = jax.tree.map(np.copy, shown)
             for i in np.flatnonzero(ended):
                 last = self._observations(self.info["final_obs"][i])
                 jax.tree.map(lambda rows, row, i=i: rows.__setitem__(i, row), shown, last)
-        return Step(shown, np.asarray(reward, self._reward_dtype), terminated, truncated)
+        return Step(shown, np.asarray(reward, float_dtype()), terminated, truncated)
 
     def restart(self, chosen: np.ndarray) -> PyTree:
         """Begin a new episode in those chosen [N]; observations [N, ...] to act on."""
@@ -169,21 +166,20 @@ class Pool:
 
     def _observations(self, observation: Any) -> PyTree:
         """A copy of observations in the precision that they are stored in."""
-        if not isinstance(self._shapes, dict):  # as most are, and a map of one takes its time
-            return self._stored(self._shapes, observation)
-        if not isinstance(observation, dict):
-            observation = observation._asdict()
-        return jax.tree.map(self._stored, self._shapes, observation)
 
-    def _stored(self, shape: jax.ShapeDtypeStruct, found: Any) -> np.ndarray:
-        if self._is_envpool and is_picture(found):
-            found = np.moveaxis(found, -3, -1)
-        if is_choice(found, shape):
-            found = np.eye(shape.shape[0])[found]
-        array = np.array(found, shape.dtype, order="C")
-        if array.shape[max(0, array.ndim - len(shape.shape)) :] != shape.shape:
-            raise SimulatorError(
-                f"{self.name}: an observation is {list(array.shape)}, where each was declared "
-                f"as {list(shape.shape)}"
-            )
-        return array
+        def stored(shape: jax.ShapeDtypeStruct, found: Any) -> np.ndarray:
+            if self._is_envpool and is_picture(found):
+                found = np.moveaxis(found, -3, -1)
+            if is_choice(found, shape):
+                found = np.eye(shape.shape[0])[found]
+            array = np.array(found, shape.dtype, order="C")
+            if array.shape[max(0, array.ndim - len(shape.shape)) :] != shape.shape:
+                raise SimulatorError(
+                    f"{self.name}: an observation is {list(array.shape)}, where each was declared "
+                    f"as {list(shape.shape)}"
+                )
+            return array
+
+        if isinstance(self._shapes, dict) and not isinstance(observation, dict):
+            observation = observation._asdict()
+        return jax.tree.map(stored, self._shapes, observation)

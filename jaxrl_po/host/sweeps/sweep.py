@@ -9,7 +9,6 @@ from rich.console import Console
 
 from jaxrl_po.config import Config
 from jaxrl_po.host.machine.arguments import integer, seeds
-from jaxrl_po.host.machine.devices import act_in_place
 from jaxrl_po.host.machine.execution import check_layout
 from jaxrl_po.host.machine.identity import fingerprint
 from jaxrl_po.host.machine.signals import stop_requests
@@ -117,7 +116,6 @@ def sweep(
     """
     config = as_config(config)
     given = Given(env, network, algorithm, optimizer)
-    act_in_place(config, env)
     numbers = seeds(seed, num_seeds)
     console = make_console(quiet)
     check_layout(chunk_size, devices)
