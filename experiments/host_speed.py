@@ -27,11 +27,12 @@ TIMES = {"envpool:HalfCheetah-v4": 5.0, "gymnasium:HalfCheetah-v5": 2.0}
 PARTS = "environments", "policy", "learning", "rest"
 BATCH = 2_048  # steps of an iteration
 SIDES = {"pool": 81_920, "own": 81_920, "sb3": 20_480}
+SPLIT = {"split": 40_960}
 
 
 def measure(side: str, task: str, python: str) -> dict[str, float]:
     """One side in a process of its own."""
-    command = [python, str(FOLDER / "baselines" / "host_sides.py"), side, task, str(SIDES[side])]
+    command = [python, str(FOLDER / "baselines" / "host_sides.py"), side, task, str((SIDES | SPLIT)[side])]
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -84,7 +85,7 @@ def split(results: dict[str, Any]) -> list[str]:
         "|---|" + "---|" * (len(PARTS) + 3),
     ]
     for task, rounds in results["rounds"].items():
-        parts = [statistics.median(r["own"][part] for r in rounds) for part in PARTS]
+        parts = [statistics.median(r["split"][part] for r in rounds) for part in PARTS]
         raw = 1000 * BATCH / statistics.median(r["pool"]["steps_per_second"] for r in rounds)
         least = raw + parts[PARTS.index("learning")]
         numbers = [f"{number:.0f}" for number in (*parts, raw, least)]
@@ -102,8 +103,8 @@ def main() -> None:
     for task in TASKS:
         rounds = results["rounds"].setdefault(task, [])
         for _ in range(arguments.rounds):
-            pythons = {"pool": sys.executable, "own": sys.executable, "sb3": arguments.sb3}
-            rounds.append({side: measure(side, task, pythons[side]) for side in SIDES})
+            pythons = dict.fromkeys(SIDES | SPLIT, sys.executable) | {"sb3": arguments.sb3}
+            rounds.append({side: measure(side, task, pythons[side]) for side in pythons})
             rounds[-1]["load"] = os.getloadavg()[0]
             print(task, rounds[-1], flush=True)
     RESULTS.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """One side of `host_speed.py`, in a process of its own: prints its numbers as JSON.
 
-python experiments/baselines/host_sides.py pool|own|sb3 envpool:HalfCheetah-v4 STEPS
+python experiments/baselines/host_sides.py pool|own|split|sb3 envpool:HalfCheetah-v4 STEPS
 """
 
 import importlib
@@ -41,11 +41,28 @@ def pool(env_id: str, steps: int) -> dict[str, float]:
     return {"steps_per_second": steps / (time.perf_counter() - started)}
 
 
-def own(env_id: str, steps: int) -> dict[str, float]:
-    """PPO of this library, and what its time goes to; all in milliseconds an iteration."""
+def own(env_id: str, steps: int, callbacks: Any = ()) -> dict[str, float]:
+    """PPO of this library."""
+    from jaxrl_po import PPOConfig, run
+
+    config = PPOConfig(
+        env_id=env_id,
+        num_envs=NUM_ENVS,
+        num_steps=NUM_STEPS,
+        total_timesteps=steps,
+        update_epochs=EPOCHS,
+        num_minibatches=MINIBATCHES,
+        normalize_observations=True,
+        normalize_rewards=True,
+    )
+    result = run(config, quiet=True, num_episodes=1, evaluate_every=10**6, callbacks=callbacks)
+    return {"steps_per_second": result.timesteps / result.train_seconds}
+
+
+def split(env_id: str, steps: int) -> dict[str, float]:
+    """What its time goes to, in milliseconds an iteration; to look at the clock takes some too."""
     import jax
 
-    from jaxrl_po import PPOConfig, run
     from jaxrl_po.host.simulators.pool import Pool
 
     engines: Any = importlib.import_module("jaxrl_po.host.runs.engines")
@@ -77,29 +94,12 @@ def own(env_id: str, steps: int) -> dict[str, float]:
     engines.policy_programs, engines.compile_blocks = timed_programs, timed_update
     engines.HostEngine.advance = timed("whole", engines.HostEngine.advance)
     seen: list[tuple[int, dict[str, float]]] = []
-    config = PPOConfig(
-        env_id=env_id,
-        num_envs=NUM_ENVS,
-        num_steps=NUM_STEPS,
-        total_timesteps=steps,
-        update_epochs=EPOCHS,
-        num_minibatches=MINIBATCHES,
-        normalize_observations=True,
-        normalize_rewards=True,
-    )
-    result = run(
-        config,
-        quiet=True,
-        num_episodes=1,
-        evaluate_every=10**6,
-        callbacks=[lambda moment: seen.append((moment.iteration, dict(spent)))],
-    )
+    own(env_id, steps, [lambda moment: seen.append((moment.iteration, dict(spent)))])
     # Before the first, programs are compiled; before the last, an evaluation has stepped too.
     (first, before), (last, after) = seen[0], seen[-2]
     each = {name: 1000 * (after[name] - before[name]) / (last - first) for name in spent}
     rest = each.pop("whole") - sum(each.values())
-    speed = result.timesteps / result.train_seconds
-    return {"steps_per_second": speed, **each, "rest": rest}
+    return {**each, "rest": rest}
 
 
 def sb3(env_id: str, steps: int) -> dict[str, float]:
@@ -187,4 +187,5 @@ def sb3_pool(name: str) -> Any:
 
 if __name__ == "__main__":
     side, task, count = sys.argv[1:]
-    print(json.dumps({"pool": pool, "own": own, "sb3": sb3}[side](task, int(count))))
+    sides = {"pool": pool, "own": own, "split": split, "sb3": sb3}
+    print(json.dumps(sides[side](task, int(count))))
