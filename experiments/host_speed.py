@@ -32,7 +32,8 @@ SPLIT = {"split": 40_960}
 
 def measure(side: str, task: str, python: str) -> dict[str, float]:
     """One side in a process of its own."""
-    command = [python, str(FOLDER / "baselines" / "host_sides.py"), side, task, str((SIDES | SPLIT)[side])]
+    program, steps = FOLDER / "baselines" / "host_sides.py", (SIDES | SPLIT)[side]
+    command = [python, str(program), side, task, str(steps)]
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

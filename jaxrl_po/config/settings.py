@@ -1,7 +1,6 @@
 """Settings: frozen dataclasses whose floats are data and whose everything else is structure."""
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar
@@ -152,10 +151,14 @@ def data_fields(cls: type[Settings]) -> tuple[str, ...]:
     )
 
 
-@functools.cache
+_HINTS: dict[type[Settings], dict[str, Any]] = {}
+
+
 def _hints(cls: type[Settings]) -> dict[str, Any]:
     """The types of the fields; looked up once, for every field of every config is checked by it."""
-    return typing.get_type_hints(cls, include_extras=True)
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls, include_extras=True)
+    return _HINTS[cls]
 
 
 def pytree(cls: ConfigClass) -> ConfigClass:
