@@ -102,6 +102,11 @@ def outcomes(record: dict[str, Any], key: str) -> np.ndarray:
     return np.array([s[key] for s in seeds])
 
 
+def evaluated(suite: Suite, record: dict[str, Any]) -> bool:
+    """Whether a record has what its suite calls a best epoch; older ones may lack it."""
+    return not suite.in_training or all("epochs" in s for s in record["seeds"].values())
+
+
 def spread_of(values: np.ndarray) -> str:
     """Mean ± standard deviation, of two digits."""
     return f"{values.mean():.4g} ± {float(f'{values.std():.2g}'):g}"
@@ -128,7 +133,8 @@ def line(suite: Suite, name: str, record: dict[str, Any]) -> str:
     return (
         f"| {task} | {method} | {setting} | {config.num_iterations * per_iteration:,} "
         f"| {seeds_of(record)} | {spread_of(sampled)} "
-        f"| {spread_of(greedy)} | {spread_of(best)} | {ends} | {record['random']:.4g} "
+        f"| {spread_of(greedy)} | {spread_of(best) if evaluated(suite, record) else ''} "
+        f"| {ends} | {record['random']:.4g} "
         f"| {'' if published is None else f'{published:g}'} | {seconds:.0f} "
         f"| `--rows {name} --seeds {len(sampled)}` |"
     )

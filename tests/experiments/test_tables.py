@@ -84,6 +84,8 @@ def test_seeds_without_evaluations_in_training_are_run_again_where_a_suite_has_t
     output = tmp_path / "tables_small"
     tables.fill(SUITE, output, ["Cart:ppo:one"], 2, 5)
     evaluated = SUITE._replace(in_training=True, num_episodes=10)
+    tables.write(evaluated, output, tables.kept(output))
+    assert "| 1 ± 0 |  | " in output.with_suffix(".md").read_text()  # no best epoch
     records = tables.fill(evaluated, output, ["Cart:ppo:one"], 2, 5)
     assert [call[2:] for call in calls] == [(5, 6), (5, 6)]
     assert records["Cart:ppo:one"]["seeds"]["5"]["epochs"] == [10, 90.0]
