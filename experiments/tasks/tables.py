@@ -103,7 +103,7 @@ class Suite(NamedTuple):
 _ALL = (
     Suite(
         "mujoco",
-        "MuJoCo: five methods, one setting each",
+        "MuJoCo: one setting of each method",
         MUJOCO,
         mujoco.ROWS,
         published=mujoco.PUBLISHED,
