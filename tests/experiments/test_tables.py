@@ -244,4 +244,4 @@ def test_the_settings_of_mujoco_are_those_that_the_command_line_has():
         assert tables.settings(tuned(algorithm, env_id)) == records[row]["config"]
         sampled = [seed["sampled"] for seed in records[row]["seeds"].values()]
         assert reached["num_seeds"] == len(sampled)
-        assert reached["mean"] == pytest.approx(np.mean(sampled))
+        assert reached["mean"] == round(np.mean(sampled), 4)
