@@ -18,14 +18,15 @@ import subprocess
 import sys
 from typing import Any
 
+from baselines.host_sides import NUM_ENVS, NUM_STEPS, PARTS
 from scores import kept, machine
 
 FOLDER = pathlib.Path(__file__).parent
 RESULTS = FOLDER / "results" / "host_speed"
 TASKS = {"envpool:HalfCheetah-v4": 0.7, "gymnasium:HalfCheetah-v5": None}
 TIMES = {"envpool:HalfCheetah-v4": 5.0, "gymnasium:HalfCheetah-v5": 2.0}
-PARTS = "environments", "policy", "learning", "rest"
-BATCH = 2_048  # steps of an iteration
+EACH = *PARTS, "rest"  # of what an iteration's time goes to
+BATCH = NUM_ENVS * NUM_STEPS  # steps of an iteration
 SIDES = {"pool": 81_920, "own": 81_920, "sb3": 20_480}
 SPLIT = {"split": 40_960}
 
@@ -82,13 +83,13 @@ def split(results: dict[str, Any]) -> list[str]:
         "steps and that update one after the other would take their sum alone, and have its share "
         "of the raw speed.",
         "",
-        "| environment | " + " | ".join(PARTS) + " | raw steps | raw + learning | of raw |",
-        "|---|" + "---|" * (len(PARTS) + 3),
+        "| environment | " + " | ".join(EACH) + " | raw steps | raw + learning | of raw |",
+        "|---|" + "---|" * (len(EACH) + 3),
     ]
     for task, rounds in results["rounds"].items():
-        parts = [statistics.median(r["split"][part] for r in rounds) for part in PARTS]
+        parts = [statistics.median(r["split"][part] for r in rounds) for part in EACH]
         raw = 1000 * BATCH / statistics.median(r["pool"]["steps_per_second"] for r in rounds)
-        least = raw + parts[PARTS.index("learning")]
+        least = raw + parts[EACH.index("learning")]
         numbers = [f"{number:.0f}" for number in (*parts, raw, least)]
         lines.append(f"| {task} | {' | '.join(numbers)} | {raw / least:.0%} |")
     return lines

@@ -60,7 +60,7 @@ def trial(
         quiet=True,
         num_episodes=num_episodes,
         evaluate_every=1 if in_training else NEVER,
-        callbacks=[watch],
+        callbacks=[watch] if in_training else [],
     )
     cpu_seconds = (time.process_time() - started) / len(seeds)
     sampled = np.asarray(result.evaluation.episode_return, float).mean(axis=1)
