@@ -133,7 +133,7 @@ def random_return(env_id: str) -> float:
     return (random_return_on_host if on_host else random_return_in_jax)(env_id)
 
 
-def random_return_in_jax(env_id: str, num_episodes: int = 1024, max_steps: int = 2500) -> float:
+def random_return_in_jax(env_id: str, num_episodes: int = 128, max_steps: int = 10_000) -> float:
     """Mean return of actions that are uniform among those that are allowed, or in their box."""
     env = make_environment(env_id, {})
     space = env.action_space
@@ -150,16 +150,19 @@ def random_return_in_jax(env_id: str, num_episodes: int = 1024, max_steps: int =
     def episode(key: jax.Array) -> jax.Array:
         observation, state = env.reset(key, env.params)
 
-        def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
-            observation, state, total, over = carry
-            key, action_key = jax.random.split(key)
+        def step(carry: Any) -> Any:
+            t, observation, state, total, _ = carry
+            step_key, action_key = jax.random.split(jax.random.fold_in(key, t))
             action = uniform(action_key, observation)
-            observation, state, reward, *ends = env.step(key, state, action, env.params)
-            total = total + jnp.where(over, 0.0, reward)
-            return (observation, state, total, over | ends[0] | ends[1]), None
+            observation, state, reward, *ends = env.step(step_key, state, action, env.params)
+            return t + 1, observation, state, total + reward, ends[0] | ends[1]
 
-        start = observation, state, jnp.zeros(()), jnp.zeros((), bool)
-        (_, _, total, _), _ = jax.lax.scan(step, start, jax.random.split(key, max_steps))
+        def goes_on(carry: Any) -> jax.Array:
+            t, *_, over = carry
+            return ~over & (t < max_steps)
+
+        start = jnp.int32(0), observation, state, jnp.zeros(()), jnp.zeros((), bool)
+        *_, total, _ = jax.lax.while_loop(goes_on, step, start)
         return total
 
     keys = jax.random.split(jax.random.key(0), num_episodes)
