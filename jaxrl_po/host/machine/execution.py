@@ -73,17 +73,7 @@ def compile_blocks(
         donate: the blocks given to a call are gone after it.
         mesh: whose devices `function` lays a member out over.
     """
-    single = _are_single(mesh)
-
-    def on_block(block: PyTree, *shared: Any) -> PyTree:
-        if not single:
-            return jax.vmap(function, in_axes=(0, *[None] * len(shared)))(block, *shared)
-        output = function(jax.tree.map(lambda x: x[0], block), *shared)
-        return jax.tree.map(lambda x: x[None], output)
-
-    lowered = jax.jit(on_block, donate_argnums=0 if donate else ()).lower(blocks[0], *shared)
-    on_cpu = jax.default_backend() == "cpu"
-    compiled = lowered.compile(compiler_options=CPU_OPTIONS if on_cpu else None)
+    compiled = _on_block(function, donate, _are_single(mesh)).lower(blocks[0], *shared).compile()
 
     def call(blocks: list[PyTree], *shared: Any) -> list[PyTree]:
         def call_one(block: PyTree) -> PyTree:
@@ -97,6 +87,27 @@ def compile_blocks(
             return list(pool.map(call_one, blocks))
 
     return call
+
+
+def _on_block(function: Callable[..., PyTree], donate: bool, single: bool) -> Any:
+    """A function of a member as a jitted one of a block, which the function keeps.
+
+    In a cache it would be kept longer than the function, for it holds it.
+    """
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else {}
+    kept = vars(function).setdefault("_on_block", {})
+    way = donate, single, *sorted(options.items())
+    if way not in kept:
+
+        def on_block(block: PyTree, *shared: Any) -> PyTree:
+            if not single:
+                return jax.vmap(function, in_axes=(0, *[None] * len(shared)))(block, *shared)
+            output = function(jax.tree.map(lambda x: x[0], block), *shared)
+            return jax.tree.map(lambda x: x[None], output)
+
+        donated = 0 if donate else ()
+        kept[way] = jax.jit(on_block, donate_argnums=donated, compiler_options=options or None)
+    return kept[way]
 
 
 def _are_single(mesh: Mesh | None) -> bool:

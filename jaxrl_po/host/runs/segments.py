@@ -1,5 +1,7 @@
 """The compiled programs of a run: its start, a segment of iterations, an evaluation."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrl_po.config import Config
+from jaxrl_po.host.machine.identity import fingerprint, numerics
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.loop.divergence import is_finite
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
@@ -18,6 +21,7 @@ from jaxrl_po.types import Array, Params, TrainState
 
 # Training's keys come from splits of the seed's key, which are folds of 0, 1, 2, …
 EVALUATION_STREAM = 0x6576616C
+MAX_KEPT = 8  # runs whose programs a process keeps
 
 
 class Assessment(NamedTuple):
@@ -37,22 +41,48 @@ class SegmentPrograms(NamedTuple):
     assess: Callable[[tuple[TrainState, Array], Array], Assessment]  # (state, seed), iteration
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the programs of a run are made from; of equal ones they are the same."""
+
+    identity: Any
+    config: Config = dataclasses.field(compare=False)
+    given: Given = dataclasses.field(compare=False)
+    length: int
+    num_episodes: int
+    max_episode_steps: int
+    mesh: Mesh | None
+
+
 def make_programs(
     config: Config,
     given: Given,
     settings: RunSettings,
     mesh: Mesh | None = None,
 ) -> SegmentPrograms:
-    """The programs of a run. One `advance` serves segments of all lengths up to the run's."""
-    init, step = make_step(config, *given, mesh=mesh)
+    """The programs of a run. One `advance` serves segments of all lengths up to the run's.
+
+    Another run of the same config and objects, or its resumption, gets the same programs, which
+    this process has compiled; what a given function reads is looked at anew (`fingerprint`).
+    """
+    identity = fingerprint(config, *given), *map(id, given), *numerics().items()
     length = min(settings.segment_length, config.num_iterations)
+    episodes = settings.num_episodes, settings.max_episode_steps
+    return programs_of(Recipe(identity, config, given, length, *episodes, mesh))
+
+
+@functools.lru_cache(MAX_KEPT)
+def programs_of(run: Recipe) -> SegmentPrograms:
+    """The programs of a recipe, kept for as long as it is one of the last."""
+    config, given, mesh = run.config, run.given, run.mesh
+    init, step = make_step(config, *given, mesh=mesh)
 
     def start(seed: Array, params: Params | None = None) -> TrainState:
         return init(jax.random.key(seed), params)
 
     def advance(state: TrainState, count: Array) -> tuple[TrainState, dict[str, Array]]:
         abstract = jax.eval_shape(step, state)[1]
-        buffers = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), abstract)
+        buffers = jax.tree.map(lambda x: jnp.zeros((run.length, *x.shape), x.dtype), abstract)
 
         def write(buffer: Array, value: Array, i: Array) -> Array:  # `.at[i].set` would scatter
             written: Array = jax.lax.dynamic_update_index_in_dim(buffer, value, i, axis=0)
@@ -79,11 +109,11 @@ def make_programs(
                     config,
                     state,
                     key,
-                    settings.num_episodes,
+                    run.num_episodes,
                     deterministic,
                     env=given.env,
                     network=given.network,
-                    max_steps=settings.max_episode_steps,
+                    max_steps=run.max_episode_steps,
                     mesh=mesh,
                 )
                 for key, deterministic in zip(keys, (True, False), strict=True)
