@@ -162,7 +162,7 @@ def random_return_in_jax(env_id: str, num_episodes: int = 128, max_steps: int = 
             return ~over & (t < max_steps)
 
         start = jnp.int32(0), observation, state, jnp.zeros(()), jnp.zeros((), bool)
-        *_, total, _ = jax.lax.while_loop(goes_on, step, start)
+        total: jax.Array = jax.lax.while_loop(goes_on, step, start)[3]
         return total
 
     keys = jax.random.split(jax.random.key(0), num_episodes)
