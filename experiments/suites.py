@@ -159,7 +159,8 @@ def random_return_in_jax(env_id: str, num_episodes: int = 128, max_steps: int = 
 
         def goes_on(carry: Any) -> jax.Array:
             t, *_, over = carry
-            return ~over & (t < max_steps)
+            more: jax.Array = ~over & (t < max_steps)
+            return more
 
         start = jnp.int32(0), observation, state, jnp.zeros(()), jnp.zeros((), bool)
         total: jax.Array = jax.lax.while_loop(goes_on, step, start)[3]
