@@ -78,10 +78,10 @@ def report(results: dict[str, Any]) -> str:
 def split(results: dict[str, Any]) -> list[str]:
     """The table of what an iteration's time goes to, and what it cannot be less than."""
     lines = [
-        "Milliseconds of an iteration of ours: waiting for environments (steps by a policy, which "
-        "are not those of random actions), the policy that acts, the update, and the rest. Raw "
-        "steps and that update one after the other would take their sum alone, and have its share "
-        "of the raw speed.",
+        "Milliseconds of an iteration of ours: the rollout (steps by a policy, which are not those "
+        "of random actions, and the policy that acts), the update, and the rest. Raw steps and "
+        "that update one after the other would take their sum alone, and have its share of the "
+        "raw speed.",
         "",
         "| environment | " + " | ".join(EACH) + " | raw steps | raw + learning | of raw |",
         "|---|" + "---|" * (len(EACH) + 3),
@@ -89,7 +89,7 @@ def split(results: dict[str, Any]) -> list[str]:
     for task, rounds in results["rounds"].items():
         parts = [statistics.median(r["split"][part] for r in rounds) for part in EACH]
         raw = 1000 * BATCH / statistics.median(r["pool"]["steps_per_second"] for r in rounds)
-        least = raw + parts[EACH.index("learning")]
+        least = raw + parts[EACH.index("update")]
         numbers = [f"{number:.0f}" for number in (*parts, raw, least)]
         lines.append(f"| {task} | {' | '.join(numbers)} | {raw / least:.0%} |")
     return lines

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-PARTS = "environments", "policy", "learning"
+PARTS = "rollout", "update"
 NUM_ENVS, NUM_STEPS, EPOCHS, MINIBATCHES = 8, 256, 10, 32
 
 
@@ -60,11 +60,7 @@ def own(env_id: str, steps: int, callbacks: Any = ()) -> dict[str, float]:
 
 
 def split(env_id: str, steps: int) -> dict[str, float]:
-    """What its time goes to, in milliseconds an iteration; to look at the clock takes some too."""
-    import jax
-
-    from jaxrl_po.host.simulators.pool import Pool
-
+    """What its time goes to, in milliseconds an iteration."""
     engines: Any = importlib.import_module("jaxrl_po.host.runs.engines")
     spent = dict.fromkeys((*PARTS, "whole"), 0.0)
 
@@ -77,21 +73,13 @@ def split(env_id: str, steps: int) -> dict[str, float]:
 
         return call
 
-    for name in ("send", "receive", "restart"):
-        setattr(Pool, name, timed("environments", getattr(Pool, name)))
-    programs, compiled = engines.policy_programs, engines.compile_blocks
-
-    def timed_programs(*arguments: Any) -> Any:
-        made = programs(*arguments)
-        return made._replace(
-            draw=timed("policy", made.draw),
-            act=timed("policy", lambda *given: jax.block_until_ready(made.act(*given))),
-        )
+    compiled = engines.compile_blocks
 
     def timed_update(*arguments: Any) -> Any:
-        return timed("learning", compiled(*arguments))
+        return timed("update", compiled(*arguments))
 
-    engines.policy_programs, engines.compile_blocks = timed_programs, timed_update
+    engines.compile_blocks = timed_update
+    engines.Collector.collect = timed("rollout", engines.Collector.collect)
     engines.HostEngine.advance = timed("whole", engines.HostEngine.advance)
     seen: list[tuple[int, dict[str, float]]] = []
     own(env_id, steps, [lambda moment: seen.append((moment.iteration, dict(spent)))])

@@ -113,7 +113,7 @@ def is_picture(array: Any) -> bool:
 def is_choice(array: Any, shape: jax.ShapeDtypeStruct) -> bool:
     """Whether observations are one of n each, [] or [N], where [..., n] is stored."""
     coded = np.issubdtype(shape.dtype, np.floating) and np.ndim(array) <= 1
-    return coded and np.issubdtype(np.asarray(array).dtype, np.integer)
+    return coded and np.issubdtype(jax.dtypes.result_type(array), np.integer)
 
 
 def _channels_last(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -14,7 +14,8 @@ from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_m
 from jaxrl_po.host.runs.diagnosis import Diagnosis, make_diagnosis
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, evaluation_keys
-from jaxrl_po.host.simulators.collector import Collector, policy_programs
+from jaxrl_po.host.simulators.advance import policy_programs
+from jaxrl_po.host.simulators.collector import Collector
 from jaxrl_po.host.simulators.evaluation import Evaluator
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError, environment_seeds
 from jaxrl_po.loop.collect import episode_means

@@ -1,75 +1,21 @@
 """Rollouts of environments on the host, around a compiled policy."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.config import Config
-from jaxrl_po.envs import Environment
-from jaxrl_po.fast.packing import Packed, pack
-from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.host.machine.execution import CPU_OPTIONS
+from jaxrl_po.host.simulators.advance import (
+    PolicyPrograms,
+    Rows,
+    Standing,
+    make_advance,
+    of_members,
+)
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError, Step, float_dtype
-from jaxrl_po.loop.normalizer import observe
 from jaxrl_po.loop.rollout import EpisodeSums
-from jaxrl_po.types import Array, Network, PyTree, RolloutState, TrainState, Transition
-
-
-class Acted(NamedTuple):
-    """What a policy does at one step, for S members of N environments each."""
-
-    memory: PyTree  # [S, N, ...] that it acted on
-    distribution: Any  # [S, N, ...]
-    action: Array  # [S, N, ...] as sampled
-    next_memory: PyTree  # [S, N, ...]
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of members [S, ...], compiled for all of them side by side."""
-    options = CPU_OPTIONS if jax.default_backend() == "cpu" else None
-    return jax.jit(jax.vmap(function), compiler_options=options)
-
-
-class PolicyPrograms(NamedTuple):
-    """What is compiled of a rollout on the host, for members side by side."""
-
-    draw: Callable[..., Any]  # states -> action noise [S, T, N, ...], step 0 [S]
-    act: Callable[..., Any]  # (params, normalizer), what is seen, noise -> see `act`
-    initial_memory: PyTree  # [N, ...]
-
-
-def policy_programs(config: Config, environment: Environment, network: Network) -> PolicyPrograms:
-    """The programs of a config's policies; of its floats they know nothing."""
-    initial, space = network.initial_memory(config.num_envs), environment.action_space
-
-    def draw(state: TrainState) -> tuple[Array, Array]:
-        """Action noise [T, N, ...], drawn as `loop.rollout` draws it, and the first step."""
-        _, rollout_key, _ = split(state.key, 3)
-        action_key, _, _ = split(rollout_key, 3)
-        distribution, _ = network.policy(
-            state.params, observe(state.normalizer, state.rollout.observation), initial
-        )
-        noise: Array = distribution.noise(unrolled(action_key), leading=(config.num_steps,))
-        return noise, jnp.int32(0)
-
-    def act(
-        policy: Any, observation: PyTree, memory: PyTree, noise: Array, t: Array
-    ) -> tuple[Array, Packed, PyTree, Array]:
-        """Actions in the environment's units, what is kept in few arrays, next memory and step.
-
-        Of what it takes, observations alone come from the host: an array is ten microseconds.
-        """
-        params, normalizer = policy
-        distribution, next_memory = network.policy(params, observe(normalizer, observation), memory)
-        action = distribution.sample(noise[t])
-        taken = space.to_units(distribution.to_env(action))
-        acted = Acted(memory, distribution, action, next_memory)
-        return taken, pack(acted, num_axes=1), next_memory, t + 1
-
-    return PolicyPrograms(compiled(draw), compiled(act), initial)
+from jaxrl_po.types import PyTree, RolloutState, TrainState, Transition
 
 
 class Collector:
@@ -81,36 +27,32 @@ class Collector:
     def __init__(
         self, config: Config, programs: PolicyPrograms, pool: Pool, state: TrainState
     ) -> None:
-        """Begin an episode in each environment, for members of states [S, ...]."""
-        self.shape = len(state.iteration), config.num_envs
+        """Begin an episode in each environment, for members of states [S, ...], and compile."""
+        self.shape = S, N = len(state.iteration), config.num_envs
         self._num_steps, self._pool, self._programs = config.num_steps, pool, programs
-        self._initial = programs.initial_memory
-        S, N = self.shape
-        self._observation = self._of_members(self._pool.reset())
-        self._memory = jax.tree.map(
-            lambda x: np.broadcast_to(np.asarray(x), (S, *x.shape)), self._initial
+        memory = jax.tree.map(
+            lambda x: np.broadcast_to(np.asarray(x), (S, *x.shape)), programs.initial_memory
         )
-        self._return: Any = np.zeros((S, N), float_dtype())
-        self._length: Any = np.zeros((S, N), np.int32)
-        zeros = np.zeros((S, N), float_dtype())
-        outcome = Step(self._observation, zeros, zeros > 0, zeros > 0)
-        policy = state.params, state.normalizer
-        _, packed, _, _ = programs.act(
-            policy, self._observation, self._memory, *programs.draw(state)
-        )
+        zeros: Any = np.zeros((S, N), float_dtype())
+        observation = of_members(pool.reset(), self.shape)
+        policy, (noise, t) = (state.params, state.normalizer), programs.draw(state)
+        lengths: Any = np.zeros((S, N), np.int32)
+        self._standing = Standing(t, observation, memory, zeros, lengths, zeros > 0)
         # Where rollouts [S, T, N, ...] are written; and one that is empty, without episodes.
+        _, packed, _, _ = jax.eval_shape(programs.act, policy, observation, memory, noise, t)
         self._rows = jax.tree.map(
             lambda x: np.zeros((S, config.num_steps, *x.shape[1:]), x.dtype),
-            (self._observation, packed, outcome),
+            Rows(observation, packed, Step(observation, zeros, zeros > 0, zeros > 0)),
         )
-        self.rows = _transitions(*self._rows)
+        self.rows = _transitions(self._rows)
         nothing: Any = np.zeros(S, float_dtype()), *np.zeros((2, S), np.int32)
         self.sums = EpisodeSums(*nothing)
+        self._advance = make_advance(programs, pool, policy, noise, self._standing, self._rows)
 
     def standing(self) -> RolloutState:
         """Where the environments stand [S, N, ...], as far as it is seen from outside."""
-        memory = jax.device_get(self._memory)
-        return RolloutState((), self._observation, memory, self._return, self._length)
+        _, observation, memory, *episodes, _ = self._standing
+        return RolloutState((), observation, jax.device_get(memory), *episodes)
 
     def collect(self, state: TrainState) -> tuple[Transition, EpisodeSums]:
         """T steps of all environments: transitions [S, T, N, ...], and the episodes that ended.
@@ -118,44 +60,32 @@ class Collector:
         Raises:
             SimulatorError: what an environment raised, or that it gave NaN.
         """
-        S, N = self.shape
         policy, (noise, t) = (state.params, state.normalizer), self._programs.draw(state)
-        seen, packs, outcomes = jax.tree.map(np.empty_like, self._rows)
-        before, after = jax.tree.leaves((seen, packs)), jax.tree.leaves(outcomes)
-        sums = self.sums
-        for row in range(self._num_steps):
-            action, packed, memory, t = self._programs.act(
-                policy, self._observation, self._memory, noise, t
-            )
-            taken = np.asarray(action)
-            self._pool.send(taken.reshape(S * N, *taken.shape[2:]))
-            known = self._observation, packed  # and written while they step
-            for column, leaf in zip(before, jax.tree.leaves(known), strict=True):
-                column[:, row] = leaf
-            outcome = self._of_members(self._pool.receive())
-            for column, leaf in zip(after, jax.tree.leaves(outcome), strict=True):
-                column[:, row] = leaf
-            ended = outcome.terminated | outcome.truncated
-            self._return = self._return + outcome.reward
-            self._length = self._length + 1
-            self._observation = outcome.observation
-            if ended.any():
-                sums = EpisodeSums(
-                    sums.episode_return + (self._return * ended).sum(1),
-                    sums.episode_length + (self._length * ended).sum(1, dtype=np.int32),
-                    sums.num_episodes + ended.sum(1, dtype=np.int32),
-                )
-                self._return, self._length = self._return * ~ended, self._length * ~ended
-                self._observation = self._of_members(self._pool.restart(ended.ravel()))
-                memory = fresh_where(ended, self._initial, memory)
-            self._memory = memory
-        rows = _transitions(seen, packs, outcomes)
-        self._check(rows)
-        return rows, sums
+        standing = self._standing._replace(t=t)
+        rows, sums, done = jax.tree.map(np.empty_like, self._rows), self.sums, 0
+        while done < self._num_steps:
+            done, standing, rows = self._advance(policy, noise, done, standing, rows)
+            if standing.ended.any():
+                standing, sums = self._begin_anew(standing, sums)
+        self._standing = standing
+        transitions = _transitions(rows)
+        self._check(transitions)
+        return transitions, sums
 
-    def _of_members(self, rows: PyTree) -> PyTree:
-        """What is of S·N environments as [S, N, ...]."""
-        return jax.tree.map(lambda x: x.reshape(*self.shape, *x.shape[1:]), rows)
+    def _begin_anew(self, standing: Standing, sums: EpisodeSums) -> tuple[Standing, EpisodeSums]:
+        """New episodes where they have ended, and the ended ones added to the sums."""
+        _, _, memory, returns, lengths, ended = standing
+        sums = EpisodeSums(
+            sums.episode_return + (returns * ended).sum(1),
+            sums.episode_length + (lengths * ended).sum(1, dtype=np.int32),
+            sums.num_episodes + ended.sum(1, dtype=np.int32),
+        )
+        return standing._replace(
+            observation=of_members(self._pool.restart(ended.ravel()), self.shape),
+            memory=fresh_where(ended, self._programs.initial_memory, memory),
+            episode_return=returns * ~ended,
+            episode_length=lengths * ~ended,
+        ), sums
 
     def _check(self, rows: Transition) -> None:
         """Raise where an observation or reward is not finite."""
@@ -166,11 +96,11 @@ class Collector:
                     raise SimulatorError(f"{self._pool.name}: its {kind} became NaN or infinite")
 
 
-def _transitions(seen: PyTree, packs: Packed, outcomes: Step) -> Transition:
+def _transitions(rows: Rows) -> Transition:
     """A rollout from what was seen, what the policy did, and what came of it."""
-    acted = packs.unpack()
+    acted, outcomes = rows.acted.unpack(), rows.outcome
     return Transition(
-        observation=seen,
+        observation=rows.observation,
         memory=acted.memory,
         distribution=acted.distribution,
         action=acted.action,

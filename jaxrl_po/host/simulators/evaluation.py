@@ -9,7 +9,8 @@ import numpy as np
 from jaxrl_po.envs import Environment
 from jaxrl_po.envs.hosted import HostEnvironment
 from jaxrl_po.fast.prng import unrolled
-from jaxrl_po.host.simulators.collector import compiled, fresh_where
+from jaxrl_po.host.simulators.advance import compiled
+from jaxrl_po.host.simulators.collector import fresh_where
 from jaxrl_po.host.simulators.pool import Pool, environment_seeds, float_dtype
 from jaxrl_po.loop.evaluate import Evaluation
 from jaxrl_po.loop.normalizer import observe

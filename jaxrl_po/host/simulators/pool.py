@@ -2,10 +2,12 @@
 
 import contextlib
 import importlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.envs.hosted import (
@@ -63,6 +65,7 @@ class Pool:
             ValueError: when these are not as many as were asked for.
         """
         self.name, num_envs = host.name, len(seeds)
+        self._num_envs = num_envs
         environment = face(host)
         self._shapes = environment.observation
         self._env = host.make(num_envs, seeds)
@@ -122,6 +125,33 @@ class Pool:
                 jax.tree.map(lambda rows, row, i=i: rows.__setitem__(i, row), shown, last)
         return Step(shown, np.asarray(reward, float_dtype()), terminated, truncated)
 
+    def in_program(self) -> tuple[np.ndarray, Callable[..., Any]] | None:
+        """A handle and `step(handle, action [N, ...]) -> handle, Step`, to be compiled into one.
+
+        None where there is none: EnvPool has it on Linux, for programs of a CPU. Where environments
+        stand after such a program is to be told by `stand_at`.
+        """
+        there = sys.platform == "linux" and jax.default_backend() == "cpu"
+        if not (self._is_envpool and there):
+            return None
+        taken, precision = self._env.spec.action_array_spec["action"].dtype, float_dtype()
+        with jax.enable_x64(True):  # in the types that the simulator has
+            handle, _, _, simulate = self._env.xla()
+
+        def step(handle: Any, action: Any) -> tuple[Any, Step]:
+            with jax.enable_x64(True):
+                action = action.reshape(len(action), *self._action_shape) + self._first_action
+                handle, outcome = simulate(handle, action.astype(taken))
+                observation, reward, terminated, truncated, _ = outcome
+                shown = self._observations(observation, jnp)
+                return handle, Step(shown, reward.astype(precision), terminated, truncated)
+
+        return handle, step
+
+    def stand_at(self, observation: PyTree) -> None:
+        """A program has stepped, and they show this [N, ...]."""
+        self._current, self._restarted = observation, np.zeros(self._num_envs, bool)
+
     def restart(self, chosen: np.ndarray) -> PyTree:
         """Begin a new episode in those chosen [N]; observations [N, ...] to act on."""
         asked = chosen & ~self._restarted
@@ -164,15 +194,15 @@ class Pool:
             self._has_failed = True
             raise SimulatorError(f"{self.name}: {type(error).__name__}: {error}") from error
 
-    def _observations(self, observation: Any) -> PyTree:
+    def _observations(self, observation: Any, numpy: Any = np) -> PyTree:
         """A copy of observations in the precision that they are stored in."""
 
-        def stored(shape: jax.ShapeDtypeStruct, found: Any) -> np.ndarray:
+        def stored(shape: jax.ShapeDtypeStruct, found: Any) -> Any:
             if self._is_envpool and is_picture(found):
-                found = np.moveaxis(found, -3, -1)
+                found = numpy.moveaxis(found, -3, -1)
             if is_choice(found, shape):
-                found = np.eye(shape.shape[0])[found]
-            array = np.array(found, shape.dtype, order="C")
+                found = numpy.eye(shape.shape[0])[found]
+            array = numpy.array(found, shape.dtype, order="C" if numpy is np else "K")
             if array.shape[max(0, array.ndim - len(shape.shape)) :] != shape.shape:
                 raise SimulatorError(
                     f"{self.name}: an observation is {list(array.shape)}, where each was declared "

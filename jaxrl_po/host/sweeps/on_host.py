@@ -16,7 +16,8 @@ from jaxrl_po.host.machine.execution import (
     join_blocks,
     split_members,
 )
-from jaxrl_po.host.simulators.collector import Collector, policy_programs
+from jaxrl_po.host.simulators.advance import policy_programs
+from jaxrl_po.host.simulators.collector import Collector
 from jaxrl_po.host.simulators.pool import Pool, environment_seeds
 from jaxrl_po.host.sweeps.members import (
     Member,
