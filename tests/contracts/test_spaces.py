@@ -162,6 +162,11 @@ def masked(config, choice, compile_program):
     return compile_program(learner(config, choosing(choice)))
 
 
+# Each method with one of the spaces, each space in either family.
+PAIRS = [("vpg", "one"), ("npg", "two"), ("trpo", "two"), ("ppo", "one"), ("ppo_penalty", "two")]
+
+
+@pytest.mark.parametrize(("algorithm", "choice"), PAIRS, indirect=True)
 def test_masked_actions_are_never_taken_and_the_best_other_is_found(config, choice, masked):
     result, (greedy, sampled) = masked(np.float32(1))
     np.testing.assert_array_equal(greedy, BEST)
@@ -182,12 +187,7 @@ def test_masked_actions_are_never_taken_and_the_best_other_is_found(config, choi
     assert (probability[choice.reward.reshape(2, -1) == BEST] > 0.9).all()
 
 
-# A program more than above: each method with one of the spaces, each space in either family.
-@pytest.mark.parametrize(
-    ("algorithm", "choice"),
-    [("vpg", "one"), ("npg", "two"), ("trpo", "two"), ("ppo", "one"), ("ppo_penalty", "two")],
-    indirect=True,
-)
+@pytest.mark.parametrize(("algorithm", "choice"), PAIRS, indirect=True)
 def test_a_mask_that_allows_all_changes_no_bit(config, choice, masked, compile_program):
     with_mask, returns = masked(np.float32(0))
     assert masked._cache_size() == 1
@@ -199,6 +199,7 @@ def test_a_mask_that_allows_all_changes_no_bit(config, choice, masked, compile_p
     assert without.metrics["episode_return"][-1] > BEST  # nothing is forbidden here
 
 
+@pytest.mark.parametrize("algorithm", ["trpo", "ppo"], indirect=True)
 def test_where_a_single_action_is_left_nothing_is_learnt_and_nothing_breaks(config, jit):
     only = np.isin(np.arange(5), [1, 3])
     env = choosing(CHOICES["two"])(np.float32(1))._replace(action_mask=lambda _: jnp.asarray(only))

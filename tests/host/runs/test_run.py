@@ -63,6 +63,7 @@ def test_a_run_tells_of_a_bounded_pool_of_start_states(tmp_path, monkeypatch, ca
     assert not events(tmp_path / "all", "start_states")
 
 
+@pytest.mark.parametrize("algorithm", ["trpo", "ppo_penalty"])  # each keeps more than the others
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(algorithm, tmp_path, monkeypatch):
     monkeypatch.setattr(execution, "CPU_OPTIONS", execution.CPU_OPTIONS | AS_SHIPPED)
     settings = {"num_seeds": 2, "segment_length": 2, "env": ENV, **RUN}
