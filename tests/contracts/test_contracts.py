@@ -89,12 +89,18 @@ def is_data(config_class, field):
     return hints[field.name] is float or field.name == "env_params"
 
 
-STATIC_FIELDS = [
-    pytest.param(name, field, id=f"{name}-{field.name}")
-    for name, (config_class, _) in ALGORITHMS.items()
-    for field in dataclasses.fields(config_class)
-    if not is_data(config_class, field)
-]
+def static_fields():
+    """Each field of structure, in the first and in the last of the methods that have it."""
+    having = {}
+    for name, (config_class, _) in ALGORITHMS.items():
+        for field in dataclasses.fields(config_class):
+            if not is_data(config_class, field):
+                having.setdefault(field.name, []).append((name, field))
+    return [
+        pytest.param(name, field, id=f"{name}-{field.name}")
+        for cases in having.values()
+        for name, field in dict([cases[0], cases[-1]]).items()
+    ]
 
 
 def leaves(tree):
@@ -242,7 +248,7 @@ def program(name, changes=()):
     return re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(train)(KEYS[0])))
 
 
-@pytest.mark.parametrize(("name", "field"), STATIC_FIELDS)
+@pytest.mark.parametrize(("name", "field"), static_fields())
 def test_every_static_field_changes_the_program(name, field):
     config = sensitive_config(name)
     value = getattr(config, field.name)

@@ -12,6 +12,8 @@ from jaxrl_po.loop.parts import make_parts
 from tests.host.small import SETTINGS, random_walk, same
 
 ENV = random_walk()
+# The halves are the loop's; a method is but the update within the second.
+TWO = pytest.mark.parametrize("algorithm", ["trpo", "ppo"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,7 @@ def halves(algorithm):
     return init(jax.random.key(0)), step, collector, make_learn(config, ENV)
 
 
+@TWO
 def test_a_step_is_collecting_and_learning(halves, jit):
     state, step, collector, learn = halves
 
@@ -37,6 +40,7 @@ def test_a_step_is_collecting_and_learning(halves, jit):
     assert {"episode_return", "episode_length", "num_episodes"} == set(metrics) - set(learned)
 
 
+@TWO
 def test_learning_alone_is_a_program_that_leaves_the_environments(halves, jit):
     state, _, collector, learn = halves
     _, transitions, _ = jit(collector.collect)(state, jax.random.key(1))
