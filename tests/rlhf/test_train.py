@@ -186,10 +186,9 @@ def test_held_past_its_end_an_annealed_run_stands_still(reward, prompts, params,
         after, metrics = step(config, state, params)
         assert all(np.isfinite(x) for x in metrics.values())
         change = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), after.params, state.params)
-        moved.append(max(jax.tree.leaves(change.torso)))
-    assert moved[0] > 1e-4
-    assert moved[1:] == [0, 0, 0]
-    assert max(jax.tree.leaves(change)) == 0
+        moved.append([max(jax.tree.leaves(part)) for part in (change.torso, change.value)])
+    assert min(moved[0]) > 1e-4
+    assert moved[1:] == [[0, 0]] * 3
 
 
 def test_a_legacy_key_starts_the_same_run(config, reward, prompts, train, params, result):
