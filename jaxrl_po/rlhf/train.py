@@ -272,9 +272,14 @@ def make_rlhf_iteration(
 
 
 def hold_unless_finite(new: PyTree, old: PyTree) -> tuple[PyTree, Array]:
-    """The new tree if all its numbers are finite, else the old one, and whether it was held."""
+    """The new tree if all its numbers are finite, else the old one, and whether it was held.
+
+    The barrier keeps XLA from deciding it anew beside each of the arrays, which took a third of
+    the time to compile an iteration.
+    """
     numbers = [x for x in jax.tree.leaves(new) if jnp.issubdtype(x.dtype, jnp.floating)]
-    finite = jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+    each = jax.lax.optimization_barrier(jnp.stack([jnp.isfinite(x).all() for x in numbers]))
+    finite = each.all()
     return choose(finite, new, old), ~finite
 
 

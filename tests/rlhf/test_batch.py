@@ -125,21 +125,29 @@ UPDATES = {
 
 
 @pytest.fixture(scope="module")
-def run_update(batch, config, jit):
-    """An algorithm's first update as a program: batch -> parameters, metrics, metrics after it."""
-    network, params, clean = batch
+def change(batch, config, jit):
+    """What an update did, as a program: new parameters, batch -> metrics."""
+    network, params, _ = batch
+    return jit(lambda new, batch: after_update(config, network, params, new, batch))
+
+
+@pytest.fixture(scope="module")
+def run_update(batch, change, jit):
+    """An algorithm's first update: batch -> parameters, metrics, metrics after it."""
+    network, params, _ = batch
 
     @functools.cache
     def program(name):
         algorithm = make_algorithm(UPDATES[name], network)
 
         @jit
-        def run(batch):
+        def update(batch):
             state = algorithm.init(params)
-            new, _, metrics = algorithm.update(
-                jax.random.key(0), params, state, batch, jnp.ones(())
-            )
-            return new, metrics, after_update(config, network, params, new, clean)
+            return algorithm.update(jax.random.key(0), params, state, batch, jnp.ones(()))
+
+        def run(batch):
+            new, _, metrics = update(batch)
+            return new, metrics, change(new, batch)
 
         return run
 

@@ -66,18 +66,27 @@ def test_3_eos_is_not_taken_for_padding(generation):
     assert generation.response.mask[0, 1]
 
 
-def test_4_sampling_and_scoring_share_one_temperature(
-    config, reward, prompts, params, result, step
-):
-    np.testing.assert_allclose(result.metrics["val/decode_log_prob_gap"], 0.0, atol=1e-5)
-    init, _ = make_rlhf_step(config, reward, prompts)
-    _, metrics = step(config.replace(temperature=0.5), init(jax.random.key(0), params), params)
+@pytest.fixture(scope="module")
+def first_metrics(config, reward, prompts, params, step):
+    """Of the first iteration at a temperature."""
+    state = make_rlhf_step(config, reward, prompts)[0](jax.random.key(0), params)
+
+    def metrics(temperature):
+        return step(config.replace(temperature=temperature), state, params)[1]
+
+    return metrics
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_4_sampling_and_scoring_share_one_temperature(temperature, first_metrics):
+    metrics = first_metrics(temperature)
     np.testing.assert_allclose(metrics["val/decode_log_prob_gap"], 0.0, atol=1e-5)
     np.testing.assert_allclose(metrics["objective/kl"], 0.0, atol=1e-5)
 
 
-def test_5_the_ratio_starts_at_one(result):
-    np.testing.assert_allclose(result.metrics["val/ratio_first_minibatch"], 1.0, atol=1e-5)
+def test_5_the_ratio_starts_at_one(first_metrics):
+    found = first_metrics(1.0)["val/ratio_first_minibatch"]
+    np.testing.assert_allclose(found, 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("estimator", ["k2", "k3"])

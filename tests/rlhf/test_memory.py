@@ -25,12 +25,13 @@ from jaxrl_po.rlhf import (
     make_transformer,
     pair_accuracy,
 )
-from jaxrl_po.rlhf.batch import Unkept, make_token_batch
+from jaxrl_po.rlhf.batch import Unkept, log_prob_is_enough, make_token_batch
 from jaxrl_po.rlhf.change import after_update
 from jaxrl_po.rlhf.chunks import in_chunks, rows_at_once
 from jaxrl_po.rlhf.generation import response_distribution
 from jaxrl_po.rlhf.heads import init_actor_critic, init_head, token_network
 from jaxrl_po.rlhf.reward_model import ROWS_AT_ONCE, Preferences
+from jaxrl_po.rlhf.update import make_update
 from tests.rlhf.conftest import EOS, PAD, N, P, T, V, tiny_config
 
 
@@ -77,14 +78,14 @@ def widest(jaxpr, vocab_size):
 @pytest.mark.parametrize("in_loss", [False, True])
 @pytest.mark.parametrize("num_envs", [8, 32])
 def test_distributions_are_held_a_chunk_at_a_time(num_envs, in_loss, monkeypatch):
-    """Whatever the batch: no more of them than a chunk or a minibatch has."""
+    """Whatever the batch or the minibatch: no more of them than a chunk has."""
     vocab_size, rows = 101, 2
     monkeypatch.setattr(chunks, "CHUNK", rows * T * vocab_size)
     loss = {"kl_in_reward": "none", "kl_in_loss": "k2"} if in_loss else {}
     update = tiny_config().update.replace(
         num_envs=num_envs,
         total_timesteps=num_envs * T,
-        num_minibatches=num_envs // rows,
+        num_minibatches=num_envs // (2 * rows),
         advantage_normalization="none",
     )
     model = TransformerConfig(vocab_size=vocab_size, context_length=P + T, num_features=8)
@@ -93,22 +94,7 @@ def test_distributions_are_held_a_chunk_at_a_time(num_envs, in_loss, monkeypatch
     params = jax.eval_shape(make_transformer(model).init, jax.random.key(0))
     state = jax.eval_shape(init, jax.random.key(0), params)
     program = jax.make_jaxpr(step)(state, params)
-    assert widest(program.jaxpr, vocab_size) <= max(rows * T, num_envs, vocab_size)
-
-
-@pytest.mark.parametrize("shared_torso", [False, True])
-def test_a_minibatch_in_chunks_learns_the_same(shared_torso, reward, prompts, params, monkeypatch):
-    """Gradients that add up over chunks of tokens are those of the whole minibatch."""
-    update = tiny_config().update.replace(shared_torso=shared_torso, ent_coef=0.01)
-    init, step = make_rlhf_step(tiny_config(update=update), reward, prompts)
-    state = init(jax.random.key(0), params)
-    whole, expected = jax.jit(step)(state, params)
-    monkeypatch.setattr(chunks, "CHUNK", 5 * V)  # of the 16 tokens of a minibatch
-    found, metrics = jax.jit(lambda *a: step(*a))(state, params)
-    for one, other in zip(*map(jax.tree.leaves, (found.params, whole.params)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    for name, value in expected.items():
-        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert widest(program.jaxpr, vocab_size) <= max(rows * T, num_envs)
 
 
 UPDATES = {
@@ -142,6 +128,39 @@ def measure(model, params, prompt):
     return run
 
 
+@pytest.fixture(scope="module")
+def learn(model, params, measure, config, jit):
+    """An update under a config, by the network that a run has and no distributions it can spare."""
+    batch, _ = jit(measure)(config)
+
+    def run(config, model=model):
+        chunked, size = log_prob_is_enough(config.update), config.micro_batch_size
+        network = token_network(model, T, 1.0, micro_batch_size=size, chunked=chunked)
+        algorithm = make_update(config, network, jnp.asarray(0.1))
+        old = init_actor_critic(model, params, shared_torso=config.update.shared_torso)
+        state = algorithm.init(old)
+        rows = batch._replace(distribution=Unkept()) if chunked else batch
+        given = jax.random.key(0), old, state, rows, jnp.ones(())
+        new, _, metrics = jit(algorithm.update)(*given)
+        return new, metrics
+
+    return run
+
+
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_a_minibatch_in_chunks_learns_the_same(shared_torso, learn, monkeypatch):
+    """Gradients that add up over chunks of tokens are those of the whole minibatch."""
+    update = tiny_config().update.replace(shared_torso=shared_torso, ent_coef=0.01)
+    config = tiny_config(update=update)
+    whole, expected = learn(config)
+    monkeypatch.setattr(chunks, "CHUNK", 5 * V)  # of the 16 tokens of a minibatch
+    found, metrics = learn(config)
+    for one, other in zip(*map(jax.tree.leaves, (found, whole)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 def test_chunks_change_no_metric(measure, config, monkeypatch, jit):
     whole, expected = jit(measure)(config)
     monkeypatch.setattr(chunks, "CHUNK", 2 * T * V)
@@ -173,21 +192,23 @@ def seen_rows(model):
 
 
 @pytest.mark.parametrize("name", ["ppo", "ppo_penalty"])
-def test_micro_batches_learn_the_same(name, model, reward, prompts, params):
+def test_micro_batches_learn_the_same(name, model, learn):
     """A step on gradients that add up over three sequences at a time is that on the minibatch."""
-    seen = []
-    for size in (0, 3):
-        watched, shapes = seen_rows(model)
-        update = UPDATES[name].replace(shared_torso=False)
-        config = tiny_config(update=update, micro_batch_size=size)
-        init, step = make_rlhf_step(config, reward, prompts, watched)
-        state, metrics = jax.jit(step)(init(jax.random.key(0), params), params)
-        seen.append((state, metrics, {rows for rows, length in shapes if length == P + T - 1}))
-    (whole, expected, _), (found, metrics, rows) = seen
-    assert 3 in rows
-    for one, other in zip(*map(jax.tree.leaves, (found.params, whole.params)), strict=True):
+    config = tiny_config(update=UPDATES[name])
+    whole, expected = learn(config)
+    watched, shapes = seen_rows(model)
+    found, metrics = learn(config.replace(micro_batch_size=3), watched)
+    assert (3, P + T - 1) in shapes
+    for one, other in zip(*map(jax.tree.leaves, (found, whole)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=2e-6)
-    np.testing.assert_allclose(metrics["objective/kl"], expected["objective/kl"], atol=1e-6)
+    np.testing.assert_allclose(metrics["policy_loss"], expected["policy_loss"], atol=1e-6)
+
+
+def test_a_run_learns_in_micro_batches(model, reward, prompts, params):
+    watched, shapes = seen_rows(model)
+    init, step = make_rlhf_step(tiny_config(micro_batch_size=3), reward, prompts, watched)
+    jax.eval_shape(step, jax.eval_shape(init, jax.random.key(0), params), params)
+    assert (3, P + T - 1) in shapes
     with pytest.raises(ValueError, match=r"micro_batch_size=9 is more than update.num_envs=8"):
         tiny_config(micro_batch_size=9)
 

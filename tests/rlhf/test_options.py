@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from jaxrl_po.algorithms import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
-from jaxrl_po.algorithms.ppo import ppo
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import clipped_surrogate_loss
 from jaxrl_po.rlhf import RewardModel, RLHFConfig, Tokens, make_rlhf, make_rlhf_step
 from jaxrl_po.rlhf.heads import init_head, token_network
 from jaxrl_po.rlhf.reward_model import reward_loss
 from jaxrl_po.rlhf.scores import init_score_statistics, shape_scores
-from jaxrl_po.rlhf.update import AVERAGES
+from jaxrl_po.rlhf.update import AVERAGES, make_update
 from jaxrl_po.types import Batch, Network, Params
 from tests.rlhf.conftest import PAD, N, T, V, tiny_config
 
@@ -122,16 +121,6 @@ def test_an_infinite_score_is_not_clipped_to_a_finite_one():
     np.testing.assert_array_equal(found, [np.inf, 1.0, -1.0, 0.5])
 
 
-def test_a_run_learns_from_the_shaped_scores(reward, prompts, params, jit):
-    init, step = make_rlhf_step(tiny_config(scale_scores=True, score_clip=0.5), reward, prompts)
-    step, state = jit(step), init(jax.random.key(0), params)
-    for count in (1, 2):
-        state, metrics = step(state, params)
-        assert state.score_statistics.num_samples == count * N
-        assert metrics["objective/scores"] != metrics["objective/raw_scores"]
-        assert abs(metrics["objective/scores"]) <= 0.5
-
-
 # --- PPO's loss.
 
 
@@ -161,7 +150,7 @@ def test_the_upper_bound_of_the_clip_is_its_own():
 
 @pytest.fixture(scope="module")
 def first_step(jit):
-    """What PPO's first gradient is for logits [N, T, V] at ratios other than 1."""
+    """A batch of logits [N, T, V] at ratios other than 1, and one step of PPO on all of it."""
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(N, T, V)).astype(np.float32)
     action = rng.integers(0, V, (N, T))
@@ -176,15 +165,16 @@ def first_step(jit):
         log_prob=jnp.asarray(log_prob, jnp.float32),
         value=jnp.zeros((N, T)),
         advantage=jnp.asarray(rng.normal(size=(N, T)), jnp.float32),
-        target=jnp.zeros((N, T)),
+        target=jnp.ones((N, T)),
         mask=jnp.asarray(np.arange(T) < length[:, None]),
     )
 
     def look_up(params, observation, memory):
-        return Categorical(params.policy[observation]), None
+        value = params.value[observation] if len(params.value) else None
+        return Categorical(params.policy[observation]), value
 
     network = Network(None, None, None, look_up, None, flat_params=False)
-    config = PPOConfig(
+    update = PPOConfig(
         **SIZE,
         num_minibatches=1,
         update_epochs=1,
@@ -192,19 +182,25 @@ def first_step(jit):
         learning_rate=1e-3,
     )
 
-    def metrics(**options):
-        algorithm = ppo(config, network, **options)
-        params = Params(policy=jnp.asarray(logits))
+    def run(value=(), **changes):
+        """The parameters' change and the metrics."""
+        config = tiny_config(update=update, **changes)
+        algorithm = make_update(config, network, jnp.zeros(()))
+        params = Params(policy=jnp.asarray(logits), value=value)
         state = algorithm.init(params)
-        return jit(algorithm.update)(jax.random.key(0), params, state, batch, jnp.ones(()))[2]
+        new, _, metrics = jit(algorithm.update)(
+            jax.random.key(0), params, state, batch, jnp.ones(())
+        )
+        return jax.tree.map(lambda x, y: x - y, new, params), metrics
 
-    return batch, ratio, metrics
+    return batch, ratio, run
 
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_the_loss_of_an_update_is_averaged_and_clipped_as_told(average, first_step):
-    batch, ratio, metrics = first_step
-    found = metrics(average=AVERAGES[average], clip_eps_high=0.4)
+    batch, ratio, run = first_step
+    options = {"loss_average": average, "clip_higher": True, "clip_eps_high": 0.4}
+    _, found = run(**GROUPS, **options)
     A, mask = np.asarray(batch.advantage), np.asarray(batch.mask)
     loss = -np.minimum(ratio * A, np.clip(ratio, 0.8, 1.4) * A)
     outside = (ratio < 0.8) | (ratio > 1.4)
@@ -212,34 +208,7 @@ def test_the_loss_of_an_update_is_averaged_and_clipped_as_told(average, first_st
         expected = AVERAGES[average](x, mask)
         np.testing.assert_allclose(found[name], expected, rtol=1e-4, err_msg=name)
     assert "value_loss" not in found
-    assert metrics()["clip_fraction"] > found["clip_fraction"]
-
-
-@pytest.fixture(scope="module")
-def end(reward, prompts, params, jit):
-    """The last parameters of a run without a critic."""
-
-    def run(**changes):
-        update = PPOConfig(**SIZE, num_minibatches=2, learning_rate=0.05, update_epochs=8)
-        config = tiny_config(update=update, **GROUPS, **changes)
-        return jit(make_rlhf(config, reward, prompts))(jax.random.key(0), params).state.params
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def plain_end(end):
-    return end()
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"loss_average": "sequence"}, {"loss_average": "constant"}, {"clip_higher": True}],
-    ids=["sequence", "constant", "clip_higher"],
-)
-def test_the_options_reach_the_run(changes, end, plain_end):
-    one, other = jax.tree.leaves(plain_end), jax.tree.leaves(end(**changes))
-    assert max(jnp.abs(x - y).max() for x, y in zip(one, other, strict=True)) > 1e-4
+    assert run(**GROUPS)[1]["clip_fraction"] > found["clip_fraction"]
 
 
 # --- The critic.
@@ -285,38 +254,54 @@ def test_a_critic_that_cannot_begin_so_is_refused(
         )
 
 
-def test_the_critics_steps_are_longer_by_the_factor(reward, prompts, params, jit):
+def test_the_critics_steps_are_longer_by_the_factor(first_step):
     """Of one step of Adam: the policy's is the same, the critic's three times as long."""
-    update = PPOConfig(**SIZE, num_minibatches=1, update_epochs=1, learning_rate=1e-3)
-
-    def moved(factor):
-        config = tiny_config(update=update, critic_learning_rate_factor=factor)
-        init, step = make_rlhf_step(config, reward, prompts)
-        state = init(jax.random.key(0), params)
-        after, _ = jit(step)(state, params)
-        return jax.tree.map(lambda x, y: np.asarray(x - y), after.params, state.params)
-
-    one, three = moved(1.0), moved(3.0)
-    jax.tree.map(np.testing.assert_array_equal, three.policy, one.policy)
-    head, longer = one.value["head"]["kernel"], three.value["head"]["kernel"]
-    np.testing.assert_allclose(longer, 3 * head, rtol=1e-4)
-    assert np.abs(head).max() > 1e-4
+    _, _, run = first_step
+    value = jnp.zeros((N, T))
+    one, three = (run(value, critic_learning_rate_factor=factor)[0] for factor in (1.0, 3.0))
+    np.testing.assert_array_equal(three.policy, one.policy)
+    np.testing.assert_allclose(three.value, 3 * one.value, rtol=1e-4)
+    assert jnp.abs(one.policy).max() > 1e-4
+    assert jnp.abs(one.value).max() > 1e-4
 
 
-@pytest.mark.parametrize("update", [PLAIN, TRPOConfig(**SIZE)], ids=["ppo", "trpo"])
-def test_at_first_the_critic_learns_alone(update, reward, prompts, params, jit):
-    config = tiny_config(update=update, critic_warmup_iterations=2, adaptive_kl=True)
+@pytest.fixture(scope="module", params=[PLAIN, TRPOConfig(**SIZE)], ids=["ppo", "trpo"])
+def three_iterations(request, reward, prompts, params, jit):
+    """Four states and three rows of metrics: two iterations of the critic alone, and one of all."""
+    config = tiny_config(
+        update=request.param,
+        critic_warmup_iterations=2,
+        adaptive_kl=True,
+        scale_scores=True,
+        score_clip=0.5,
+    )
     init, step = make_rlhf_step(config, reward, prompts)
-    step, state = jit(step), init(jax.random.key(0), params)
-    for iteration in range(3):
-        before = state
-        state, metrics = step(state, params)
-        head = state.params.value["head"]["kernel"] - before.params.value["head"]["kernel"]
+    step, states, rows = jit(step), [init(jax.random.key(0), params)], []
+    for _ in range(3):
+        state, metrics = step(states[-1], params)
+        states.append(state)
+        rows.append(metrics)
+    return states, rows
+
+
+def test_at_first_the_critic_learns_alone(three_iterations, params):
+    states, rows = three_iterations
+    for iteration, metrics in enumerate(rows):
+        before, after = states[iteration : iteration + 2]
+        head = after.params.value["head"]["kernel"] - before.params.value["head"]["kernel"]
         assert jnp.abs(head).max() > 1e-6
-        moves = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), state.params.policy, params)
+        moves = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), after.params.policy, params)
         assert (max(jax.tree.leaves(moves)) > 0) == (iteration == 2)
         assert (metrics["policy/kl"] != 0) == (iteration == 2)
-        assert (state.kl_coef != before.kl_coef) == (iteration == 2)
+        assert (after.kl_coef != before.kl_coef) == (iteration == 2)
+
+
+def test_a_run_learns_from_the_shaped_scores(three_iterations):
+    states, rows = three_iterations
+    for count, metrics in enumerate(rows, start=1):
+        assert states[count].score_statistics.num_samples == count * N
+        assert metrics["objective/scores"] != metrics["objective/raw_scores"]
+        assert abs(metrics["objective/scores"]) <= 0.5
 
 
 # --- The reward model's loss.

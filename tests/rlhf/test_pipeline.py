@@ -27,10 +27,7 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_the_docstrings_example_runs_and_learns_with_one_executable_a_stage(
-    monkeypatch, jit_as_shipped
-):
-    monkeypatch.setattr(jax, "jit", jit_as_shipped)  # by whose bits its scores are known
+def test_the_docstrings_example_runs_and_learns_with_one_executable_a_stage():
     _, marker, example = rlhf.__doc__.partition("    import jax\n")
     namespace = {}
     with np.errstate(all="raise"), compilations() as compiled:
