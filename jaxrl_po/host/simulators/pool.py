@@ -128,11 +128,14 @@ class Pool:
     def in_program(self) -> tuple[np.ndarray, Callable[..., Any]] | None:
         """A handle and `step(handle, action [N, ...]) -> handle, Step`, to be compiled into one.
 
-        None where there is none: EnvPool has it on Linux, for programs of a CPU. Where environments
-        stand after such a program is to be told by `stand_at`.
+        None where there is none: EnvPool has it on Linux, for programs of a CPU, and it goes past
+        what its methods have been changed to. Where environments stand after such a program is to
+        be told by `stand_at`.
         """
-        there = sys.platform == "linux" and jax.default_backend() == "cpu"
-        if not (self._is_envpool and there):
+        if not (self._is_envpool and sys.platform == "linux" and jax.default_backend() == "cpu"):
+            return None
+        steps = self._env.send, self._env.recv
+        if any(method.__module__.partition(".")[0] != "envpool" for method in steps):
             return None
         taken, precision = self._env.spec.action_array_spec["action"].dtype, float_dtype()
         with jax.enable_x64(True):  # in the types that the simulator has

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrl_po import run
-from jaxrl_po.envs.hosted import host_environment
+from jaxrl_po.envs.hosted import HostEnvironment, host_environment
 from jaxrl_po.host.simulators.advance import make_advance, policy_programs
 from jaxrl_po.host.simulators.collector import Collector
 from jaxrl_po.host.simulators.pool import Pool, SimulatorError, environment_seeds
@@ -14,7 +14,7 @@ from jaxrl_po.loop.parts import make_parts
 from jaxrl_po.loop.train import make_step
 from tests.host.small import RUN, config, same
 
-pytest.importorskip("envpool")
+envpool = pytest.importorskip("envpool")
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
 
 SHORT = {"max_episode_steps": 30}
@@ -80,6 +80,25 @@ def test_a_run_goes_by_a_program_and_repeats_itself():
     assert same(first.state, second.state)
     assert same(first.evaluation, second.evaluation)
     assert not same(first.state.params, run(given, 2, 2, **RUN).state.params)
+
+
+def test_what_is_changed_in_python_is_stepped_there():
+    def make(num_envs, seeds):
+        env = envpool.make("Hopper-v4", env_type="gymnasium", num_envs=num_envs, seed=seeds)
+        receive = env.recv
+
+        def recv(reset=False, **options):
+            found = receive(reset, **options)
+            return found if reset else (found[0], 0 * found[1] + 7, *found[2:])
+
+        env.recv = recv
+        return env
+
+    pool = Pool(HostEnvironment(make), [0, 1])
+    assert pool.in_program() is None
+    pool.reset()
+    np.testing.assert_array_equal(pool.step(np.zeros((2, 3))).reward, 7)
+    pool.close()
 
 
 def test_what_fails_inside_a_program_is_named():
