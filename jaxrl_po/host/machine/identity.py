@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import pickle
 import platform
 import types
 from typing import Any
@@ -155,8 +154,7 @@ def _attributes(value: Any) -> Any:
         return vars(value)
     try:
         return value.__reduce_ex__(4)
-    except (TypeError, AttributeError, RuntimeError, pickle.PicklingError):
-        # It cannot be taken apart.
+    except Exception:  # whatever an object's own code raises: it cannot be taken apart
         return None
 
 

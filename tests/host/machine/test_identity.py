@@ -114,7 +114,7 @@ class Opaque:
     __slots__ = ()
 
     def __reduce_ex__(self, protocol):
-        raise RuntimeError("it lives elsewhere")
+        raise OSError("it lives elsewhere")
 
 
 def test_an_object_that_shows_nothing_is_its_class():
