@@ -98,7 +98,7 @@ What the model lacks of Ant are matrices that Brax multiplies in a step.
   first layer, of 400 inputs, runs at more than F.
 - Members over devices, measured: 16 seeds on two cores, a thread each, ran at {seeds:.2f} times the
   speed of one core ([benchmark](benchmark.md)); the model says 2. A mesh of two forced devices on
-  two busy cores did 0.65 of the work of one ([scaling](scaling.md)): there was no second core to be
+  two busy cores did 0.76 of the work of one ([scaling](scaling.md)): there was no second core to be
   had, so nothing follows from it.
 
 ## One member over D devices
@@ -135,8 +135,9 @@ devices are faster than one | for a speed-up of 4 |
 |---|---:|---:|---:|
 {breaks}
 
-So many members does one device take for twice the time of its launches. Environments are those of
-one member, at the same number of steps and minibatches.
+First column: with so many members side by side on one device their work takes as long as the
+launches do, so that an iteration takes twice the time of its launches. Second and third:
+environments of one member, at the same number of steps and minibatches.
 
 ## What carries the conclusions
 

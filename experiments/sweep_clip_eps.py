@@ -39,7 +39,8 @@ PPO on CartPole, {CONFIG.total_timesteps:,} steps, annealed, else the defaults;
 {len(result.summary.rows())} settings that differ in floats alone (one program); seeds 0 to
 {NUM_SEEDS - 1} each: {len(result.summary.rows()) * NUM_SEEDS} members.
 Final return: interquartile mean over seeds of the last tenth of the learning curve (sampled
-actions), with its 95 % interval; area: mean return over the whole curve.
+actions), with its 95 % interval, by Student's t; the best first, by that mean less one standard
+error; area: mean return over the whole curve.
 
 | ε | learning rate | final return | interval | area | diverged |
 |---|---|---|---|---|---|

@@ -59,6 +59,7 @@ WITH_CODE = [page for page in PAGES if any(blocks_of(page))]
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")  # as in a checkout
     namespace = {"__name__": "__main__"}
     for needs, code in blocks_of(page):
         if needs is None:
