@@ -142,8 +142,12 @@ def tensorboard_logger(directory: str | os.PathLike[str]) -> Logger:
     def open_sink(start: Start, seed: int) -> Sink:
         folder = Path(directory) / "tensorboard" / f"seed_{seed}"
         steps = start.iteration * start.steps_per_iteration
-        known = any(folder.glob("events.out.tfevents.*"))
-        writer = module.SummaryWriter(str(folder), purge_step=steps + 1 if known else None)
+        known = len(list(folder.glob("events.out.tfevents.*")))
+        writer = module.SummaryWriter(
+            str(folder),
+            purge_step=steps + 1 if known else None,
+            filename_suffix=f".{known:06}",  # else one of the same second writes over it
+        )
         if not known:
             text = to_json({**start.config, "seed": seed}, indent=4)
             writer.add_text("config", textwrap.indent(text, "    "), steps)  # as code

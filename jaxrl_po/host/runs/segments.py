@@ -65,7 +65,8 @@ def make_programs(
     Another run of the same config and objects, or its resumption, gets the same programs, which
     this process has compiled; what a given function reads is looked at anew (`fingerprint`).
     """
-    identity = fingerprint(config, *given), *map(id, given), *numerics().items()
+    switches = *numerics().items(), jax.debug_nans.value  # by which a loop is traced, as by parts
+    identity = fingerprint(config, *given), *map(id, given), switches
     length = min(settings.segment_length, config.num_iterations)
     episodes = settings.num_episodes, settings.max_episode_steps
     return programs_of(Recipe(identity, config, given, length, *episodes, mesh))

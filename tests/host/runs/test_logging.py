@@ -113,9 +113,11 @@ def test_tensorboard_gets_means_speed_evaluations_and_config(tmp_path):
     assert names == ["config/text_summary", "steps_per_second"]  # it has no finite value
 
 
-def test_a_resumed_run_has_no_step_twice(tmp_path):
+def test_a_resumed_run_has_no_step_twice(tmp_path, monkeypatch):
     """Stopped after a segment that was logged and not saved, as by a power cut."""
     pytest.importorskip("tensorboardX")
+    now = time.time()  # the second that a file has in its name
+    monkeypatch.setattr(time, "time", lambda: now)
     starts, visits = [], []
     seen = Logger(visits.append, lambda: None, starts.append)
     arguments = {"env": random_walk(), "quiet": True}

@@ -54,9 +54,10 @@ def test_other_parts_are_other_programs(settings, given):
     assert make_programs(config(), Given(ENV), SMALL._replace(num_episodes=5)) is not kept
 
 
-def test_other_switches_of_jax_are_other_programs():
+@pytest.mark.parametrize("switched", [jax.enable_x64, jax.debug_nans])
+def test_other_switches_of_jax_are_other_programs(switched):
     kept = make_programs(config(), Given(ENV), SMALL)
-    with jax.enable_x64(True):
+    with switched(True):
         assert make_programs(config(), Given(ENV), SMALL) is not kept
 
 
