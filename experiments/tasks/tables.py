@@ -78,8 +78,8 @@ earned, which is enough to stay or to shift.
 TRPO's setting has CartPole (500 ± 0), Acrobot (−88.32 ± 4.6), Catch (1 ± 0) and FourRooms
 (0.9984 ± 0.0047), and of MountainCar it has more in the same steps: −114.7 ± 8.6. It is not steady
 where PPO's is: of MountainCarContinuous two seeds of ten never leave the valley (75.32 ± 38), and
-three of Pendulum's end far behind the others (−402.3 ± 320). On Swimmer it ends at 28.97 ± 4.5, below random
-(83), and its best twentieth of training has 84.5 ± 10: why has not been looked into.
+three of Pendulum's end far behind the others (−402.3 ± 320). On Swimmer it ends at 28.97 ± 4.5,
+below random (83), and its best twentieth of training has 84.5 ± 10: why has not been looked into.
 """
 GYMNAX_TUNING = """\
 All that was tried to choose the settings of [the table](tables_gymnax.md): seeds from 100 on, which
