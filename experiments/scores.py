@@ -42,14 +42,16 @@ Settings: [tuned.py](../../jaxrl_po/host/tuned.py).
 """
 
 
-def measure(config: Config, seeds: range, env: Any = None) -> dict[str, Any]:
+def measure(
+    config: Config, seeds: range, env: Any = None, num_episodes: int = 128
+) -> dict[str, Any]:
     """Train and evaluate one agent for each seed: final returns [S], a learning curve, seconds."""
     train = make_train(config, env)
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
 
     def trial(key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array], jax.Array]:
         state, metrics = train(key)
-        evaluation = evaluate(config, state, jax.random.fold_in(key, 1), num_episodes=128, env=env)
+        evaluation = evaluate(config, state, jax.random.fold_in(key, 1), num_episodes, env=env)
         return evaluation.episode_return.mean(), metrics, state.key
 
     started = time.perf_counter()
