@@ -126,8 +126,8 @@ def make_advance(
         policy: Any, noise: Array, done: int, standing: Standing, rows: Rows
     ) -> tuple[int, Standing, Rows]:
         try:
-            outcome = steps(policy, noise, handle, standing, rows)
-            standing, rows = jax.tree.map(np.asarray, outcome)
+            standing, rows = steps(policy, noise, handle, standing, rows)
+            standing = jax.tree.map(np.asarray, standing)  # rows stay where they are written
         except jax.errors.JaxRuntimeError as error:
             raise SimulatorError(f"{pool.name}: {error}") from error
         pool.stand_at(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), standing.observation))

@@ -68,7 +68,7 @@ class Collector:
             if standing.ended.any():
                 standing, sums = self._begin_anew(standing, sums)
         self._standing = standing
-        transitions = _transitions(rows)
+        transitions = _transitions(jax.tree.map(np.asarray, rows))
         self._check(transitions)
         return transitions, sums
 

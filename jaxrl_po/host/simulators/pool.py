@@ -65,7 +65,6 @@ class Pool:
             ValueError: when these are not as many as were asked for.
         """
         self.name, num_envs = host.name, len(seeds)
-        self._num_envs = num_envs
         environment = face(host)
         self._shapes = environment.observation
         self._env = host.make(num_envs, seeds)
@@ -153,7 +152,7 @@ class Pool:
 
     def stand_at(self, observation: PyTree) -> None:
         """A program has stepped, and they show this [N, ...]."""
-        self._current, self._restarted = observation, np.zeros(self._num_envs, bool)
+        self._current, self._restarted = observation, np.zeros(len(self._seeds), bool)
 
     def restart(self, chosen: np.ndarray) -> PyTree:
         """Begin a new episode in those chosen [N]; observations [N, ...] to act on."""
