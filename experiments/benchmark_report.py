@@ -51,8 +51,9 @@ def write_report() -> None:
         parts.append(f"\n## {device.upper()}\n")
         if not path.exists():
             parts.append(
-                "[One GPU](gpu.md), by `bash experiments/gpu.sh`; not measured here yet: "
-                f"`python experiments/benchmark.py --device {device}`.\n"
+                "On [one GPU](gpu.md) some of these rows were measured, by `bash experiments/gpu.sh`. "
+                f"`python experiments/benchmark.py --device {device}` would measure all, and has "
+                "not been run.\n"
             )
             continue
         results = json.loads(path.read_text())

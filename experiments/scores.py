@@ -32,7 +32,7 @@ PAGE = """\
 
 Final return: mean ± standard deviation over seeds, 128 sampled episodes each, of the last policy.
 At first: episodes that ended in the first twentieth of training. Seconds: all seeds, evaluation
-included. Published figures: evaluated in other ways.
+included; CPU s: of all threads, without compiling. Published figures: evaluated in other ways.
 Settings: [tuned.py](../../jaxrl_po/host/tuned.py).
 
 | environment | algorithm | steps | seeds | at first | final return | worst seed | gate \

@@ -26,9 +26,10 @@ What differs from the defaults of a method's config and is the same on all tasks
 
 Final return: of the last policy, mean ± standard deviation over seeds, {episodes} episodes each,
 sampled and greedy. Best epoch: of each seed {epoch}.
-Interval: 95%, Student's, of the interquartile mean over seeds of the sampled final return. Random:
-uniform actions. CPU: seconds of a seed, compilation and simulation included; all rows together took
-{hours:.2f} CPU hours. Each command follows
+Interval: 95%, Student's, of the interquartile mean over seeds of the sampled final return: of few
+seeds that differ it is wide, and may pass what a return can be. Random: uniform actions. CPU s:
+processor seconds of a seed, all threads, compilation and simulation included, no waiting time; all
+rows together took {hours:.2f} CPU hours. Each command follows
 `python experiments/tables.py --suite {name}`.
 
 | task | method | setting | steps | seeds | sampled | greedy | best epoch | interval | random \
