@@ -51,7 +51,8 @@ def write_report() -> None:
         parts.append(f"\n## {device.upper()}\n")
         if not path.exists():
             parts.append(
-                "On [one GPU](gpu.md) some of these rows were measured, by `bash experiments/gpu.sh`. "
+                "On [one GPU](gpu.md) some of these rows were measured, by "
+                "`bash experiments/gpu.sh`. "
                 f"`python experiments/benchmark.py --device {device}` would measure all, and has "
                 "not been run.\n"
             )

@@ -31,8 +31,9 @@ PAGE = """\
 
 PPO. Final return: mean ± standard deviation over seeds, 128 sampled episodes each, of the last
 policy (512 of Craftax-Symbolic). Random: random allowed actions. Curve: mean return of the episodes
-that ended in each fifth of training. CPU s: processor seconds of all threads and all seeds together,
-with the evaluation, and on EnvPool and Gymnasium with compiling. Settings: [suites.py](../suites.py).
+that ended in each fifth of training. CPU s: processor seconds of all threads and all seeds
+together, with the evaluation, and on EnvPool and Gymnasium with compiling.
+Settings: [suites.py](../suites.py).
 
 | environment | steps | seeds | final return | worst seed | random | asked | curve | CPU s |
 |---|---|---|---|---|---|---|---|---|

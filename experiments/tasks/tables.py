@@ -25,8 +25,8 @@ InvertedDoublePendulum after it has learned it. A trust region that shrinks line
 likely reason, which has not been measured: every step of TRPO is as long as its trust region is
 wide, however noisy the direction, and where all episodes are long and alike 1024 steps show little
 else. HalfCheetah learns less from the fewer steps that 4096 and 8192 leave. The table has 2048
-steps beside the chosen 1024. Best epochs on this page are of sampled episodes in training, those of the table of greedy
-evaluations: the two are not to be compared.
+steps beside the chosen 1024. Best epochs on this page are of sampled episodes in training, those of
+the table of greedy evaluations: the two are not to be compared.
 """
 AGAIN = """\
 Rows of [the table](tables_mujoco.md) by the same command on other seeds, to see whether they can be
