@@ -39,7 +39,8 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     for path in sorted((ROOT / RESULTS).iterdir()):
-        if path.suffix in (".md", ".png", ".gif"):
+        part = path.stem.endswith("_discussion")  # of a table, which has it whole
+        if path.suffix in (".md", ".png", ".gif") and not part:
             there = str(ROOT / "experiments")
             files.append(
                 File(f"results/{path.name}", there, config.site_dir, config.use_directory_urls)
