@@ -52,7 +52,7 @@ def write_report() -> None:
         if not path.exists():
             parts.append(
                 "On [one GPU](gpu.md) some of these rows were measured, by "
-                "`bash experiments/gpu.sh`. "
+                "`bash experiments/gpu.sh`.\n"
                 f"`python experiments/benchmark.py --device {device}` would measure all, and has "
                 "not been run.\n"
             )
