@@ -12,19 +12,20 @@ from rich.console import Console
 
 from jaxrl_po.host.language.checkpoints import Pretrained, replace_pretrained
 from jaxrl_po.host.language.moments import Assessment, Callback, Moment, RLHFRun, Settings
+from jaxrl_po.host.language.programs import is_tree, make_programs
 from jaxrl_po.host.language.records import Records, fingerprint
 from jaxrl_po.host.language.text import Tokenizer, decode_responses
 from jaxrl_po.host.runs.clock import Clock
 from jaxrl_po.host.runs.logging import Logger, Visit
 from jaxrl_po.rlhf.config import RLHFConfig
-from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
+from jaxrl_po.rlhf.evaluate import Answers, compare
 from jaxrl_po.rlhf.heads import policy_params
 from jaxrl_po.rlhf.lora import merge
 from jaxrl_po.rlhf.reward_model import RewardModel
 from jaxrl_po.rlhf.start import check_critic
-from jaxrl_po.rlhf.train import Scored, make_rlhf_iteration
+from jaxrl_po.rlhf.train import Scored
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
-from jaxrl_po.types import Array, PyTree
+from jaxrl_po.types import PyTree
 
 EVALUATION = 2**31 + 2  # folded into a run's key: the randomness of evaluations is apart
 
@@ -49,22 +50,13 @@ class RLHFSession:
         self._config, self._sft_params, self._settings = config, sft_params, settings
         self._model_config = model_config
         self._prompts, self._tests, self._tokenizer = prompts, tests, tokenizer
-        # A learned reward is a tree of arrays: an argument of the programs, not constants in them.
-        is_tree = jax.tree.leaves(reward_fn) != [reward_fn]
-        self._reward = (reward_fn,) if is_tree else ()
+        # A learned reward is an argument of the programs.
+        self._reward = (reward_fn,) if is_tree(reward_fn) else ()
         self._start = sft_params, *(() if critic_from is None else (critic_from,))
         self._failures: list[Exception] = getattr(reward_fn, "failures", [])
-        init, iterate = make_rlhf_iteration(config, reward_fn, prompts, model)
-        self._init, self._iterate = jax.jit(init), jax.jit(iterate, donate_argnums=0)
-
-        def answer(
-            now: RLHFConfig, learned: PyTree, sft_params: PyTree, key: Array, *reward: RewardFn
-        ) -> Answers:
-            own = make_answer(now, model, *(reward or (reward_fn,)))
-            assert tests is not None
-            return own(learned, sft_params, tests, key)
-
-        self._answer = jax.jit(answer)
+        self._init, self._iterate, self._answer = make_programs(
+            config, model, reward_fn, prompts, tests
+        )
         self._reference: Answers | None = None
         self.clock, self.done = Clock(), 0
         self._state: Any = None
@@ -101,10 +93,11 @@ class RLHFSession:
     @contextmanager
     def _reward_errors(self) -> Iterator[None]:
         """An error of a reward function of texts as what it was."""
-        try:
+        before = len(self._failures)  # of runs that had the function before
+        try:  # JAX raises the one from a program's first call, the other from later ones
             yield
-        except jax.errors.JaxRuntimeError as error:
-            if not self._failures:
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            if len(self._failures) == before:
                 raise
             cause = self._failures[-1]
             raise ValueError(

@@ -36,6 +36,11 @@ def numerics() -> dict[str, Any]:
     return {**switches, "backend": jax.default_backend()}
 
 
+def tracing() -> tuple[Any, ...]:
+    """JAX's switches by which a function becomes another program."""
+    return *numerics().items(), jax.debug_nans.value
+
+
 def versions() -> dict[str, str]:
     """Of Python, as far as its bytecode depends on it, and of the packages that compute."""
     packages = {name: version(name) for name in PACKAGES}

@@ -196,17 +196,25 @@ WORDS = Tokenizer(
 )
 
 
-def test_a_reward_may_be_a_function_of_texts(pretrained, whole, tmp_path):
-    seen = []
+@pytest.fixture(scope="module")
+def texts():
+    """A reward of whatever function of texts is current: one program for all of them."""
+    current = []
+    return text_reward(lambda *texts: current[-1](*texts), WORDS), current
+
+
+def test_a_reward_may_be_a_function_of_texts(pretrained, whole, texts, tmp_path):
+    seen, (reward_fn, current) = [], texts
 
     def score(prompts, answers):
         seen.extend(prompts)
         return [sum(int(word) < 24 for word in answer.split()) / T for answer in answers]
 
+    current.append(score)
     result = run_rlhf(
         CONFIG,
         pretrained,
-        text_reward(score, WORDS),
+        reward_fn,
         PROMPTS,
         tmp_path / "run",
         tokenizer=WORDS,
@@ -266,19 +274,29 @@ def test_what_differs_or_is_in_the_way_is_named(whole, pretrained, tmp_path):
         run_rlhf(CONFIG, pretrained, count_small, PROMPTS, tmp_path / "e", tokenizer=large)
 
 
-def test_a_reward_that_fails_says_so(pretrained, tmp_path):
+def test_a_reward_that_fails_says_so(pretrained, texts, tmp_path):
+    reward_fn, current = texts
+
     def down(prompts, answers):
         raise RuntimeError("the server is down")
+
+    calls = []
+
+    def down_later(prompts, answers):
+        calls.append(None)
+        return down(prompts, answers) if len(calls) == 3 else [0.0] * len(answers)
 
     cases = {
         "one number for each of 8 answers, not float64": lambda prompts, answers: [1.0],
         "one number for each of 8 answers, not object": lambda prompts, answers: [None] * 8,
         "failed after iteration 0: RuntimeError: the server is down": down,
+        "failed after iteration 2: RuntimeError: the server is down": down_later,
     }
     for number, (message, score) in enumerate(cases.items()):
         directory = tmp_path / str(number)
+        current.append(score)
         with pytest.raises(ValueError, match=message):
-            run_rlhf(CONFIG, pretrained, text_reward(score, WORDS), PROMPTS, directory, **OPTIONS)
+            run_rlhf(CONFIG, pretrained, reward_fn, PROMPTS, directory, **OPTIONS)
 
 
 def falling(done):
@@ -316,16 +334,17 @@ def test_a_run_that_ended_and_went_on_leaves_its_last_policy(pretrained, tmp_pat
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_scores_that_are_not_finite_count_in_no_evaluation(pretrained, tmp_path):
-    calls = []
+def test_scores_that_are_not_finite_count_in_no_evaluation(pretrained, texts, tmp_path):
+    calls, (reward_fn, current) = [], texts
 
     def score(prompts, answers):
         calls.append(len(answers))
         first = [float("nan")] if len(calls) <= 2 else [1.0]
         return first + [float(len(calls))] * (len(answers) - 1)
 
+    current.append(score)
     result = run_rlhf(
-        CONFIG, pretrained, text_reward(score, WORDS), PROMPTS, tmp_path / "run",
+        CONFIG, pretrained, reward_fn, PROMPTS, tmp_path / "run",
         test_prompts=PROMPTS[:2], visit_every=1, until=2, quiet=True,
     )  # fmt: skip
     first, *later = [found for _, found in result.evaluations]
