@@ -104,10 +104,8 @@ OPTIONS = [
     {"advantage_normalization": "none"},
     {"activation": "relu"},
     {"value_loss": "huber"},
-    {"recompute_advantages": True},
     {"update_epochs": 3},
     {"num_minibatches": 8},
-    {"anneal_lr": True},
 ]
 PENDULUM_PPO = PPOConfig(**TINY, total_timesteps=32, learning_rate=0.01)
 

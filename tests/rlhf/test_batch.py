@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxrl_po.algorithms import (
-    NPGConfig,
     PPOConfig,
     PPOPenaltyConfig,
     TRPOConfig,
@@ -119,7 +118,6 @@ UPDATES = {
     "ppo": PPOConfig(**COMMON, ent_coef=0.01, clip_value=True),
     "ppo_penalty": PPOPenaltyConfig(**COMMON),
     "trpo": TRPOConfig(**COMMON, critic_epochs=2),
-    "npg": NPGConfig(**COMMON, critic_epochs=2),
     "vpg": VPGConfig(**COMMON, critic_epochs=2),
 }
 

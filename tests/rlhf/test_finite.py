@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po.algorithms import PPOPenaltyConfig, TRPOConfig, VPGConfig
+from jaxrl_po.algorithms import TRPOConfig
 from jaxrl_po.rlhf import (
     RewardModel,
     SFTConfig,
@@ -21,9 +21,7 @@ from tests.rlhf.conftest import N, T, tiny_config
 SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": 3 * N * T}
 UPDATES = {
     "ppo": tiny_config().update,
-    "ppo_penalty": PPOPenaltyConfig(**SIZE, num_minibatches=2),
     "trpo": TRPOConfig(**SIZE),
-    "vpg": VPGConfig(**SIZE),
 }
 
 
