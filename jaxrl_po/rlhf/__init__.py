@@ -11,17 +11,17 @@ it has, and token 0 ends it:
     config = RLHFConfig(
         model=TransformerConfig(vocab_size=16, context_length=12),
         update=PPOConfig(
-            num_envs=64, num_steps=8, total_timesteps=30 * 64 * 8, gamma=1.0, learning_rate=1e-3
+            num_envs=64, num_steps=8, total_timesteps=15 * 64 * 8, gamma=1.0, learning_rate=1e-3
         ),
         kl_coef=0.1,
         eos_id=0,
         pad_id=-1,
     )
     key = jax.random.key(0)
-    ids = jax.random.randint(key, (512, 12), 0, 16)  # your texts, as token ids
+    ids = jax.random.randint(key, (256, 12), 0, 16)  # your texts, as token ids
     texts = Tokens(ids, ids >= 0)
     order = jnp.argsort((ids == 7).sum(axis=1))  # your preferences, as pairs of indices
-    rejected, chosen = order[:256], order[256:]
+    rejected, chosen = order[:128], order[128:]
 
     model = make_transformer(config.model)
     untrained = jax.jit(model.init)(key)

@@ -12,7 +12,7 @@ SEEDS = range(10_000, 10_004)
 
 
 @pytest.mark.slow
-# The others learn in test_probe_environments.py, PPO a suite in test_suites.py.
+# The others learn in test_probe_environments.py, PPO on the host in test_suites.py.
 @pytest.mark.parametrize("name", ["trpo-cartpole"])
 def test_a_setting_reaches_its_gate(name):
     score = SCORES[name]

@@ -1,4 +1,4 @@
-"""Suites that are quick to install are learned to what experiments/suites.py asks for."""
+"""What is stepped on the host is learned to what experiments/suites.py asks for."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,9 @@ SEEDS = range(10_000, 10_001)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of the suites' own code
-@pytest.mark.parametrize("env_id", ["xminigrid:MiniGrid-Empty-8x8", "gymnasium:CartPole-v1"])
-def test_a_suite_is_learned(env_id):
-    pytest.importorskip(env_id.split(":")[0])
+@pytest.mark.filterwarnings("ignore")  # of the suite's own code
+def test_a_suite_is_learned():
+    env_id = "gymnasium:CartPole-v1"
     record = trial(env_id, SEEDS)
     assert record["timesteps"] <= ROWS[env_id].settings["total_timesteps"]
     assert record["random"] < ROWS[env_id].gate / 2

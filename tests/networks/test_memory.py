@@ -142,9 +142,9 @@ def test_a_step_is_that_of_flax(name):
 
 def test_gates_begin_with_time_scales_up_to_the_stretch():
     """Undisturbed, a GRU keeps 1 - 1/τ of a unit a step, τ from 2 to the length of a stretch."""
-    memory = MEMORIES["gru"](2000, 50)
+    memory = MEMORIES["gru"](400, 50)
     params = memory.init(KEYS[0], 1)
-    keep = jax.nn.sigmoid(params["input"]["bias"][2000:4000])
+    keep = jax.nn.sigmoid(params["input"]["bias"][400:800])
     scales = 1 / (1 - keep)
     assert 2 <= scales.min() < 2.5
     assert 49 < scales.max() <= 51

@@ -56,7 +56,7 @@ def test_bytes_are_parts_of_255_and_floats_are_what_they_are(jit):
     assert (jnp.abs(ours - other) > 1e-4).any()
 
 
-@pytest.mark.parametrize("network", ["cnn", "impala", "impala+mingru"])
+@pytest.mark.parametrize("network", ["cnn", "impala+mingru"])
 def test_an_image_beside_a_vector_has_convolutions_of_its_own(network, jit):
     observation = {
         "camera": jax.ShapeDtypeStruct((8, 8, 3), jnp.uint8),
