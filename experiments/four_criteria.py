@@ -84,7 +84,7 @@ class Scale(NamedTuple):
     epochs: tuple[int, ...] = (1, 4, 10)
 
 
-QUICK = Scale(4_096, 2, 1, 6, 4, 3, 1, ("VPG", "PPO", "DQN"), (4,))
+QUICK = Scale(4_096, 2, 1, 6, 4, 3, 1, ("VPG", "PPO"), (4,))
 
 
 TASKS = (

@@ -213,7 +213,7 @@ def test_steps_are_the_run_to_the_bit(config, result, compile_program):
     assert_same(jax.tree.map(lambda *values: jnp.stack(values), *history), result.metrics)
 
 
-@pytest.mark.parametrize("algorithm", ["trpo"], indirect=True)  # which has loops of its own
+@pytest.mark.parametrize("algorithm", ["npg"], indirect=True)  # which has loops of its own
 def test_jit_is_no_jit(algorithm, jit):
     few = {"update_epochs": 1, "critic_epochs": 1, "cg_iters": 2}  # each is a loop of small calls
     config = sensitive_config(algorithm, num_steps=2, total_timesteps=4, **few)
