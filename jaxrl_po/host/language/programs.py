@@ -7,18 +7,19 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl_po.host.machine.identity import fingerprint, tracing
+from jaxrl_po.host.language.text import TextReward
+from jaxrl_po.host.machine.identity import program_identity
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.evaluate import Answers, make_answer
 from jaxrl_po.rlhf.train import Metrics, RLHFState, Scored, make_rlhf_iteration
 from jaxrl_po.rlhf.types import LanguageModel, RewardFn, Tokens
 from jaxrl_po.types import Array, PyTree
 
-MAX_KEPT = 4  # runs whose programs a process keeps
+MAX_KEPT = 2  # runs whose programs a process keeps
 
 
 class Programs(NamedTuple):
-    """Compiled functions of a run. A learned reward is their last argument, others are in them."""
+    """Compiled functions of a run. The last two are given a learned reward; others are in them."""
 
     init: Callable[..., RLHFState]  # key, SFT parameters(, reward model for the critic) -> state
     # state, SFT parameters(, reward) -> state, metrics, the batch's answers
@@ -41,7 +42,7 @@ class Recipe:
 
 def is_tree(reward_fn: RewardFn) -> bool:
     """Whether a reward is a tree of arrays: an argument of programs, not constants in them."""
-    return jax.tree.leaves(reward_fn) != [reward_fn]
+    return not jax.tree_util.all_leaves([reward_fn])
 
 
 def make_programs(
@@ -53,20 +54,24 @@ def make_programs(
 ) -> Programs:
     """The programs of a run: those that this process has, where a run like it was here before.
 
-    What the run is made of is looked at anew for that, but for a reward of texts: programs call
-    that, and have nothing of it in them.
+    Like it is one of the same model and reward, as objects, which are looked at anew, and all that
+    they read; a learned reward may have other weights. A reward of texts is called by programs, and
+    nothing of it is in them.
     """
-    if is_tree(reward_fn):  # its shapes: the arrays are not to be kept, nor to be told apart
+    objects: list[Any] = [model, reward_fn]
+    if is_tree(reward_fn):  # of which no array is to be kept, nor to be told apart
         reward_fn = jax.eval_shape(lambda: reward_fn)
-        reward: Any = jax.tree.structure(reward_fn), fingerprint(jax.tree.leaves(reward_fn))
-    elif hasattr(reward_fn, "failures"):
-        reward = id(reward_fn)
-    else:
-        reward = id(reward_fn), fingerprint(reward_fn)
-    made_of = fingerprint(config, model, prompts, tests), id(model)
-    return programs_of(
-        Recipe((made_of, reward, tracing()), config, model, reward_fn, prompts, tests)
+        objects = [model]
+    made_of = (
+        config,
+        model,
+        prompts,
+        tests,
+        None if isinstance(reward_fn, TextReward) else reward_fn,
     )
+    identity = program_identity(made_of, *objects)
+    recipe = Recipe(identity, config, model, reward_fn, prompts, tests)
+    return programs_of.__wrapped__(recipe) if identity is None else programs_of(recipe)
 
 
 @functools.lru_cache(MAX_KEPT)

@@ -14,7 +14,7 @@ from jaxrl_po.host.language.checkpoints import Pretrained, replace_pretrained
 from jaxrl_po.host.language.moments import Assessment, Callback, Moment, RLHFRun, Settings
 from jaxrl_po.host.language.programs import is_tree, make_programs
 from jaxrl_po.host.language.records import Records, fingerprint
-from jaxrl_po.host.language.text import Tokenizer, decode_responses
+from jaxrl_po.host.language.text import TextReward, Tokenizer, decode_responses
 from jaxrl_po.host.runs.clock import Clock
 from jaxrl_po.host.runs.logging import Logger, Visit
 from jaxrl_po.rlhf.config import RLHFConfig
@@ -53,7 +53,7 @@ class RLHFSession:
         # A learned reward is an argument of the programs.
         self._reward = (reward_fn,) if is_tree(reward_fn) else ()
         self._start = sft_params, *(() if critic_from is None else (critic_from,))
-        self._failures: list[Exception] = getattr(reward_fn, "failures", [])
+        self._failures = reward_fn.failures if isinstance(reward_fn, TextReward) else []
         self._init, self._iterate, self._answer = make_programs(
             config, model, reward_fn, prompts, tests
         )
@@ -93,13 +93,14 @@ class RLHFSession:
     @contextmanager
     def _reward_errors(self) -> Iterator[None]:
         """An error of a reward function of texts as what it was."""
-        before = len(self._failures)  # of runs that had the function before
-        try:  # JAX raises the one from a program's first call, the other from later ones
+        self._failures.clear()  # those of other runs
+        try:
             yield
+        # The first of a program's calls raises the one; later ones, dispatched faster, the other.
         except (jax.errors.JaxRuntimeError, ValueError) as error:
-            if len(self._failures) == before:
+            if not self._failures:
                 raise
-            cause = self._failures[-1]
+            cause = self._failures.pop()  # with its traceback it would keep the run
             raise ValueError(
                 f"the reward function failed after iteration {self.done}: "
                 f"{type(cause).__name__}: {cause}; what was saved before can be resumed"

@@ -6,12 +6,15 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import sys
 import types
 from typing import Any
 
+import flax
 import jax
 import numpy as np
 
+from jaxrl_po.config import Settings
 from jaxrl_po.version import __version__
 
 SWITCHES = (
@@ -34,11 +37,6 @@ def numerics() -> dict[str, Any]:
     """JAX's switches that change numbers, and the kind of device."""
     switches = {name: getattr(jax.config, name) for name in SWITCHES}
     return {**switches, "backend": jax.default_backend()}
-
-
-def tracing() -> tuple[Any, ...]:
-    """JAX's switches by which a function becomes another program."""
-    return *numerics().items(), jax.debug_nans.value
 
 
 def versions() -> dict[str, str]:
@@ -64,22 +62,36 @@ def fingerprint(value: Any, *more: Any) -> str:
         more: what belongs to it, for the digest.
     """
     kind = value if isinstance(value, type) else type(value)
-    return f"{kind.__module__}.{kind.__qualname__} {_digest((value, *more), {})[:16]}"
+    return f"{kind.__module__}.{kind.__qualname__} {_digest((value, *more), {}, False)[:16]}"
 
 
-def _digest(value: Any, seen: dict[int, tuple[str, Any]]) -> str:
+def program_identity(made_of: tuple[Any, ...], *objects: Any) -> Any:
+    """What two programs have in common if and only if they are the same, in this process.
+
+    A fingerprint that also has what functions read from other modules, the objects themselves, and
+    JAX's switches. None, which is to be taken for no other's, where something cannot be told.
+    """
+    try:
+        digest = _digest(made_of, {}, True)
+    except Exception:  # of an object's own code, or too deep
+        return None
+    return digest, *map(id, objects), *numerics().items(), jax.debug_nans.value
+
+
+def _digest(value: Any, seen: dict[int, tuple[str, Any]], live: bool) -> str:
     if id(value) not in seen:  # which keeps the object, so that no other takes its id
         seen[id(value)] = CIRCLE, value
-        text = repr((f"{type(value).__module__}.{type(value).__qualname__}", _parts(value, seen)))
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        text = repr((kind, _parts(value, seen, live)))
         seen[id(value)] = hashlib.sha256(text.encode()).hexdigest(), value
     return seen[id(value)][0]
 
 
-def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
+def _parts(value: Any, seen: dict[int, tuple[str, Any]], live: bool) -> Any:
     """Text that stands for a value, from that of its parts."""
 
     def each(values: Any) -> list[str]:
-        return [_digest(item, seen) for item in values]
+        return [_digest(item, seen, live) for item in values]
 
     match value:
         case None | bool() | int() | float() | complex() | str() | bytes() | np.dtype():
@@ -89,7 +101,7 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
         case jax.Array() | np.ndarray() | np.generic():
             return _array_parts(value, each)
         case types.CodeType() | types.FunctionType():
-            return _code_parts(value, each)
+            return _code_parts(value, each, live)
         case types.MethodType() | functools.partial() | property():
             return each(_held(value))
         case type():
@@ -101,16 +113,17 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]]) -> Any:
             return each(value)
         case set() | frozenset():
             return sorted(each(value))
-    if wrapped := getattr(value, "__wrapped__", None):
+    known = _is_named(type(value)) or type(value).__module__ == "functools"
+    if (known or not live) and (wrapped := getattr(value, "__wrapped__", None)):
         return each([wrapped])
-    return each([type(value), _attributes(value)])
+    return each([type(value), _attributes(value, live)])
 
 
-def _code_parts(value: Any, each: Any) -> Any:
+def _code_parts(value: Any, each: Any, live: bool) -> Any:
     if isinstance(value, types.CodeType):
         return value.co_code.hex(), value.co_names, each(value.co_consts)
     own = [value.__code__, value.__defaults__, value.__kwdefaults__]
-    used = {} if _is_named(value) else _globals(value)
+    used = {} if _is_named(value) else _globals(value, live)
     closure = map(_contents, value.__closure__ or ())
     return value.__qualname__, each(own), each(closure), list(used), each(used.values())
 
@@ -129,15 +142,31 @@ def _is_named(value: Any) -> bool:
     return str(value.__module__).split(".")[0] in NAMED
 
 
-def _globals(function: types.FunctionType) -> dict[str, Any]:
-    """The globals whose names occur in a function and in those within it."""
+def _globals(function: types.FunctionType, live: bool) -> dict[str, Any]:
+    """The globals whose names occur in a function and in those within it.
+
+    In the live process also what they may read from other modules, by the names that occur.
+    """
     codes, names = [function.__code__], set[str]()
     while codes:
         code = codes.pop()
         names.update(code.co_names)
         codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
     known = function.__globals__
-    return {name: known[name] for name in sorted(names) if name in known}
+    found = {name: known[name] for name in sorted(names) if name in known}
+    others = {name: item for name, item in found.items() if live and _is_others(item)}
+    read = {
+        f"{name}.{attribute}": getattr(module, attribute)
+        for name, module in others.items()
+        for attribute in sorted(names & vars(module).keys())
+    }
+    return found | read
+
+
+def _is_others(value: Any) -> bool:
+    """Whether it is a module whose code no version stands for."""
+    root = getattr(value, "__name__", "").split(".")[0]
+    return isinstance(value, types.ModuleType) and root not in NAMED | sys.stdlib_module_names
 
 
 def _array_parts(value: Any, each: Any) -> Any:
@@ -149,18 +178,32 @@ def _array_parts(value: Any, each: Any) -> Any:
     return str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()
 
 
-def _attributes(value: Any) -> Any:
-    """An object's own: of a dataclass its fields, without what its library keeps beside them."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+def _attributes(value: Any, live: bool) -> Any:
+    """An object's own: of a dataclass its fields, in the live process also what lies beside them.
+
+    There use may add to it what it has computed, and no file is to tell that for another object.
+    """
     if type(value).__module__.startswith("gymnasium.spaces"):
         return repr(value)  # the generator that it draws samples by is no part of what it is
-    if hasattr(value, "__dict__"):
-        return vars(value)
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    own = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+        kept = isinstance(value, Settings | flax.linen.Module)  # beside its fields, by its library
+        return own | fields | ({} if kept or not live else getattr(value, "__dict__", {}))
+    if own or hasattr(value, "__dict__"):
+        return own | getattr(value, "__dict__", {})
     try:
         return value.__reduce_ex__(4)
     except Exception:  # whatever an object's own code raises: it cannot be taken apart
         return None
+
+
+def _slots(kind: type) -> list[str]:
+    """The attributes that a class has beside a `__dict__`."""
+    slots = vars(kind).get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else slots
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
 
 
 def _body(kind: type) -> list[Any]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxrl_po.config import Config
-from jaxrl_po.host.machine.identity import fingerprint, tracing
+from jaxrl_po.host.machine.identity import program_identity
 from jaxrl_po.host.runs.directory import RunSettings
 from jaxrl_po.loop.divergence import is_finite
 from jaxrl_po.loop.evaluate import Evaluation, evaluate
@@ -65,10 +65,11 @@ def make_programs(
     Another run of the same config and objects, or its resumption, gets the same programs, which
     this process has compiled; what a given function reads is looked at anew (`fingerprint`).
     """
-    identity = fingerprint(config, *given), *map(id, given), tracing()
+    identity = program_identity((config, *given), *given)
     length = min(settings.segment_length, config.num_iterations)
     episodes = settings.num_episodes, settings.max_episode_steps
-    return programs_of(Recipe(identity, config, given, length, *episodes, mesh))
+    recipe = Recipe(identity, config, given, length, *episodes, mesh)
+    return programs_of.__wrapped__(recipe) if identity is None else programs_of(recipe)
 
 
 @functools.lru_cache(MAX_KEPT)

@@ -1,5 +1,6 @@
 """Programs of an RLHF run: what a process has compiled serves again, and nothing that changed."""
 
+import dataclasses
 import logging
 
 import jax
@@ -40,14 +41,17 @@ def programs(config=CONFIG, model=MODEL, reward_fn=count_small, prompts=POOL, te
 
 def test_another_seed_and_a_resumption_compile_nothing(tmp_path, caplog):
     arguments = CONFIG, (MODEL, PARAMS), count_small, PROMPTS
-    run_rlhf(*arguments, tmp_path / "first", until=1, **OPTIONS)
+    options = {"test_prompts": PROMPTS[:2], **OPTIONS}
+    run_rlhf(*arguments, tmp_path / "first", until=1, **options)
     with caplog.at_level(logging.WARNING), jax.log_compiles():
-        run_rlhf(*arguments, tmp_path / "second", seed=1, until=1, **OPTIONS)
-        run_rlhf(*arguments, tmp_path / "first", until=2, resume=True, **OPTIONS)
-        assert "jit(iterate)" not in caplog.text
+        run_rlhf(*arguments, tmp_path / "second", seed=1, until=1, **options)
+        run_rlhf(*arguments, tmp_path / "first", until=2, resume=True, **options)
+        for name in ("init", "iterate", "answer"):
+            assert f"jit({name})" not in caplog.text
         arguments = CONFIG.replace(kl_coef=0.5), *arguments[1:]
-        run_rlhf(*arguments, tmp_path / "other", until=1, **OPTIONS)
-        assert "compilation of jit(iterate)" in caplog.text
+        run_rlhf(*arguments, tmp_path / "other", until=1, **options)
+        for name in ("init", "iterate", "answer"):
+            assert f"compilation of jit({name})" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,7 @@ def test_another_seed_and_a_resumption_compile_nothing(tmp_path, caplog):
         {"config": CONFIG.replace(kl_coef=0.5)},
         {"model": load_pretrained(SOURCE).model},
         {"reward_fn": priced},
+        {"reward_fn": lambda prompt, response: count_small(prompt, response)},
         {"reward_fn": text_reward(score, WORDS)},
         {"prompts": as_prompts(PROMPTS[:3], -1, 48)},
         {"tests": None},
@@ -74,9 +79,39 @@ def test_a_traced_reward_is_looked_at_anew_and_one_of_texts_is_not(monkeypatch):
     of_texts = text_reward(score, WORDS)
     traced, called = programs(reward_fn=priced), programs(reward_fn=of_texts)
     monkeypatch.setitem(globals(), "PRICE", 1.0)
-    of_texts.failures.append(ValueError("once"))
     assert programs(reward_fn=priced) is not traced
     assert programs(reward_fn=of_texts) is called
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Scaled:
+    """A reward of arrays, which reads a global."""
+
+    scale: jax.Array
+
+    def __call__(self, prompt, response):
+        return self.scale * priced(prompt, response)
+
+
+def test_a_reward_of_arrays_is_looked_at_anew(monkeypatch):
+    kept = programs(reward_fn=Scaled(jnp.ones(())))
+    assert programs(reward_fn=Scaled(jnp.zeros(()))) is kept
+    monkeypatch.setitem(globals(), "PRICE", 1.0)
+    assert programs(reward_fn=Scaled(jnp.ones(()))) is not kept
+
+
+def test_what_cannot_be_taken_apart_is_not_kept():
+    class Endless:
+        """Of which every part has a part."""
+
+        @property
+        def __dict__(self):
+            return {"next": Endless()}
+
+    endless = Endless()
+    reward = lambda prompt, response: count_small(prompt, response) + (endless is None)  # noqa: E731
+    assert programs(reward_fn=reward) is not programs(reward_fn=reward)
 
 
 def test_weights_of_a_learned_reward_are_given_to_the_program():

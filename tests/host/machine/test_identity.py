@@ -1,5 +1,6 @@
 """Fingerprints: the same for what is made alike, in any process; another for any other part."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from jaxrl_po.envs import Box, Discrete
-from jaxrl_po.host.machine.identity import fingerprint, numerics
+from jaxrl_po.host.machine.identity import fingerprint, numerics, program_identity
 from jaxrl_po.networks import make_network
+from tests.host import small
 from tests.host.small import config, random_walk
 
 
@@ -156,3 +158,72 @@ def test_a_space_is_what_it_is_whatever_it_has_drawn():
     before = fingerprint(space)
     space.sample()
     assert fingerprint(space) == before != fingerprint(other)
+
+
+class Start:
+    __slots__ = ("start",)
+
+
+class Schedule(Start):
+    """With an attribute that lies beside its `__dict__`."""
+
+    def __init__(self, start):
+        self.start = start
+
+
+class Wrapping:
+    """Has a `__wrapped__`, and more."""
+
+
+def wrapping(scale):
+    made = Wrapping()
+    made.__wrapped__, made.scale = len, scale
+    return made
+
+
+@dataclasses.dataclass
+class Made:
+    size: int
+
+    def __post_init__(self):
+        self.beside = COUNT * self.size
+
+
+def reads_a_module():
+    return lambda: small.BOUND * 2
+
+
+COUNT = 1.0
+
+
+def test_no_file_tells_what_use_has_added_and_a_process_does(monkeypatch):
+    before = Made(3)
+    monkeypatch.setitem(globals(), "COUNT", 2.0)
+    assert fingerprint(before) == fingerprint(Made(3))
+    assert program_identity((before,)) != program_identity((Made(3),))
+
+
+def test_slots_of_any_class_are_attributes():
+    assert fingerprint(Schedule(1.0)) != fingerprint(Schedule(2.0))
+
+
+def test_in_a_process_what_wraps_is_more_than_what_it_wraps():
+    assert program_identity((wrapping(1.0),)) != program_identity((wrapping(2.0),))
+    assert program_identity((wrapping(1.0),)) == program_identity((wrapping(1.0),))
+
+
+def test_in_a_process_what_is_read_from_a_module_counts(monkeypatch):
+    monkeypatch.setattr(small, "BOUND", 1.0, raising=False)
+    before = program_identity((reads_a_module(),))
+    assert program_identity((reads_a_module(),)) == before
+    monkeypatch.setattr(small, "BOUND", 2.0)
+    assert program_identity((reads_a_module(),)) != before
+
+
+def test_objects_are_themselves_and_what_cannot_be_told_has_no_identity():
+    one, other = [1], [1]
+    assert program_identity((), one) == program_identity((), one) != program_identity((), other)
+    chain = None
+    for _ in range(5_000):
+        chain = [chain]
+    assert program_identity((chain,)) is None

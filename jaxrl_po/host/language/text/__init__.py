@@ -22,7 +22,7 @@ from jaxrl_po.host.language.text.datasets import (
     read_preferences,
     read_prompts,
 )
-from jaxrl_po.host.language.text.reward import text_reward
+from jaxrl_po.host.language.text.reward import TextReward, text_reward
 from jaxrl_po.host.language.text.tokenizer import (
     Exchange,
     Tokenizer,
@@ -36,6 +36,7 @@ __all__ = [
     "Exchange",
     "Pairs",
     "Prompts",
+    "TextReward",
     "Tokenizer",
     "check_fits",
     "decode_responses",

@@ -14,6 +14,44 @@ from jaxrl_po.types import Array
 Score = Callable[[list[str], list[str]], Sequence[float]]  # prompts, answers -> scores
 
 
+class TextReward:
+    """What `text_reward` makes; the exceptions of its function are kept until they are told."""
+
+    def __init__(self, score: Score, tokenizer: Tokenizer, skip_special: bool) -> None:
+        self._score, self._tokenizer, self._skip_special = score, tokenizer, skip_special
+        self.failures: list[Exception] = []
+
+    def __call__(self, prompt: Tokens, response: Tokens) -> Array:
+        """The scores [N], by a call from within the program."""
+        shape = jax.ShapeDtypeStruct(response.ids.shape[:1], jnp.float32)
+        found: Array = jax.pure_callback(
+            self._call, shape, prompt, response, vmap_method="sequential"
+        )
+        return found
+
+    def _call(self, prompt: Tokens, response: Tokens) -> np.ndarray:
+        try:
+            return self._scores(*(self._texts(x.ids, x.mask) for x in (prompt, response)))
+        except Exception as error:  # of which JAX reports only the text
+            self.failures.append(error)
+            raise
+
+    def _texts(self, ids: Any, mask: Any) -> list[str]:
+        rows = zip(np.asarray(ids), np.asarray(mask), strict=True)
+        decode = self._tokenizer.decode
+        return [decode(row[kept].tolist(), self._skip_special) for row, kept in rows]
+
+    def _scores(self, prompts: list[str], answers: list[str]) -> np.ndarray:
+        found = np.asarray(self._score(prompts, answers))
+        number = found.dtype == bool or np.issubdtype(found.dtype, np.number)
+        if found.shape != (len(answers),) or not number:
+            raise ValueError(
+                f"the reward function must return one number for each of {len(answers)} answers, "
+                f"not {found.dtype} {list(found.shape)}"
+            )
+        return found.astype(np.float32)
+
+
 def text_reward(score: Score, tokenizer: Tokenizer, skip_special: bool = True) -> RewardFn:
     """score(prompts, answers) -> a number each, as a reward function of tokens.
 
@@ -27,33 +65,4 @@ def text_reward(score: Score, tokenizer: Tokenizer, skip_special: bool = True) -
         tokenizer: turns tokens into text.
         skip_special: leave out special tokens, such as the one that ends an answer.
     """
-    failures: list[Exception] = []
-
-    def texts(ids: Any, mask: Any) -> list[str]:
-        rows = zip(np.asarray(ids), np.asarray(mask), strict=True)
-        return [tokenizer.decode(row[kept].tolist(), skip_special) for row, kept in rows]
-
-    def scores(prompts: list[str], answers: list[str]) -> np.ndarray:
-        found = np.asarray(score(prompts, answers))
-        number = found.dtype == bool or np.issubdtype(found.dtype, np.number)
-        if found.shape != (len(answers),) or not number:
-            raise ValueError(
-                f"the reward function must return one number for each of {len(answers)} answers, "
-                f"not {found.dtype} {list(found.shape)}"
-            )
-        return found.astype(np.float32)
-
-    def call(prompt: Tokens, response: Tokens) -> np.ndarray:
-        try:
-            return scores(*(texts(tokens.ids, tokens.mask) for tokens in (prompt, response)))
-        except Exception as error:  # of which JAX reports only the text
-            failures.append(error)
-            raise
-
-    def reward(prompt: Tokens, response: Tokens) -> Array:
-        shape = jax.ShapeDtypeStruct(response.ids.shape[:1], jnp.float32)
-        found: Array = jax.pure_callback(call, shape, prompt, response, vmap_method="sequential")
-        return found
-
-    reward.failures = failures  # type: ignore[attr-defined]
-    return reward
+    return TextReward(score, tokenizer, skip_special)
