@@ -69,11 +69,12 @@ part against that of one device.
 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 {counts}
 
-Of flops the model has a value head's way back too much, which is an outer product and no matrix
-product. Of PPO's five all-reduces a minibatch one has the gradient in it; the others are a number
-or two: mean and variance of the advantages, two extremes of the ratio. With
-`advantage_normalization="batch"` there are three. A mesh has {more:.0f} to {most_more:.0f} % more
-kernels than one device, which the times below leave out.
+The model has a few flops too many: it counts the way back through the value head as a matrix
+product. In the program that is an outer product, and not counted. Of PPO's five all-reduces a
+minibatch one has the gradient in it; the others are a number or two: mean and variance of the
+advantages, two extremes of the ratio. With `advantage_normalization="batch"` there are three. A
+mesh has {more:.0f} to {most_more:.0f} % more kernels than one device, which the times below leave
+out.
 
 The tasks of this page, on one device:
 

@@ -76,12 +76,13 @@ def report(results: dict[str, Any]) -> str:
 
 
 def split(results: dict[str, Any]) -> list[str]:
-    """The table of what an iteration's time goes to, and what it cannot be less than."""
+    """The table of what an iteration's time goes to, and of raw steps with that update."""
     lines = [
-        "Milliseconds of an iteration of ours: the rollout (steps by a policy, which are not those "
-        "of random actions, and the policy that acts), the update, and the rest. Raw steps and "
-        "that update one after the other would take their sum alone, and have its share of the "
-        "raw speed.",
+        "Milliseconds of an iteration of ours: the rollout (the environments' steps, and the "
+        "policy that acts), the update, and the rest. Then those of as many raw steps, those of "
+        "the raw steps and our update one after the other, and the share of the raw speed that "
+        "this sum would have. It is no bound: a policy's steps take another time than the random "
+        "actions of the raw ones.",
         "",
         "| environment | " + " | ".join(EACH) + " | raw steps | raw + learning | of raw |",
         "|---|" + "---|" * (len(EACH) + 3),
