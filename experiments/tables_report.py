@@ -18,7 +18,7 @@ MEASURED
 {sections}
 ## Settings
 
-What differs from the defaults of a method's config and is the same on all tasks.
+What differs from the defaults of a method's config, on all tasks where none is named.
 
 {settings}
 
@@ -244,15 +244,29 @@ def columns(suite: Suite, records: Records) -> str:
 
 
 def changed(suite: Suite, records: Records) -> str:
-    """Fields that are not the defaults of a config, alike in all rows of a method's setting."""
-    found: dict[str, list[str]] = {}
+    """Fields of each setting that are not the defaults, and of which tasks, if not of all."""
+    found: dict[str, dict[str, list[str]]] = {}  # label -> value -> tasks
+    tasks: dict[str, list[str]] = {}
     for name in records:
         config = suite.rows[name]
         told, default = config.to_dict(), type(config)().to_dict()
-        values = [f"`{n}={x}`" for n, x in told.items() if x != default[n] and n != "env_id"]
-        alike = found.get(label(name), values)
-        found[label(name)] = [value for value in alike if value in values]
-    return "\n".join(f"- {name}: {', '.join(values)}" for name, values in found.items())
+        tasks.setdefault(label(name), []).append(parts(name).task)
+        for field, x in told.items():
+            if x != default[field] and field != "env_id":
+                having = found.setdefault(label(name), {}).setdefault(f"`{field}={x}`", [])
+                having.append(parts(name).task)
+
+    def of(value: str, having: list[str], wanted: list[str]) -> str:
+        lacking = [task for task in wanted if task not in having]
+        if not lacking:
+            return value
+        few = len(having) <= len(lacking)
+        return f"{value} ({'' if few else 'not '}on {', '.join(having if few else lacking)})"
+
+    return "\n".join(
+        f"- {name}: {', '.join(of(value, having, tasks[name]) for value, having in values.items())}"
+        for name, values in found.items()
+    )
 
 
 def page(suite: Suite, file: str, records: Records) -> str:

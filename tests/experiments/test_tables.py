@@ -13,7 +13,7 @@ from tasks import minatar
 from tasks.tables import SUITES, Suite
 
 from experiments.quoted import stale
-from jaxrl_po import PPOConfig, VPGConfig, tuned
+from jaxrl_po import PPOConfig, TRPOConfig, VPGConfig, tuned
 from jaxrl_po.envs.gymnax import REFUSED
 from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO
 
@@ -154,6 +154,21 @@ def test_the_papers_normalisation():
     assert f"| a | 1.00 | {(20 / 30 + 0.5) / 2:.2f} | 0.50 |" in text
     assert f"| b | {(-0.5 + 1) / 2:.2f} | {(-1 / 3 + 0.5) / 2:.2f} | 0.10 |" in text
     assert "settings: Cart, Pole." in text
+
+
+def test_settings_name_the_tasks_on_which_alone_they_are_so():
+    rows = {
+        "CartPole-v1:ppo:one": PPOConfig(num_envs=2, normalize_rewards=True),
+        "Acrobot-v1:ppo:one": PPOConfig(num_envs=2, normalize_rewards=True),
+        "Catch-bsuite:ppo:one": PPOConfig(num_envs=2, gamma=0.5),
+        "Catch-bsuite:trpo:one": TRPOConfig(gamma=0.5),
+    }
+    told = tables_report.changed(Suite("p", "P", "", rows), dict.fromkeys(rows))
+    assert told.splitlines() == [
+        "- ppo: `normalize_rewards=True` (not on Catch-bsuite), `num_envs=2`, "
+        "`gamma=0.5` (on Catch-bsuite)",
+        "- trpo: `gamma=0.5`",
+    ]
 
 
 def test_a_deviation_has_two_digits_and_no_exponent():
