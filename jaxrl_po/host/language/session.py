@@ -96,7 +96,7 @@ class RLHFSession:
         self._failures.clear()  # those of other runs
         try:
             yield
-        # The first of a program's calls raises the one; later ones, dispatched faster, the other.
+        # JaxRuntimeError from a program's first call, ValueError from later, faster ones.
         except (jax.errors.JaxRuntimeError, ValueError) as error:
             if not self._failures:
                 raise

@@ -191,8 +191,8 @@ def _attributes(value: Any, live: bool) -> Any:
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
         kept = isinstance(value, Settings | flax.linen.Module)  # beside its fields, by its library
         return own | fields | ({} if kept or not live else getattr(value, "__dict__", {}))
-    if own or hasattr(value, "__dict__"):
-        return own | getattr(value, "__dict__", {})
+    if hasattr(value, "__dict__"):
+        return own | vars(value)
     try:
         return value.__reduce_ex__(4)
     except Exception:  # whatever an object's own code raises: it cannot be taken apart
