@@ -154,13 +154,14 @@ def _globals(function: types.FunctionType, live: bool) -> dict[str, Any]:
         codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
     known = function.__globals__
     found = {name: known[name] for name in sorted(names) if name in known}
-    others = {name: item for name, item in found.items() if live and _is_others(item)}
-    read = {
-        f"{name}.{attribute}": getattr(module, attribute)
-        for name, module in others.items()
-        for attribute in sorted(names & vars(module).keys())
-    }
-    return found | read
+    modules = [(name, item) for name, item in found.items() if live and _is_others(item)]
+    for path, module in modules:  # which grows: a module may be read from a module
+        for name in sorted(names & vars(module).keys()):
+            item = vars(module)[name]
+            if _is_others(item) and all(item is not other for _, other in modules):
+                modules.append((f"{path}.{name}", item))
+            found[f"{path}.{name}"] = item
+    return found
 
 
 def _is_others(value: Any) -> bool:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tests.host.small
 from jaxrl_po.envs import Box, Discrete
 from jaxrl_po.host.machine.identity import fingerprint, numerics, program_identity
 from jaxrl_po.networks import make_network
@@ -189,8 +190,7 @@ class Made:
         self.beside = COUNT * self.size
 
 
-def reads_a_module():
-    return lambda: small.BOUND * 2
+READERS = [lambda: small.BOUND * 2, lambda: tests.host.small.BOUND * 2]
 
 
 COUNT = 1.0
@@ -212,12 +212,13 @@ def test_in_a_process_what_wraps_is_more_than_what_it_wraps():
     assert program_identity((wrapping(1.0),)) == program_identity((wrapping(1.0),))
 
 
-def test_in_a_process_what_is_read_from_a_module_counts(monkeypatch):
+@pytest.mark.parametrize("reader", READERS)
+def test_in_a_process_what_is_read_from_a_module_counts(reader, monkeypatch):
     monkeypatch.setattr(small, "BOUND", 1.0, raising=False)
-    before = program_identity((reads_a_module(),))
-    assert program_identity((reads_a_module(),)) == before
+    before = program_identity((reader,))
+    assert program_identity((reader,)) == before
     monkeypatch.setattr(small, "BOUND", 2.0)
-    assert program_identity((reads_a_module(),)) != before
+    assert program_identity((reader,)) != before
 
 
 def test_objects_are_themselves_and_what_cannot_be_told_has_no_identity():
