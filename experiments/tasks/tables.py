@@ -38,6 +38,10 @@ Surrogates side by side (arXiv:1707.06347, table 1), in the paper's settings. Wh
 chosen here: observations are normalised and rewards are not, advantages are standardised over the
 rollout, Adam is annealed, no gradient is cut. Its rollout of 2048 steps is of 8 environments here.
 "none" is PPO-penalty with β = 0: the surrogate alone.
+
+**Begun**: InvertedPendulum and Reacher of the seven tasks, three seeds a row, on which nearly every
+surrogate does well. The paper's average is over all seven, and is not to be compared with that of
+two; `--list` tells which rows wait.
 """
 
 
