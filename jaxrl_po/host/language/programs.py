@@ -58,20 +58,12 @@ def make_programs(
     they read; a learned reward may have other weights. A reward of texts is called by programs, and
     nothing of it is in them.
     """
-    objects: list[Any] = [model, reward_fn]
+    objects = [model] if is_tree(reward_fn) else [model, reward_fn]
     if is_tree(reward_fn):  # of which no array is to be kept, nor to be told apart
         reward_fn = jax.eval_shape(lambda: reward_fn)
-        objects = [model]
-    made_of = (
-        config,
-        model,
-        prompts,
-        tests,
-        None if isinstance(reward_fn, TextReward) else reward_fn,
-    )
-    identity = program_identity(made_of, *objects)
-    recipe = Recipe(identity, config, model, reward_fn, prompts, tests)
-    return programs_of.__wrapped__(recipe) if identity is None else programs_of(recipe)
+    traced = None if isinstance(reward_fn, TextReward) else reward_fn
+    identity = program_identity((config, model, prompts, tests, traced), *objects)
+    return programs_of(Recipe(identity, config, model, reward_fn, prompts, tests))
 
 
 @functools.lru_cache(MAX_KEPT)

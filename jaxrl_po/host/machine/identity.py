@@ -66,15 +66,15 @@ def fingerprint(value: Any, *more: Any) -> str:
 
 
 def program_identity(made_of: tuple[Any, ...], *objects: Any) -> Any:
-    """What two programs have in common if and only if they are the same, in this process.
+    """What stands for a program in this process: where it is equal, what is made is the same.
 
     A fingerprint that also has what functions read from other modules, the objects themselves, and
-    JAX's switches. None, which is to be taken for no other's, where something cannot be told.
+    JAX's switches. Where something cannot be told, an object that equals no other.
     """
     try:
         digest = _digest(made_of, {}, True)
     except Exception:  # of an object's own code, or too deep
-        return None
+        return object()
     return digest, *map(id, objects), *numerics().items(), jax.debug_nans.value
 
 
@@ -113,9 +113,9 @@ def _parts(value: Any, seen: dict[int, tuple[str, Any]], live: bool) -> Any:
             return each(value)
         case set() | frozenset():
             return sorted(each(value))
-    known = _is_named(type(value)) or type(value).__module__ == "functools"
-    if (known or not live) and (wrapped := getattr(value, "__wrapped__", None)):
-        return each([wrapped])
+    wrapper = _is_named(type(value)) or type(value).__module__ == "functools"
+    if (wrapper or not live) and (wrapped := getattr(value, "__wrapped__", None)):
+        return each([wrapped])  # JAX's and Python's own are nothing beside it
     return each([type(value), _attributes(value, live)])
 
 

@@ -68,8 +68,7 @@ def make_programs(
     identity = program_identity((config, *given), *given)
     length = min(settings.segment_length, config.num_iterations)
     episodes = settings.num_episodes, settings.max_episode_steps
-    recipe = Recipe(identity, config, given, length, *episodes, mesh)
-    return programs_of.__wrapped__(recipe) if identity is None else programs_of(recipe)
+    return programs_of(Recipe(identity, config, given, length, *episodes, mesh))
 
 
 @functools.lru_cache(MAX_KEPT)

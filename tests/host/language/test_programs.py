@@ -101,7 +101,7 @@ def test_a_reward_of_arrays_is_looked_at_anew(monkeypatch):
     assert programs(reward_fn=Scaled(jnp.ones(()))) is not kept
 
 
-def test_what_cannot_be_taken_apart_is_not_kept():
+def test_what_cannot_be_taken_apart_is_made_anew():
     class Endless:
         """Of which every part has a part."""
 
