@@ -64,10 +64,10 @@ COLUMNS = """
 
 Mean over tasks and seeds of the return in the last twentieth of training (the paper: the last 100
 episodes), scaled within each task so that random is 0 and the best is 1: the best mean over seeds
-of any setting, or the best single run; the paper does not say which. Over the tasks that have all
-settings: {tasks}.
+of the paper's settings, or their best single run; the paper does not say which. Over the tasks that
+have all of them: {tasks}.
 
-| surrogate | best mean = 1 | best run = 1 | paper |
+| setting | best mean = 1 | best run = 1 | paper |
 |---|---|---|---|
 {lines}
 """
@@ -220,26 +220,36 @@ def as_published(suite: Suite, records: Records, method: str) -> str:
 
 
 def columns(suite: Suite, records: Records) -> str:
-    """A score of each setting over all tasks, as the PPO paper has it."""
+    """A score of each setting over all tasks, as the PPO paper has it.
+
+    The paper's settings make the scale; others that all its tasks have are told beside them.
+    """
     of_task: dict[str, dict[str, np.ndarray]] = {}
     for name, record in records.items():
-        task, _, setting = parts(name)
-        of_task.setdefault(task, {})[setting] = outcomes(record, "last")
+        task, method, setting = parts(name)
+        column = method if setting == "one" else setting
+        of_task.setdefault(task, {})[column] = outcomes(record, "last")
     random = {parts(name).task: record["random"] for name, record in records.items()}
     complete = [task for task, found in of_task.items() if suite.columns.keys() <= found.keys()]
     if not complete:
         return ""
     lines = []
-    for setting, published in suite.columns.items():
+    for setting in of_task[complete[0]]:
+        if any(setting not in of_task[task] for task in complete):
+            continue
         ways = []
         for best in (np.mean, np.max):
-            tops = {task: max(best(runs) for runs in of_task[task].values()) for task in complete}
+            tops = {
+                task: max(best(of_task[task][published]) for published in suite.columns)
+                for task in complete
+            }
             means = [
                 normalized(of_task[task][setting], random[task], tops[task]).mean()
                 for task in complete
             ]
             ways.append(f"{np.mean(means):.2f}")
-        lines.append(f"| {setting} | {' | '.join(ways)} | {published:.2f} |")
+        published = f"{suite.columns[setting]:.2f}" if setting in suite.columns else ""
+        lines.append(f"| {setting} | {' | '.join(ways)} | {published} |")
     return COLUMNS.format(tasks=", ".join(complete), lines="\n".join(lines))
 
 

@@ -147,13 +147,18 @@ def test_the_papers_normalisation():
         "Cart:ppo:b": record(-10.0, 10.0),
         "Pole:ppo:a": record(60.0, 60.0),
         "Pole:ppo:b": record(110.0, 10.0),
+        "Cart:trpo:one": record(50.0, 50.0),  # beside them: of the scale it is no part
+        "Pole:trpo:one": record(60.0, 10.0),
+        "Pole:npg:one": record(60.0, 10.0),  # lacks a task that the others have
         "Half:ppo:a": record(1.0),  # has not all settings, and does not count
     }
     text = tables_report.columns(suite, records)
     # a: Cart 20/20 and 20/30, Pole 50/50 and 50/100; b: Cart -10/20 and -10/30, Pole 50/50, 50/100.
     assert f"| a | 1.00 | {(20 / 30 + 0.5) / 2:.2f} | 0.50 |" in text
     assert f"| b | {(-0.5 + 1) / 2:.2f} | {(-1 / 3 + 0.5) / 2:.2f} | 0.10 |" in text
-    assert "settings: Cart, Pole." in text
+    assert f"| trpo | {(40 / 20 + 0.5) / 2:.2f} | {(40 / 30 + 0.25) / 2:.2f} |  |" in text
+    assert "npg" not in text
+    assert "all of them: Cart, Pole." in text
 
 
 def test_settings_name_the_tasks_on_which_alone_they_are_so():
