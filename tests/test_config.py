@@ -263,6 +263,11 @@ WITHOUT_EFFECT = [
 ]
 
 
+def test_a_stop_of_each_epoch_by_itself_is_refused():
+    with pytest.raises(ValueError, match="early_stop_kl=True beside recompute_advantages=True"):
+        PPOConfig(early_stop_kl=True, recompute_advantages=True)
+
+
 @pytest.mark.parametrize(("config_class", "settings", "option"), WITHOUT_EFFECT)
 def test_a_field_that_another_choice_disables_is_refused(config_class, settings, option):
     name = list(settings)[-1]

@@ -61,6 +61,7 @@ class PPOConfig(ProximalConfig):
     clip_eps: float = setting(0.2, POSITIVE)
     # value the rollout anew, and estimate advantages, before each epoch; it helped in the study of
     # Andrychowicz et al. (2021, arXiv:2006.05990), at the price of a pass over the rollout an epoch
+    # (values at time limits stay as collected where observations are too large to be held twice)
     recompute_advantages: bool = False
     # leave a rollout alone once a minibatch's KL(old‖new) exceeds 1.5 target_kl
     early_stop_kl: bool = False
@@ -68,11 +69,19 @@ class PPOConfig(ProximalConfig):
     target_kl: float = setting(0.01, POSITIVE)
 
     def validate(self) -> None:
-        """Check that the target is used, and that there is an epoch to recompute before."""
+        """Check that the target is used, and that there is an epoch to recompute before.
+
+        Epochs that each see the rollout anew are updates of their own: a stop would end one alone.
+        """
         super().validate()
         several = self.update_epochs > 1
         self.check_effect("recompute_advantages", several, "update_epochs > 1")
         self.check_effect("target_kl", self.early_stop_kl, "early_stop_kl=True")
+        if self.early_stop_kl and self.recompute_advantages:
+            raise ValueError(
+                "early_stop_kl=True beside recompute_advantages=True would stop an epoch and not "
+                "the rest: set one of them to False"
+            )
 
 
 @pytree
@@ -109,8 +118,9 @@ class PPOPenaltyState(NamedTuple):
     kl_coef: Array  # [] β
 
 
-# ratio [b], advantage [b], KL(old‖new) [b] -> loss [b], further quantities to log [b]
-PolicyLoss = Callable[[Array, Array, Array], tuple[Array, dict[str, Array]]]
+# ratio [b], advantage [b], what gives KL(old‖new) [b] -> loss [b], further quantities to log [b].
+# Who does not ask for the KL needs no distributions, but the log-probabilities of actions alone.
+PolicyLoss = Callable[[Array, Array, Callable[[], Array]], tuple[Array, dict[str, Array]]]
 Penalty = Callable[[Any, Batch], Array]  # π(·|s) [b], minibatch -> a term of the loss [b]
 Average = Callable[[Array, Array | None], Array]  # of what has a value a slot [b], mask [b] -> []
 
@@ -136,7 +146,9 @@ def ppo(
     """
     descent = make_descent(config, network, optimizer)
 
-    def policy_loss(ratio: Array, advantage: Array, kl: Array) -> tuple[Array, dict[str, Array]]:
+    def policy_loss(
+        ratio: Array, advantage: Array, kl: Callable[[], Array]
+    ) -> tuple[Array, dict[str, Array]]:
         if clip_eps_high is None:
             outside = jnp.abs(ratio - 1.0) > config.clip_eps
         else:
@@ -189,9 +201,9 @@ def ppo_penalty(
             used = jnp.asarray(config.kl_coef, used.dtype)
 
         def policy_loss(
-            ratio: Array, advantage: Array, kl: Array
+            ratio: Array, advantage: Array, kl: Callable[[], Array]
         ) -> tuple[Array, dict[str, Array]]:
-            return surrogate_loss(ratio, advantage) + used * kl, {}
+            return surrogate_loss(ratio, advantage) + used * kl(), {}
 
         params, opt_state, metrics = proximal_epochs(
             config,
@@ -280,7 +292,11 @@ def proximal_epochs(
         )
         mask = minibatch.mask
         ratio = importance_ratio(distribution.log_prob(minibatch.action), minibatch.log_prob, mask)
-        kl = minibatch.distribution.kl(distribution)
+
+        def kl() -> Array:
+            of_each: Array = minibatch.distribution.kl(distribution)
+            return of_each
+
         advantage = minibatch.advantage
         if config.advantage_normalization == "minibatch":
             advantage = normalize_advantage(advantage, mask)
@@ -296,7 +312,7 @@ def proximal_epochs(
         if penalty is not None:
             total += penalty(distribution, minibatch)
         if max_kl is not None:
-            terms["minibatch_kl"] = kl
+            terms["minibatch_kl"] = kl()
         if average is None:
             metrics = means(terms, mask)
         else:

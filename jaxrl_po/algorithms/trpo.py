@@ -52,7 +52,7 @@ class TRPOConfig(NaturalGradientConfig):
     # how often the full step may be shrunk before it is given up
     max_backtracks: int = setting(10, Range(0))
     # factor of each shrinking
-    backtrack_coeff: float = setting(0.8, Range(0.0, 1.0, open_low=True))
+    backtrack_coeff: float = setting(0.8, Range(0.0, 1.0, open_low=True, open_high=True))
 
     def validate(self) -> None:
         """Check that the search may shrink the step it has a factor for."""

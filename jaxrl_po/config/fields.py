@@ -23,15 +23,16 @@ class Range:
     low: float = -np.inf
     high: float = np.inf
     open_low: bool = False  # the bound itself is not allowed
+    open_high: bool = False
     infinite: bool = False  # infinity is meant where a float may be that large
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high
+        return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
         lower = f"{'>' if self.open_low else '>='} {self.low:.10g}" if self.low > -np.inf else ""
-        upper = f"<= {self.high:.10g}" if self.high < np.inf else ""
+        upper = f"{'<' if self.open_high else '<='} {self.high:.10g}" if self.high < np.inf else ""
         return " and ".join(filter(None, [lower, upper])) or "any number"
 
 

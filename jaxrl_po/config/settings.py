@@ -105,6 +105,11 @@ class Settings:
         given = self._given_names() | set(changes)
         return self._built({**values, **changes}, checked=changes, given=given)
 
+    def filled(self, **values: Any) -> Self:
+        """A copy with other values in some fields, which count as set by name no more than here."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return self._built({**fields, **values}, checked=(), given=self._given_names())
+
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
         """The config of these fields; where they are all there are, a copy as `to_dict` has it."""

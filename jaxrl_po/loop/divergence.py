@@ -5,13 +5,14 @@ import jax.numpy as jnp
 
 from jaxrl_po.types import Array, PyTree, TrainState
 
-WATCHED = ("policy_loss", "value_loss", "grad_norm")  # metrics that must be finite
+# Metrics that must be finite, of those that an update has: without a critic there is no value loss.
+WATCHED = ("policy_loss", "value_loss", "grad_norm")
 LARGEST_PARAMETER = 1e3  # networks with inputs and outputs of order 1 stay far below
 
 
 def is_finite(metrics: dict[str, Array], state: TrainState) -> Array:
     """Whether an iteration's losses and gradient, and the state that it left, are finite."""
-    watched = [metrics[name] for name in WATCHED]
+    watched = [metrics[name] for name in WATCHED if name in metrics]
     return all_finite((watched, state.params, state.algorithm, state.normalizer))
 
 

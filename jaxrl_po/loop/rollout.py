@@ -127,7 +127,9 @@ def rollout(
                 next_memory=(),
                 bootstrap=jax.lax.cond(
                     truncated.any(),
-                    lambda: jnp.where(truncated, value_at_limits(next_observation, next_memory), 0),
+                    lambda: jnp.where(
+                        truncated, value_at_limits(next_observation, next_memory), 0
+                    ).astype(float),
                     lambda: jnp.zeros(num_envs),
                 ),
             )

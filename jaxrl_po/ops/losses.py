@@ -44,10 +44,16 @@ def importance_ratio(log_prob: Array, old_log_prob: Array, mask: Array | None = 
 
 
 def means(terms: dict[str, Array], mask: Array | None = None) -> dict[str, Array]:
-    """The mean of each quantity [B] over all that count, as one reduction; no gradient flows."""
+    """The mean of each quantity [B] over all that count, as one reduction; no gradient flows.
+
+    Where none counts it is 0.
+    """
     stacked = jax.lax.stop_gradient(jnp.stack(list(terms.values())))
-    where = None if mask is None else jnp.broadcast_to(mask, stacked.shape)
-    averages = stacked.mean(axis=tuple(range(1, stacked.ndim)), where=where)
+    axes = tuple(range(1, stacked.ndim))
+    if mask is None:
+        averages = stacked.mean(axes)
+    else:
+        averages = stacked.sum(axes, where=mask) / jnp.maximum(mask.sum(), 1)
     return dict(zip(terms, averages, strict=True))
 
 

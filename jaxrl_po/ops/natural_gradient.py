@@ -93,8 +93,13 @@ def conjugate_gradient(
         (Array([1., 2.], dtype=float32), 0.0)
     """
     x, residual = _solve(matvec, b, num_iters)
+    return x, _relative(residual, b)
+
+
+def _relative(residual: PyTree, b: PyTree) -> Array:
+    """‖residual‖ / ‖b‖, 0 for b = 0."""
     norm, scale = optax.tree.norm(residual), optax.tree.norm(b)
-    return x, jnp.where(scale == 0, 0.0, norm / jnp.where(scale == 0, 1.0, scale))
+    return jnp.where(scale == 0, 0.0, norm / jnp.where(scale == 0, 1.0, scale))
 
 
 def _solve(matvec: Callable[[PyTree], PyTree], b: PyTree, num_iters: int) -> tuple[PyTree, PyTree]:
@@ -146,13 +151,12 @@ def natural_gradient(
     x, residual = _solve(matvec, gradient, cg_iters)
     damped = optax.tree.vdot(x, optax.tree.sub(gradient, residual))
     damped = jnp.where(optax.tree.vdot(x, x) > 0, damped, 0.0)  # 0, not NaN, for a bad gradient
-    norm = optax.tree.norm(gradient)
     return NaturalGradient(
         direction=x,
         slope=jnp.where(damped > 0, optax.tree.vdot(gradient, x), 0.0),
         damped_curvature=damped,
         curvature=damped - damping * optax.tree.vdot(x, x),
-        cg_residual=jnp.where(norm == 0, 0.0, optax.tree.norm(residual) / norm),
+        cg_residual=_relative(residual, gradient),
     )
 
 

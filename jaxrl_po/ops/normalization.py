@@ -21,7 +21,7 @@ class RunningStatistics(NamedTuple):
 
 
 def init_statistics(shape: tuple[int, ...], dtype: jnp.dtype) -> RunningStatistics:
-    """Statistics of no samples: mean 0, variance 1, so that normalising changes nothing."""
+    """Statistics of no samples: mean 0, variance 1, so that normalising only bounds by `CLIP`."""
     return RunningStatistics(jnp.zeros(shape, dtype), jnp.ones(shape, dtype), jnp.zeros((), dtype))
 
 

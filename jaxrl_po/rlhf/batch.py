@@ -34,10 +34,6 @@ Policy = Callable[[Tokens], Categorical]  # states [N, P + T - 1] -> π(·|s_t) 
 class Unkept:
     """In the place of π_old(·|s) in a batch whose update asks for log π_old(a|s) alone."""
 
-    def kl(self, other: object) -> Array:
-        """NaN []: nothing may depend on it."""
-        return jnp.asarray(jnp.nan)
-
 
 class Evaluation(NamedTuple):
     """What the policy and its reference make of responses."""

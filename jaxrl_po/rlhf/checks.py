@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_po.rlhf.types import LanguageModel, Tokens, predicted
-from jaxrl_po.types import Array
+from jaxrl_po.types import Array, PyTree
 
 LARGEST_ID = np.iinfo(np.int32).max
 
@@ -13,6 +13,18 @@ LARGEST_ID = np.iinfo(np.int32).max
 def is_traced(tree: object) -> bool:
     """Whether any leaf's values are unknown."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_precision(params: PyTree) -> None:
+    """Raise where weights that are to learn have too few digits for steps as short as Adam's."""
+    for leaf in jax.tree.leaves(params):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4:
+            raise ValueError(
+                f"params: weights of {leaf.dtype} cannot learn, for steps as short as Adam's are "
+                "lost in their rounding: load them in float32, where compute_dtype='bfloat16' "
+                "still computes in half precision, or let adapters learn beside them "
+                "(lora=LoRAConfig(rank=16))"
+            )
 
 
 def vocabulary_size(model: LanguageModel) -> int:

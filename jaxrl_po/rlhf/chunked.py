@@ -21,9 +21,12 @@ class ChunkedCategorical:
         """`policy` maps features [R, D] to π(·|s) [R]; `size` tokens are worked on at a time."""
         self._policy, self._features, self._size = policy, features, size
         self._entropy: Array | None = None
+        self._asked: tuple[Array, Array] | None = None  # the last action, and its log π(a|s)
 
     def log_prob(self, action: Array) -> Array:
-        """log π(a|s) [...]; the entropy comes of the same pass."""
+        """log π(a|s) [...]; the entropy comes of the same pass, and who asks again pays nothing."""
+        if self._asked is not None and self._asked[0] is action:
+            return self._asked[1]
 
         def both(rows: tuple[Array, Array]) -> tuple[Array, Array]:
             features, action = rows
@@ -34,6 +37,7 @@ class ChunkedCategorical:
         found = in_chunks(jax.checkpoint(both), rows, self._size)
         log_prob: Array = found[0].reshape(action.shape)
         self._entropy = found[1].reshape(action.shape)
+        self._asked = action, log_prob
         return log_prob
 
     def entropy(self) -> Array:

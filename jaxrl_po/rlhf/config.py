@@ -19,7 +19,7 @@ from jaxrl_po.config import (
 from jaxrl_po.rlhf.checks import check_padding
 from jaxrl_po.rlhf.lora import LoRAConfig
 from jaxrl_po.rlhf.models.config import TransformerConfig
-from jaxrl_po.rlhf.options import NORMALIZATION, SignalConfig
+from jaxrl_po.rlhf.options import NORMALIZATION, SignalConfig, default_of
 
 WITHOUT_MEANING = EnvironmentConfig, NetworkConfig  # of an update's records, on token sequences
 MINIBATCH_FIELDS = "num_minibatches", "critic_minibatches"
@@ -94,11 +94,12 @@ class RLHFConfig(SignalConfig):
             if isinstance(self.update, ProximalConfig):
                 names += PROXIMAL_DEFAULTS
             defaults = {name: getattr(PPO, name) for name in names}
-            if self.estimator in NORMALIZATION:
-                defaults["advantage_normalization"] = NORMALIZATION[self.estimator]
+            name = "advantage_normalization"
+            usual = default_of(self.update, name)  # it may be filled in for another estimator
+            defaults[name] = NORMALIZATION.get(self.estimator, usual)
             missing = {n: value for n, value in defaults.items() if not self.update.given(n)}
             if missing:
-                object.__setattr__(self, "update", self.update.replace(**missing))
+                object.__setattr__(self, "update", self.update.filled(**missing))
         super().__post_init__()
 
     def validate(self) -> None:
@@ -138,11 +139,12 @@ class RLHFConfig(SignalConfig):
                 f"micro_batch_size={self.micro_batch_size} is more than update.num_envs={size}"
             )
         for name in MINIBATCH_FIELDS if self.has_critic else MINIBATCH_FIELDS[:1]:
-            count = getattr(self.update, name, 1)
-            if size % count:
+            count, shards = getattr(self.update, name, 1), self.update.minibatch_shards
+            if size % (count * shards):
+                of = f" of each of update.minibatch_shards={shards} blocks" if shards > 1 else ""
                 raise ValueError(
-                    f"update.{name}={count} does not divide the batch of "
-                    f"update.num_envs={size} sequences"
+                    f"update.{name}={count} does not divide the {size // shards} sequences{of} "
+                    f"of update.num_envs={size}"
                 )
 
     def _check_price(self) -> None:
@@ -152,10 +154,10 @@ class RLHFConfig(SignalConfig):
                 f"dynamic_sampling=True beside kl_in_reward={self.kl_in_reward!r} would leave out "
                 "responses that differ in the price of their KL: set kl_in_reward='none'"
             )
-        if self.kl_in_loss != "none" and not isinstance(self.update, PPOConfig):
+        if self.kl_in_loss != "none" and not self.is_own_ppo:
             raise ValueError(
                 f"kl_in_loss={self.kl_in_loss!r} goes with update=PPOConfig(...), "
-                f"not with {self.update.algorithm}"
+                f"not with {self.update_name}"
             )
         if self.kl_in_loss != "none" and self.kl_in_reward != "none":
             raise ValueError(

@@ -69,6 +69,17 @@ class SignalConfig(Settings):
         return self.estimator == "gae"
 
     @property
+    def is_own_ppo(self) -> bool:
+        """Whether the update is the library's PPO-clip, whose loss has options."""
+        return isinstance(self.update, PPOConfig) and not hasattr(self.update, "make_algorithm")
+
+    @property
+    def update_name(self) -> str:
+        """What messages call the update."""
+        own = hasattr(self.update, "make_algorithm")
+        return f"{type(self.update).__name__}'s own algorithm" if own else self.update.algorithm
+
+    @property
     def one_adam_for_both(self) -> bool:
         """Whether policy and critic take steps of one Adam, the library's."""
         own = hasattr(self.update, "make_algorithm")
@@ -144,13 +155,12 @@ class SignalConfig(Settings):
 
     def _check_loss_options(self) -> None:
         """Check the options of DAPO."""
-        is_ppo = isinstance(self.update, PPOConfig)
         self.check_effect("clip_eps_high", self.clip_higher, "clip_higher=True")
         for name in OF_PPO:
-            if getattr(self, name) != default_of(self, name) and not is_ppo:
+            if getattr(self, name) != default_of(self, name) and not self.is_own_ppo:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} goes with update=PPOConfig(...), "
-                    f"not with {self.update.algorithm}"
+                    f"not with {self.update_name}"
                 )
         if self.clip_higher and self._is_below_clip_eps():
             raise ValueError(

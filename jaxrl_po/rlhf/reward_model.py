@@ -122,8 +122,8 @@ def make_reward_model(
 
     Raises:
         ValueError: when the model cannot read the sequences, when pairs are no indices into
-            `tokens` or fewer than `batch_size`, when margins are not one a pair, or when no two
-            reference samples differ.
+            `tokens` or fewer than `batch_size`, when margins are not one a pair, when no two
+            reference samples differ, or when the parameters are of half precision.
     """
     chosen, rejected, margin = (
         x if x is None or is_traced(x) else np.asarray(x) for x in (chosen, rejected, margin)

@@ -20,7 +20,12 @@ from jaxrl_po.config import (
     setting,
 )
 from jaxrl_po.fast.optimizer import clip_by_norm
-from jaxrl_po.rlhf.checks import check_completion, check_some_pair, check_tokens
+from jaxrl_po.rlhf.checks import (
+    check_completion,
+    check_precision,
+    check_some_pair,
+    check_tokens,
+)
 from jaxrl_po.rlhf.chunks import in_chunks
 from jaxrl_po.rlhf.generation import next_token
 from jaxrl_po.rlhf.types import LanguageModel, Tokens, positions, predicted
@@ -127,7 +132,8 @@ def make_sft(
         compiled.
 
     Raises:
-        ValueError: when the model cannot read the rows, or they are fewer than `batch_size`.
+        ValueError: when the model cannot read the rows, they are fewer than `batch_size`, or the
+            parameters are of half precision.
     """
     constants = tokens, completion
 
@@ -204,6 +210,7 @@ def fit(
     Returns:
         The last params, and the loss before each step [steps].
     """
+    check_precision(params)
     num_steps = jax.tree.leaves(batches)[0].shape[0]
     optimizer = optax.chain(
         clip_by_norm(config.max_grad_norm),

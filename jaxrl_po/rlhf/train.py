@@ -10,7 +10,7 @@ from jaxrl_po.distributions import Categorical
 from jaxrl_po.fast.prng import split, unrolled
 from jaxrl_po.rlhf.batch import log_prob_is_enough, make_token_batch, respond, score_responses
 from jaxrl_po.rlhf.change import after_update
-from jaxrl_po.rlhf.checks import check_end, check_length, vocabulary_size
+from jaxrl_po.rlhf.checks import check_end, check_length, check_precision, vocabulary_size
 from jaxrl_po.rlhf.config import RLHFConfig
 from jaxrl_po.rlhf.generation import response_distribution
 from jaxrl_po.rlhf.heads import policy_params, token_network
@@ -110,7 +110,8 @@ def make_rlhf(
         given after it.
 
     Raises:
-        ValueError: naming the setting that does not fit.
+        ValueError: naming the setting that does not fit; or, from `train`, that parameters of half
+            precision are to learn.
     """
     init, step = make_rlhf_step(config, reward_fn, prompts, model, constrain, critic_from)
 
@@ -186,6 +187,7 @@ def make_rlhf_iteration(
             learned = init_adapters(adapter_key, sft_params, config.lora)
         network = token_network(policy_model(start, sft_params), T, start.temperature)
         params = init_params(config, model, learned, critic_from)
+        check_precision(params)
         params = jax.tree.map(jnp.copy, params)  # policy and value begin as the same arrays
         kl_coef = jnp.array(start.kl_coef, jnp.zeros(()).dtype)
         return RLHFState(

@@ -211,6 +211,7 @@ def test_fisher_fraction_thins_the_fisher_matrix_only():
         ({"fisher_fraction": 1.5}, "fisher_fraction"),
         ({"max_backtracks": -1}, "max_backtracks"),
         ({"backtrack_coeff": 0.0}, "backtrack_coeff"),
+        ({"backtrack_coeff": 1.0}, "backtrack_coeff=1.0 is out of range: it must be > 0 and < 1"),
         ({"critic_minibatches": 3}, "critic_minibatches"),
         ({"advantage_normalization": "minibatch"}, "advantage_normalization"),
     ],

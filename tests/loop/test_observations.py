@@ -172,6 +172,17 @@ def test_large_observations_are_held_once_and_change_nothing(ends, jit, monkeypa
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), whole, once)
 
 
+def test_values_of_half_precision_are_held_at_time_limits_too(monkeypatch):
+    env = walk(picture)
+    environment, network = make_parts(CONFIG, env)
+    half = network._replace(value=lambda *seen: network.value(*seen).astype(jnp.bfloat16))
+    monkeypatch.setattr(loop_rollout, "LARGE_OBSERVATION", 30)
+    init, _ = make_step(CONFIG, env, half)
+    collector = make_collector(CONFIG, environment, half)
+    _, transitions, _ = jax.eval_shape(lambda key: collector.collect(init(key), key), KEY)
+    assert transitions.bootstrap.dtype == jnp.float32
+
+
 def test_a_rollout_of_pixels_takes_little_more_than_its_pixels(jit_as_shipped):
     """64 environments x 128 steps of uint8 [84, 84, 4] are .23 GB; floats, twice, were 1.87."""
 

@@ -153,6 +153,8 @@ def test_means_count_what_the_mask_leaves_and_hold_back_gradients():
     found = ops.means(terms, mask)
     assert {name: float(x) for name, x in found.items()} == {"a": 1.5, "b": 2.0}
     assert float(ops.means({"b": terms["b"]})["b"]) == pytest.approx(11 / 3)
+    nothing = ops.means(terms, jnp.zeros(3, bool))
+    assert {name: float(x) for name, x in nothing.items()} == {"a": 0.0, "b": 0.0}
     slope = jax.grad(lambda x: ops.means({"x": x})["x"])(jnp.ones(3))
     np.testing.assert_array_equal(slope, 0)
 

@@ -133,6 +133,16 @@ def test_a_zero_or_bad_right_hand_side_gives_a_zero_solution(b):
     assert float(residual) == 0.0 if b == [0.0, 0.0] else not np.isfinite(residual)
 
 
+def test_no_gradient_gives_no_direction_and_divides_by_nothing():
+    """Eagerly, where `jax_debug_nans` raises for each 0 / 0."""
+    zero = jnp.zeros(1)
+    with jax.debug_nans(True):
+        found = natural_gradient(
+            lambda x: Categorical(jnp.ones((4, 1)) * x[None]), zero, zero, damping=0.1, cg_iters=2
+        )
+    np.testing.assert_array_equal(jnp.stack([*found.direction, *found[1:]]), 0.0)
+
+
 def test_negative_curvature_stops_the_iterations():
     x, _ = conjugate_gradient(lambda v: -v, jnp.array([1.0, 2.0]), 5)
     np.testing.assert_array_equal(x, [0.0, 0.0])

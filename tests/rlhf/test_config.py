@@ -39,8 +39,13 @@ SIZE = {"num_envs": N, "num_steps": T, "total_timesteps": N * T}
         ({"update": "ppo"}, "update must be a Config"),
         ({"update": PPOPenaltyConfig(**SIZE, num_minibatches=16)}, "update.num_minibatches=16"),
         (
+            {"update": PPOConfig(**SIZE, num_minibatches=4, minibatch_shards=4)},
+            "update.num_minibatches=4 does not divide the 2 sequences of each of "
+            "update.minibatch_shards=4 blocks of update.num_envs=8",
+        ),
+        (
             {"update": TRPOConfig(**SIZE, critic_minibatches=32)},
-            "update.critic_minibatches=32 does not divide the batch of update.num_envs=8",
+            "update.critic_minibatches=32 does not divide the 8 sequences of update.num_envs=8",
         ),
         ({"update": PPOPenaltyConfig(**SIZE, env_id="Acrobot-v1")}, "update.env_id='Acrobot-v1'"),
         ({"update": PPOPenaltyConfig(**SIZE, normalize_rewards=True)}, "update.normalize_rewards"),

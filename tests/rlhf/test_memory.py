@@ -11,6 +11,7 @@ from jax.extend import core as jax_core
 from jaxrl_po.algorithms import NPGConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
 from jaxrl_po.rlhf import (
     Generation,
+    LoRAConfig,
     RewardModel,
     SFTConfig,
     Tokens,
@@ -155,8 +156,11 @@ def test_a_minibatch_in_chunks_learns_the_same(shared_torso, learn, monkeypatch)
     whole, expected = learn(config)
     monkeypatch.setattr(chunks, "CHUNK", 5 * V)  # of the 16 tokens of a minibatch
     found, metrics = learn(config)
+    # A step of Adam is as long for a small gradient, with the rounding of its sum, as for a large
+    # one: to a thousandth of a step they are the same.
+    step = 1e-3 * float(update.learning_rate)
     for one, other in zip(*map(jax.tree.leaves, (found, whole)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=step)
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
@@ -171,6 +175,17 @@ def test_chunks_change_no_metric(measure, config, monkeypatch, jit):
     for field in ("log_prob", "value", "advantage", "target"):
         one, other = getattr(batch, field), getattr(whole, field)
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5, err_msg=field)
+
+
+@pytest.mark.parametrize("large", [1.0, 0.6, 0.4])  # chunks that the batch fills
+def test_a_whole_batch_of_any_size_is_one_minibatch(large, reward, prompts, params, monkeypatch):
+    """Kept distributions and those that come in chunks meet where one chunk or two are filled."""
+    monkeypatch.setattr(chunks, "CHUNK", int(large * N * T * V))
+    config = tiny_config(update=tiny_config().update.replace(num_minibatches=1))
+    init, step = make_rlhf_step(config, reward, prompts)
+    state = jax.eval_shape(init, jax.random.key(0), params)
+    after, _ = jax.eval_shape(step, state, params)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
 @pytest.mark.parametrize("name", UPDATES)
@@ -287,7 +302,8 @@ def test_generation_stops_when_all_have_ended(model, params, prompt, jit):
 
 
 @pytest.mark.parametrize("name", UPDATES)
-def test_parameters_of_half_precision_keep_it(name, model, prompts, reward):
+def test_parameters_of_half_precision_serve_adapters_and_do_not_learn(name, model, prompts, reward):
+    """A step of 1e-5 is lost in the rounding of every bfloat16 weight beyond 0.004."""
     config = tiny_config(update=UPDATES[name], adaptive_kl=True)
     half = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16),
@@ -297,13 +313,23 @@ def test_parameters_of_half_precision_keep_it(name, model, prompts, reward):
     def run(config, key, params):
         return make_rlhf(config, reward, prompts)(key, params)
 
-    result = jax.eval_shape(run, config, jax.random.key(0), half)
-    policy = jax.tree.leaves(result.state.params.policy)
-    assert {x.dtype for x in policy} == {jnp.dtype(jnp.bfloat16)}
+    key = jax.random.key(0)
+    result = jax.eval_shape(run, config.replace(lora=LoRAConfig(rank=2)), key, half)
+    assert {x.dtype for x in jax.tree.leaves(result.state.params)} == {jnp.dtype(jnp.float32)}
     assert result.metrics["objective/kl"].dtype == jnp.float32
+    with pytest.raises(ValueError, match="params: weights of bfloat16 cannot learn"):
+        jax.eval_shape(run, config, key, half)
 
 
-def test_a_run_in_half_precision_is_close_to_one_in_single(config, reward, prompts, params, step):
+def test_a_fine_tuning_refuses_half_precision(model, params):
+    rows = Tokens(jnp.ones((4, P + T), int), jnp.ones((4, P + T), bool))
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    with pytest.raises(ValueError, match="params: weights of bfloat16 cannot learn"):
+        make_sft(SFTConfig(batch_size=2), model, rows)(jax.random.key(0), half)
+
+
+def test_a_run_in_half_precision_is_close_to_one_in_single(reward, prompts, params, step):
+    config = tiny_config(lora=LoRAConfig(rank=2))
     init, _ = make_rlhf_step(config, reward, prompts)
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     (_, single), (state, found) = (

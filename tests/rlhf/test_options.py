@@ -1,11 +1,14 @@
 """Options of scores, the critic and PPO's loss: each does what its paper says, by NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxrl_po.algorithms import NPGConfig, PPOConfig, PPOPenaltyConfig, TRPOConfig, VPGConfig
+from jaxrl_po.algorithms.ppo import ppo
 from jaxrl_po.distributions import Categorical
 from jaxrl_po.ops import clipped_surrogate_loss
 from jaxrl_po.rlhf import RewardModel, RLHFConfig, Tokens, make_rlhf, make_rlhf_step
@@ -89,6 +92,42 @@ def test_an_update_is_standardised_as_its_estimator_says_unless_told():
     assert normalization("rloo", TRPOConfig(**SIZE)) == "none"
     assert normalization("rloo", PLAIN.replace(advantage_normalization="batch")) == "batch"
     assert RLHFConfig().replace(**GROUPS).update.advantage_normalization == "none"
+
+
+@pytest.mark.parametrize("first", ["gae", "rloo", "grpo", "reinforce++"])
+@pytest.mark.parametrize("second", ["gae", "rloo", "grpo", "reinforce++"])
+@pytest.mark.parametrize("update", [PLAIN, TRPOConfig(**SIZE)], ids=["ppo", "trpo"])
+def test_an_estimator_that_is_replaced_leaves_nothing_behind(first, second, update):
+    config = RLHFConfig(update=update, estimator=first, answers_per_prompt=2)
+    fresh = RLHFConfig(update=update, estimator=second, answers_per_prompt=2)
+    assert config.replace(estimator=second) == fresh
+    told = config.replace(estimator=second, update=update.replace(advantage_normalization="none"))
+    assert told.update.advantage_normalization == "none"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnConfig(PPOConfig):
+    """A PPO whose loss is not the library's, and knows none of its options."""
+
+    def make_algorithm(self, network, optimizer=None):
+        return ppo(self, network, optimizer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip_higher": True},
+        {"loss_average": "sequence"},
+        {"kl_in_loss": "k2", "kl_in_reward": "none"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_update_of_ones_own_is_not_passed_over_for_an_option(change):
+    update = OwnConfig(**SIZE, advantage_normalization="none")
+    RLHFConfig(update=update)
+    message = f"{next(iter(change))}=.* not with OwnConfig's own algorithm"
+    with pytest.raises(ValueError, match=message):
+        RLHFConfig(update=update, **change)
 
 
 # --- Scores.

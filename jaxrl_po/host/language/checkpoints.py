@@ -53,8 +53,9 @@ def load_pretrained(
 
     Args:
         folder: on this machine.
-        dtype: of the weights, "float32" or "bfloat16"; an optimiser that trains them keeps its
-            own numbers in the same, unlike that of `compute_dtype="bfloat16"` over float32.
+        dtype: of the weights, "float32" or "bfloat16". In the latter they can be sampled from,
+            and serve adapters that learn beside them, but not learn: to compute in half precision
+            there is `compute_dtype="bfloat16"`.
         options: fields of `TransformerConfig` that no checkpoint sets: compute_dtype, remat, and
             a shorter context_length.
 

@@ -309,15 +309,14 @@ def falling(done):
 
 def test_a_run_on_half_precision_is_saved_and_goes_on(tmp_path):
     half = load_pretrained(SOURCE, dtype="bfloat16")
-    config = CONFIG.replace(lora=LoRAConfig())
-    arguments = config, half, count_small, PROMPTS
+    arguments = CONFIG, half, count_small, PROMPTS
     options = {"test_prompts": PROMPTS[:2], **OPTIONS}
     whole = run_rlhf(*arguments, tmp_path / "whole", **options)
     run_rlhf(*arguments, tmp_path / "run", until=2, **options)
     result = run_rlhf(*arguments, tmp_path / "run", resume=True, **options)
     assert_same_state(result.state, whole.state)
     found = load_pretrained(tmp_path / "run" / "last", dtype="bfloat16").params
-    assert_same_state(found, policy_params(whole.state.params))
+    assert_same_state(found, merge(half.params, policy_params(whole.state.params), CONFIG.lora))
     assert found["norm"]["scale"].dtype == jnp.bfloat16
 
 

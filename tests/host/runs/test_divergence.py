@@ -82,6 +82,8 @@ def test_one_definition_for_runs_and_sweeps():
     assert not has_diverged(metrics, state)
     for name in ("policy_loss", "value_loss", "grad_norm"):
         assert has_diverged({**metrics, name: jnp.nan}, state)
+        others = {other: x for other, x in metrics.items() if other != name}
+        assert is_finite(others, state)  # a method without a critic has no loss of it
     for bad, finite in ((jnp.nan, False), (jnp.inf, False), (1.1e3, True), (-1.1e3, True)):
         params = jax.tree.map(lambda x, bad=bad: x.at[..., 0].set(bad), state.params)
         spoilt = state._replace(params=params)
