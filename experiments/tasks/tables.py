@@ -23,9 +23,10 @@ Looked into after the table was there, and not chosen by. With the chosen settin
 InvertedDoublePendulum after it has learned it. A trust region that shrinks linearly to a tenth
 (shrinking) helped by no more than seeds differ; more steps a rollout did, the more the better.
 Every step of TRPO is as long as its trust region is wide, however noisy the direction, also where
-nothing is left to gain: [what it gains on fresh steps](fresh_gain.md). HalfCheetah learns less from the fewer steps that 4096 and 8192 leave. The table has 2048
-steps beside the chosen 1024. Best epochs on this page are of sampled episodes in training, those of
-the table of greedy evaluations: the two are not to be compared.
+nothing is left to gain: [what it gains on fresh steps](fresh_gain.md). HalfCheetah learns less from
+the fewer steps that 4096 and 8192 leave. The table has 2048 steps beside the chosen 1024. Best
+epochs on this page are of sampled episodes in training, those of the table of greedy evaluations:
+the two are not to be compared.
 """
 AGAIN = """\
 Rows of [the table](tables_mujoco.md) by the same command on other seeds, to see whether they can be
