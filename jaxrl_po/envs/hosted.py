@@ -111,8 +111,8 @@ def is_picture(array: Any) -> bool:
 
 
 def is_choice(array: Any, shape: jax.ShapeDtypeStruct) -> bool:
-    """Whether observations are one of n each, [] or [N], where [..., n] is stored."""
-    coded = np.issubdtype(shape.dtype, np.floating) and np.ndim(array) <= 1
+    """Whether observations [N] are one of n each, where [N, n] is stored."""
+    coded = np.issubdtype(shape.dtype, np.floating) and len(shape.shape) == np.ndim(array) == 1
     return coded and np.issubdtype(jax.dtypes.result_type(array), np.integer)
 
 

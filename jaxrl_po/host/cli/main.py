@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+from safetensors import SafetensorError
 
 from jaxrl_po.algorithms import ALGORITHMS, config_class
 from jaxrl_po.config import Config
@@ -41,6 +42,7 @@ from jaxrl_po.host.runs.evaluation import evaluate_run
 from jaxrl_po.host.runs.result import RunResult
 from jaxrl_po.host.runs.run import resume, run
 from jaxrl_po.host.runs.terminal import speak_plainly
+from jaxrl_po.host.simulators.pool import SimulatorError
 from jaxrl_po.host.sweeps.table import Table
 from jaxrl_po.host.tuned import tuned, tuned_table
 from jaxrl_po.loop.parts import make_parts
@@ -186,9 +188,21 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+FAILURES = (
+    OSError,
+    MemoryError,
+    ProcessLostError,
+    SimulatorError,
+    SafetensorError,  # of a disk that is full
+    jax.errors.JaxRuntimeError,
+)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that the arguments name; an error ends with one line, see above."""
     speak_plainly()
+    if not {"", os.getcwd()} & set(sys.path):  # where `python -m` finds modules of one's own
+        sys.path.append("")
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         own = [name for name in arguments[1:2] if ":" in name]
@@ -206,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # who read along has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
-    except (OSError, MemoryError, ProcessLostError, jax.errors.JaxRuntimeError) as error:
+    except FAILURES as error:
         _leave(f"error: {str(error) or type(error).__name__}", FAILED)
 
 
@@ -319,7 +333,7 @@ def _leave_if_lost(result: RunResult) -> None:
 
 
 def _leave(message: str, status: int) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    print(" ".join(map(str.strip, message.splitlines())), file=sys.stderr, flush=True)
     if jax.distributed.is_initialized() and status != INTERRUPTED:
         sys.stdout.flush()
         os._exit(status)  # JAX's own end would wait for the processes that wait for this one

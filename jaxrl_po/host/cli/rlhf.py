@@ -16,6 +16,7 @@ from jaxrl_po.config import Config
 from jaxrl_po.host.cli.flags import Parser, add_fields, add_parameters
 from jaxrl_po.host.language.checkpoints import (
     load_pretrained,
+    make_model_folder,
     refuse_model,
     save_pretrained,
 )
@@ -31,7 +32,7 @@ from jaxrl_po.host.language.text import (
     read_prompts,
     text_reward,
 )
-from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.rlhf import (
     LanguageModel,
@@ -112,13 +113,14 @@ def sft_command(
         batch_size=batch_size, num_epochs=num_epochs, learning_rate=learning_rate, weight_decay=0.0
     )
     lora = LoRAConfig(rank=lora_rank) if lora_rank else None
-    key = jax.random.key(seed)
+    key = jax.random.key(seeds(seed, 1).start)
 
     def fine_tune(key: Any, base: Any, learned: Any, rows: Any) -> Any:
         own = pretrained.model if lora is None else adapted(pretrained.model, base, lora)
         return make_sft(config, own, *rows)(key, learned, *rows)
 
     learned = pretrained.params if lora is None else init_adapters(key, pretrained.params, lora)
+    make_model_folder(out)
     learned, losses = jax.jit(fine_tune)(key, pretrained.params, learned, rows)
     params = learned if lora is None else merge(pretrained.params, learned, lora)
     save_pretrained(out, pretrained, params)
@@ -160,7 +162,9 @@ def reward_command(
     )
     learn = make_reward_model(config, pretrained.model, pairs.tokens, pairs.chosen, pairs.rejected)
     preferences = Preferences(pairs.tokens, pairs.chosen, pairs.rejected, pairs.tokens)
-    reward_model, losses = jax.jit(learn)(jax.random.key(seed), pretrained.params, preferences)
+    key = jax.random.key(seeds(seed, 1).start)
+    make_model_folder(out)
+    reward_model, losses = jax.jit(learn)(key, pretrained.params, preferences)
     save_reward_model(out, pretrained, reward_model)
     print(f"{out}: {counted(len(losses), 'step')}, loss {losses[0]:.3f} to {losses[-1]:.3f}")
 

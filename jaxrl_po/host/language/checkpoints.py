@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxrl_po.host.language.json_files import read_object
-from jaxrl_po.host.machine.files import TEMPORARY, sync_directory, write_whole
+from jaxrl_po.host.machine.files import TEMPORARY, named, sync_directory, write_whole
 from jaxrl_po.rlhf.models.config import TransformerConfig
 from jaxrl_po.rlhf.models.families import FAMILIES, family_of, transformer_config
 from jaxrl_po.rlhf.models.tensors import Tensor
@@ -88,6 +89,23 @@ def refuse_model(folder: str | pathlib.Path) -> pathlib.Path:
     found += [file.name for file in path.glob("*.safetensors")]
     if found:
         raise ValueError(f"{path} already holds a model ({found[0]}): give another folder")
+    return path
+
+
+def make_model_folder(folder: str | pathlib.Path) -> pathlib.Path:
+    """The folder, made where it is not there, for a model: before what it is for is trained.
+
+    Raises:
+        ValueError: when there is a model in it.
+        OSError: when it cannot be made or written to.
+    """
+    path = refuse_model(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise named(error, f"cannot write to {path}") from None
     return path
 
 
@@ -237,11 +255,11 @@ def save_pretrained(
 
     Raises:
         ValueError: when the folder holds a model, or the parameters are another model's.
+        OSError: when the folder cannot be written to.
     """
-    folder = refuse_model(folder)
+    folder = make_model_folder(folder)
     params = jax.device_get(pretrained.params if params is None else params)
     check_structure(params, pretrained.params)
-    folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, dict[int, np.ndarray]] = {}
     tensors = FAMILIES[family_of(pretrained.hf_config)].tensors(pretrained.config)
     for name, places in places_of(pretrained.config, tensors).items():

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxrl_po.host.language.checkpoints import DTYPES, WEIGHTS, check_dtype, refuse_model
+from jaxrl_po.host.language.checkpoints import (
+    DTYPES,
+    WEIGHTS,
+    check_dtype,
+    make_model_folder,
+    refuse_model,
+)
 from jaxrl_po.host.machine.imports import import_extra
 
 # How text is cut before its bytes are merged, by llama.cpp's name for it.
@@ -64,7 +70,7 @@ def read_gguf(
     config = hf_config(found, tensors)
     written = hf_tensors(tensors, config)
     files = tokenizer_files(found, path)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_model_folder(folder)
     weights = {name: np.ascontiguousarray(x.astype(DTYPES[dtype])) for name, x in written.items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     for name, content in {**files, "config.json": config | {"torch_dtype": dtype}}.items():

@@ -128,7 +128,8 @@ def run_rlhf(
         steps = config.update.num_envs * config.update.num_steps
         for logger in records.loggers:
             logger.open(Start(config.to_dict(), [settings.seed], session.done, steps))
-        console.print(f"{path}: at iteration {session.done} of {total}", soft_wrap=True)
+        text = f"{path}: at iteration {session.done} of {total}"
+        console.print(text, soft_wrap=True, markup=False)
         ended = not resumed and session.visit(records, callbacks, console)
         while session.done < last and not (ended or requests):
             session.advance(records)

@@ -219,7 +219,8 @@ class RLHFSession:
             try:
                 states["best"] = records.state_of(template, iteration), iteration
             except ValueError as error:
-                console.print(f"best/ is not written: {error}", style="red", soft_wrap=True)
+                text = f"best/ is not written: {error}"
+                console.print(text, style="red", soft_wrap=True, markup=False)
         with self.clock("host"):
             for name, (state, done) in states.items():
                 learned = policy_params(state.params)

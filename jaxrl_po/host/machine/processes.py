@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.signals import Interrupted
 from jaxrl_po.host.machine.strict_json import from_json, to_json
+from jaxrl_po.host.machine.wording import resume_command
 
 CONNECT_SECONDS = 300  # that processes wait for each other at first
 HEARTBEAT_SECONDS = 30  # after which one that is silent counts as gone
@@ -109,7 +110,7 @@ class Peers(NamedTuple):
                     raise
                 self.some(False)
         except ProcessLostError as error:
-            go_on = f"; to go on: python -m jaxrl_po resume {directory}" if directory else ""
+            go_on = f"; to go on: {resume_command(directory)}" if directory else ""
             raise ProcessLostError(f"{error}{go_on}") from error
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_po.envs import SUITES, make_environment, suite_and_name
 from jaxrl_po.envs.environment import named_leaves
 from jaxrl_po.envs.hosted import host_environment
-from jaxrl_po.host.machine.arguments import integer
+from jaxrl_po.host.machine.arguments import integer, seeds
 from jaxrl_po.host.policies.drawing import CLASSIC, check_drawing, draw_states
 from jaxrl_po.host.policies.episodes import Played, Wishes, check_spaces
 from jaxrl_po.host.policies.gymnasium import play_in_gymnasium
@@ -53,7 +53,7 @@ def play(
             what is missing for drawing it.
     """
     gif = None if gif is None else os.fspath(gif)
-    numbers = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    numbers = integer("num_episodes", num_episodes), seeds(seed, num_episodes).start
     key = jax.random.key(numbers[1]) if sampled else None
     return _play(policy, env, Wishes(*numbers, key, gif, integer("max_steps", max_steps)))
 
@@ -88,7 +88,7 @@ def rollout_policy(
         >>> played.observation.shape[1:], played.final_observation.shape
         ((4,), (2, 4))
     """
-    numbers = integer("num_episodes", num_episodes), integer("seed", seed, 0)
+    numbers = integer("num_episodes", num_episodes), seeds(seed, num_episodes).start
     key, tape = jax.random.key(numbers[1]) if sampled else None, Tape()
     _play(policy, env, Wishes(*numbers, key, None, integer("max_steps", max_steps), tape))
     return tape.trajectories()

@@ -13,6 +13,7 @@ from jaxrl_po.host.machine.conditions import conditions
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.processes import ALONE, Peers
 from jaxrl_po.host.machine.strict_json import digest, from_json, to_json
+from jaxrl_po.host.machine.wording import resume_command
 from jaxrl_po.host.runs import checkpoint
 from jaxrl_po.loop.parts import Given
 
@@ -69,7 +70,7 @@ def refuse_occupied(directory: Path) -> None:
     if (directory / "config.json").is_file() and _is_run(directory / "config.json"):
         raise ValueError(
             f"directory={str(directory)!r} already holds a run: "
-            f"resume it (python -m jaxrl_po resume {directory}) or choose another"
+            f"resume it ({resume_command(directory)}) or choose another"
         )
     taken = [name for name in WRITTEN if os.path.lexists(directory / name)]
     taken += [f"checkpoints/{path.name}" for path in checkpoint.files(directory / "checkpoints")]

@@ -1,6 +1,7 @@
 """What takes the members of a run on: compiled programs alone, or with environments on the host."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import jax
@@ -13,6 +14,7 @@ from jaxrl_po.envs.hosted import HostEnvironment
 from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_members
 from jaxrl_po.host.runs.diagnosis import Diagnosis, make_diagnosis
 from jaxrl_po.host.runs.directory import RunSettings
+from jaxrl_po.host.runs.logging import checked_names
 from jaxrl_po.host.runs.segments import Assessment, SegmentPrograms, evaluation_keys
 from jaxrl_po.host.simulators.advance import policy_programs
 from jaxrl_po.host.simulators.collector import Collector
@@ -65,12 +67,12 @@ class CompiledEngine:
         self.failure: SimulatorError | None = None  # a program has none
         self._numbers, start = split_members(np.array(seeds, np.uint32), mesh), np.int32(0)
         self._parts = config, given
+        one = jax.eval_shape(programs.start, jax.ShapeDtypeStruct((), np.uint32))
+        self.metric_names = checked_names(jax.eval_shape(programs.advance, one, start)[1])
         tell("compiling: the training loop")
         self.advance = compile_blocks(programs.advance, blocks, start, donate=True, mesh=mesh)
         tell("compiling: the evaluation")
         self._assess = compile_blocks(programs.assess, self._members(blocks), start, mesh=mesh)
-        one = jax.eval_shape(programs.start, jax.ShapeDtypeStruct((), np.uint32))
-        self.metric_names = list(jax.eval_shape(programs.advance, one, start)[1])
 
     def assess(self, blocks: list[TrainState], iteration: int) -> Assessment:
         """All members in one program each."""
@@ -121,22 +123,25 @@ class HostEngine:
             return state._replace(rollout=rollout), metrics
 
         tell("making the environments")
-        self._pool = Pool(host, environment_seeds(self._seeds, config.num_envs, 0, done))
-        tell("compiling: the policy")
-        programs = policy_programs(config, environment, network)
-        collector = Collector(config, programs, self._pool, join_blocks(blocks))
-        self._collector = collector
-        self._evaluator = Evaluator(host, environment, network)
-        self.blocks = [
-            _begun(state, rollout)
-            for state, rollout in zip(blocks, split_members(collector.standing()), strict=True)
-        ]
-        tell("compiling: the update")
-        members = self._members(self.blocks, collector.rows, collector.sums)
-        self._update = compile_blocks(update, members)
-        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), members[0])
-        self._metrics = jax.eval_shape(update, one)[1]
-        self.metric_names = list(self._metrics)
+        with ExitStack() as stack:
+            self._pool = Pool(host, environment_seeds(self._seeds, config.num_envs, 0, done))
+            stack.callback(self._pool.close)
+            tell("compiling: the policy")
+            programs = policy_programs(config, environment, network)
+            collector = Collector(config, programs, self._pool, join_blocks(blocks))
+            self._collector = collector
+            self._evaluator = Evaluator(host, environment, network)
+            self.blocks = [
+                _begun(state, rollout)
+                for state, rollout in zip(blocks, split_members(collector.standing()), strict=True)
+            ]
+            tell("compiling: the update")
+            members = self._members(self.blocks, collector.rows, collector.sums)
+            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), members[0])
+            self._metrics = jax.eval_shape(update, one)[1]
+            self.metric_names = checked_names(self._metrics)
+            self._update = compile_blocks(update, members)
+            stack.pop_all()  # from here on `close` is what lets go of them
 
     def advance(self, blocks: list[TrainState], count: Any) -> Segments:
         """So many iterations; fewer where an environment fails."""

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxrl_po.envs.hosted import host_environment
+from jaxrl_po.host.machine import arguments
 from jaxrl_po.host.machine.arguments import integer
 from jaxrl_po.host.machine.execution import compile_blocks, join_blocks, split_members
 from jaxrl_po.host.machine.wording import counted
@@ -77,7 +78,7 @@ def evaluate_run(
         ValueError: naming what is out of range, or what the directory lacks.
     """
     num_episodes = integer("num_episodes", num_episodes)
-    key = jax.random.key(integer("seed", seed, 0))
+    key = jax.random.key(arguments.seeds(seed, 1).start)
     _, settings, *_ = read_description(Path(directory))
     if max_episode_steps is None:
         max_episode_steps = settings.max_episode_steps

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import secrets
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,23 @@ from jaxrl_po.host.machine.files import AppendFile, write_whole
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.machine.strict_json import to_json
 
+NAME = re.compile(r"[\w./-]+")  # of a metric: a column's in CSV, a key's in JSON
 JSON_OF = {"nan": "null", "inf": "1e999", "-inf": "-1e999"}  # from the table's cells
+
+
+def checked_names(metrics: Iterable[str]) -> list[str]:
+    """Names of metrics, those of a method of one's own among them.
+
+    Raises:
+        ValueError: naming the one that files of rows have no room for.
+    """
+    names = list(metrics)
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"metrics: the name {name!r} must be of letters, digits, '_', '.', '/' and '-'"
+            )
+    return names
 
 
 class Start(NamedTuple):

@@ -16,7 +16,7 @@ from jaxrl_po.host.machine.arrays import to_host
 from jaxrl_po.host.machine.execution import join_blocks
 from jaxrl_po.host.machine.processes import ALONE, Peers
 from jaxrl_po.host.machine.signals import Interrupted, stop_requests
-from jaxrl_po.host.machine.wording import counted
+from jaxrl_po.host.machine.wording import counted, resume_command
 from jaxrl_po.host.policies.policy import describe_policy
 from jaxrl_po.host.runs import checkpoint, events, logs
 from jaxrl_po.host.runs.callbacks import Callback, Moment
@@ -56,7 +56,7 @@ class Session(NamedTuple):
         """How to go on from what is saved, to end a message with."""
         if self.directory is None:
             return ""
-        return f", saved; to go on: python -m jaxrl_po resume {self.directory}"
+        return f", saved; to go on: {resume_command(self.directory)}"
 
     def warn(self, text: str) -> None:
         """Print what must not be overlooked."""

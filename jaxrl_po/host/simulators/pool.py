@@ -120,8 +120,10 @@ class Pool:
             self._restarted = ended
             shown = jax.tree.map(np.copy, shown)
             for i in np.flatnonzero(ended):
-                last = self._observations(self.info["final_obs"][i])
-                jax.tree.map(lambda rows, row, i=i: rows.__setitem__(i, row), shown, last)
+                # As a batch of one, which tells an array of integers from one of n.
+                one = jax.tree.map(lambda x: np.asarray(x)[None], self.info["final_obs"][i])
+                last = self._observations(one)
+                jax.tree.map(lambda rows, row, i=i: rows.__setitem__(i, row[0]), shown, last)
         return Step(shown, np.asarray(reward, float_dtype()), terminated, truncated)
 
     def in_program(self) -> tuple[np.ndarray, Callable[..., Any]] | None:

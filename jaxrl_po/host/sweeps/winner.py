@@ -16,7 +16,7 @@ from jaxrl_po.host.sweeps.results import SweepResult
 def train_command(config: Config, seed: int, num_seeds: int) -> str:
     """The command line that trains a config: a flag for each field that is not at its default."""
     default = type(config)()
-    words = ["jaxrl-po", "train", config.algorithm]
+    words = ["python", "-m", "jaxrl_po", "train", config.algorithm]
     for name, value in config.to_dict().items():
         if name != "algorithm" and value != default.to_dict()[name]:
             words += _flag(name, value)

@@ -8,10 +8,12 @@ import pwd
 import re
 import subprocess
 import sys
+import textwrap
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from jaxrl_po import __version__, tuned
 from jaxrl_po.algorithms import ALGORITHMS
@@ -19,6 +21,7 @@ from jaxrl_po.host.cli import main as cli
 from jaxrl_po.host.cli import sweep as sweep_cli
 from jaxrl_po.host.machine.files import new_directory
 from jaxrl_po.host.machine.signals import Interrupted
+from jaxrl_po.host.simulators.pool import SimulatorError
 from jaxrl_po.host.tuned import MEASURED_ON_MUJOCO, SCORES
 
 TINY = ["--num-envs", "2", "--num-steps", "8", "--hidden-sizes", "4", "--num-episodes", "2"]
@@ -84,6 +87,9 @@ def test_train_resume_and_export(tmp_path, monkeypatch, capsys):
         (ValueError("no field 'gama'"), 2),
         (OSError(28, "cannot write run"), 1),
         (MemoryError(), 1),
+        (SimulatorError("gymnasium:Line-v0: KeyError: 'gone'"), 1),
+        (SafetensorError("I/O error: No space left on device"), 1),
+        (OSError(28, "cannot write to my  runs/a"), 1),
     ],
 )
 def test_exit_status_says_how_it_ended(error, status, monkeypatch, capsys):
@@ -95,6 +101,27 @@ def test_exit_status_says_how_it_ended(error, status, monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert (str(error).split(":", maxsplit=1)[-1] or "MemoryError") in shown
     assert shown.count("\n") == 1
+
+
+def test_a_module_in_the_working_directory_is_found_by_the_installed_command(
+    tmp_path, monkeypatch, capsys
+):
+    """As `python -m` finds it, whose path begins there."""
+    text = """
+        import dataclasses
+        from jaxrl_po import PPOConfig
+        from jaxrl_po.config import pytree
+
+        @pytree
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Mine(PPOConfig):
+            "PPO under another name."
+    """
+    (tmp_path / "method_of_mine.py").write_text(textwrap.dedent(text))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
+    assert ends("train method_of_mine:Mine --help") == 0
+    assert "--clip-eps" in capsys.readouterr().out
 
 
 def test_a_stop_before_anything_was_saved_is_no_traceback(monkeypatch, capsys):

@@ -8,13 +8,15 @@ import time
 import numpy as np
 import pytest
 
-from jaxrl_po import resume, run
+from jaxrl_po import PPOConfig, resume, run
+from jaxrl_po.algorithms.ppo import ppo
 from jaxrl_po.host.machine.files import AppendFile
 from jaxrl_po.host.machine.imports import import_extra
 from jaxrl_po.host.runs.logging import (
     Logger,
     Start,
     Visit,
+    checked_names,
     table_logger,
     tensorboard_logger,
     wandb_logger,
@@ -90,6 +92,29 @@ def events(folder):
                 kept = [(step, value) for step, value in kept if step < event.step]
             kept += [(event.step, value) for value in event.summary.value]
     return kept
+
+
+@pytest.mark.parametrize("name", ["clip_%", 'a"b', "a,b", "a b", "", "line\n"])
+def test_a_metric_whose_name_no_file_of_rows_can_hold_is_refused(name):
+    with pytest.raises(ValueError, match=r"metrics: the name .* must be of letters"):
+        checked_names(["policy_loss", name])
+    assert checked_names(["loss/policy_avg", "k1-k2", "β.1"]) == ["loss/policy_avg", "k1-k2", "β.1"]
+
+
+def test_such_a_metric_ends_no_run_in_the_middle(tmp_path):
+    def method(config, network, *, optimizer=None):
+        algorithm = ppo(config, network, optimizer)
+
+        def update(*arguments):
+            params, state, metrics = algorithm.update(*arguments)
+            return params, state, {**metrics, "clip_%": metrics["clip_fraction"]}
+
+        return algorithm._replace(update=update)
+
+    config = PPOConfig(num_envs=2, num_steps=8, total_timesteps=32)
+    with pytest.raises(ValueError, match="metrics: the name 'clip_%'"):
+        run(config, algorithm=method, directory=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
 
 
 def test_tensorboard_gets_means_speed_evaluations_and_config(tmp_path):

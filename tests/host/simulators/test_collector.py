@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from jaxrl_po import PPOConfig, evaluate, load_policy, make_train, resume, run
 from jaxrl_po.envs import HostEnvironment
@@ -211,6 +211,26 @@ def test_a_worker_that_dies_is_named_and_what_was_learned_is_saved(tmp_path):
     with pytest.raises(SimulatorError, match=r"env: \w+Error.*after iteration [45] of 12"):
         run(config(num_iterations=12), env=HostEnvironment(make), **settings)
     assert resume(tmp_path, env=hosted(), quiet=True).state.iteration.tolist() == [12]
+
+
+def test_what_fails_before_it_has_begun_leaves_no_environments(monkeypatch):
+    made, closed = [], []
+
+    class Lost(Line):
+        def reset(self, *, seed=None, options=None):
+            raise KeyError("gone")
+
+        def close(self):
+            closed.append(self)
+
+    def make(num_envs, seeds):
+        made.append(num_envs)
+        return SyncVectorEnv([Lost] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+
+    config = PPOConfig(num_envs=2, num_steps=4, total_timesteps=8)
+    with pytest.raises(SimulatorError, match="gone"):
+        run(config, env=HostEnvironment(make), quiet=True)
+    assert len(closed) == sum(made)
 
 
 def test_compiled_programs_refuse_what_steps_on_the_host():

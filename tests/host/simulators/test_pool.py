@@ -134,6 +134,32 @@ def test_one_of_n_is_observed_one_hot(mode):
     np.testing.assert_array_equal(pool.restart(step.truncated), np.eye(16)[[0, 0]])
 
 
+class Whole(Line):
+    """Shows whole numbers, where its space is of real ones: the batch is cast, the last is not."""
+
+    observation_space = gymnasium.spaces.Box(-10.0, 10.0, (2,), np.float32)
+
+    def observation(self):
+        return np.array([4 * self.place, self.time]).astype(np.int64)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("shape", [(2,), (1,)])
+def test_whole_numbers_are_no_choices(mode, shape):
+    class Seen(Whole):
+        observation_space = gymnasium.spaces.Box(-10.0, 10.0, shape, np.float32)
+
+        def observation(self):
+            return super().observation()[: shape[0]]
+
+    pool = Pool(hosted(mode, Seen), [0])
+    pool.reset()
+    for t in range(LIMIT):
+        step = pool.step(np.array([t % 2]))
+    assert step.truncated.all()
+    np.testing.assert_array_equal(step.observation, [[-1.0, LIMIT][: shape[0]]])
+
+
 def test_envpool_shows_ends_and_begins_at_once():
     """Its own clocks run from the starts that are shown, one after each end, and skip no step."""
     pytest.importorskip("envpool")

@@ -25,7 +25,9 @@ CONFIGS = [
 
 @pytest.mark.parametrize("expected", CONFIGS)
 def test_the_command_says_the_config(expected, monkeypatch):
-    parsed = cli.make_parser().parse(shlex.split(train_command(expected, 3, 5))[1:])
+    python, module, package, *words = shlex.split(train_command(expected, 3, 5))
+    assert (python, module, package) == ("python", "-m", "jaxrl_po")
+    parsed = cli.make_parser().parse(words)
     fields = cli.given_fields(parsed)
     assert parsed.config_class().replace(**fields).to_dict() == expected.to_dict()
     assert (parsed.seed, parsed.num_seeds) == (3, 5)
