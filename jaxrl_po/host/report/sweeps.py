@@ -9,6 +9,7 @@ from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.report.curves import plain
 from jaxrl_po.host.report.timing import timing
 from jaxrl_po.host.report.training import flat
+from jaxrl_po.host.sweeps.ranges import value_text
 from jaxrl_po.host.sweeps.read import SweepPlan, read_plan, read_sweep
 from jaxrl_po.host.sweeps.results import SweepResult
 from jaxrl_po.host.sweeps.sensitivity import sensitivity, strata, varied_fields
@@ -117,8 +118,8 @@ def _group(plan: SweepPlan, result: SweepResult, row: dict[str, Any]) -> dict[st
 
 def label(setting: dict[str, Any]) -> str:
     """A setting for people."""
-    shown = {n: f"{v:.3g}" if isinstance(v, float) else str(v) for n, v in setting.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "the only setting"
+    shown = [f"{name} {value_text(value)}" for name, value in setting.items()]
+    return ", ".join(shown) or "the only setting"
 
 
 def _sensitivity(result: SweepResult, field: str) -> dict[str, Any]:
