@@ -1,11 +1,13 @@
 """Figures of a sweep: learning curves, sensitivity to one field, a heat map of two."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.sweeps.ranges import value_text
 from jaxrl_po.host.sweeps.sensitivity import (
     check_fields,
@@ -121,7 +123,9 @@ def write_figures(result: "SweepResult", directory: pathlib.Path) -> None:
         if len(varied) == 2 and np.prod(sizes) == len(result.summary["setting"]):
             figures["heatmap"] = plot_heatmap(result, *varied)
     for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=150)
+        data = io.BytesIO()
+        figure.savefig(data, dpi=150)
+        write_whole(directory / f"{name}.png", data.getvalue())
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":

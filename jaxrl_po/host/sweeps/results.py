@@ -36,11 +36,10 @@ class SweepResult(NamedTuple):
     lineage: Table | None = None
 
     def write(self, directory: str | pathlib.Path) -> None:
-        """Write members.csv, summary.csv, curves.npz and the figures."""
+        """Write summary.csv, curves.npz, the figures and members.csv."""
         from jaxrl_po.host.sweeps.plots import write_figures
 
         directory = pathlib.Path(directory)
-        self.table.write_csv(directory / "members.csv")
         self.summary.write_csv(directory / "summary.csv")
         curves = io.BytesIO()
         np.savez(curves, timesteps=self.timesteps, returns=self.returns)
@@ -48,6 +47,7 @@ class SweepResult(NamedTuple):
         if self.lineage is not None:
             self.lineage.write_csv(directory / "lineage.csv")
         write_figures(self, directory)
+        self.table.write_csv(directory / "members.csv")  # the last, which tells that all is there
 
     @property
     def first(self) -> int:

@@ -64,6 +64,17 @@ def test_where_every_member_diverged_there_is_nothing_to_compare():
     assert mixed.summary_text() == f"nothing to compare: {reason}"
 
 
+def test_a_sweep_has_ended_once_all_else_is_written(tmp_path, monkeypatch):
+    def killed(figure, file, **settings):
+        file.write(b"half")  # into memory: no path
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", killed)
+    with pytest.raises(KeyboardInterrupt):
+        made([1.0, 2.0], [3.0, 4.0]).write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"summary.csv", "curves.npz"}
+
+
 def test_a_setting_shows_no_return_but_its_own(tmp_path):
     result = made([10.0, 12.0], [NAN, NAN], [None, None], [20.0, None])
     assert result.best == {"clip_eps": 0.1}
