@@ -1,5 +1,6 @@
 """The page's data of a sweep's directory."""
 
+import collections
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.report.curves import plain
 from jaxrl_po.host.report.timing import timing
 from jaxrl_po.host.report.training import flat
+from jaxrl_po.host.sweeps.ranges import value_text
 from jaxrl_po.host.sweeps.read import SweepPlan, read_plan, read_sweep
 from jaxrl_po.host.sweeps.results import SweepResult
 from jaxrl_po.host.sweeps.sensitivity import sensitivity, strata, varied_fields
@@ -46,13 +48,11 @@ def sweep_page(
     directory: Path, name: str, plan: SweepPlan, result: SweepResult | None
 ) -> dict[str, Any]:
     """The page's data of a sweep; without a result, of one that goes on."""
-    members = len(plan.settings) * plan.num_seeds
-    done = len({path.stem.partition("-")[2] for path in (directory / "members").glob("rung*.npz")})
     page = {
         "name": name,
         "kind": "sweep",
         "title": f"sweep of {plan.config.algorithm} on {plan.config.env_id}",
-        "status": f"{done:,} of {counted(members, 'member')} trained",
+        "status": _progress(directory, plan),
         "facts": [
             ("settings", f"{len(plan.settings):,}"),
             ("seeds", f"{plan.num_seeds}"),
@@ -72,6 +72,18 @@ def sweep_page(
         note = "its curves and tables are written when all members have trained"
         return page | {"notes": [{"level": "info", "text": note}]}
     return page | _outcome(plan, result)
+
+
+def _progress(directory: Path, plan: SweepPlan) -> str:
+    """How many members have trained, of several rungs in the newest that any has ended."""
+    files = (directory / "members").glob("rung*.npz")
+    ended = collections.Counter(path.name.partition("-")[0] for path in files)
+    rungs = plan.rungs
+    newest = max((rung for rung in range(len(rungs)) if ended[f"rung{rung}"]), default=0)
+    members = counted(rungs[newest] * plan.num_seeds, "member")
+    trained = f"{ended[f'rung{newest}']:,} of {members} trained"
+    called = "round" if plan.evolves else "rung"
+    return trained if len(rungs) == 1 else f"{called} {newest + 1} of {len(rungs)}: {trained}"
 
 
 def _outcome(plan: SweepPlan, result: SweepResult) -> dict[str, Any]:
@@ -117,8 +129,8 @@ def _group(plan: SweepPlan, result: SweepResult, row: dict[str, Any]) -> dict[st
 
 def label(setting: dict[str, Any]) -> str:
     """A setting for people."""
-    shown = {n: f"{v:.3g}" if isinstance(v, float) else str(v) for n, v in setting.items()}
-    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "the only setting"
+    shown = [f"{name} {value_text(value)}" for name, value in setting.items()]
+    return ", ".join(shown) or "the only setting"
 
 
 def _sensitivity(result: SweepResult, field: str) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Figures of a sweep: learning curves, sensitivity to one field, a heat map of two."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxrl_po.host.machine.files import write_whole
+from jaxrl_po.host.sweeps.ranges import value_text
 from jaxrl_po.host.sweeps.sensitivity import (
     check_fields,
     distinct,
@@ -71,13 +74,13 @@ def plot_sensitivity(result: "SweepResult", field: str) -> "Figure":
         bars = np.abs([center - low, high - center])
         axes.errorbar(x, center, yerr=bars, color="C0", fmt="o", markersize=5, capsize=3)
     if not numeric:
-        axes.set_xticks(list(x), [_text(value) for value in values])
+        axes.set_xticks(list(x), [value_text(value) for value in values])
         axes.set_xlim(-0.5, len(values) - 0.5)
     else:
         if found.logarithmic:
             axes.set_xscale("log")
         if len(values) <= MAX_TICKS:
-            axes.set_xticks(x, [_text(value) for value in values])
+            axes.set_xticks(x, [value_text(value) for value in values])
             axes.minorticks_off()
     axes.set_xlabel(field)
     axes.set_ylabel(f"final return ({_shown(result)})")
@@ -100,8 +103,8 @@ def plot_heatmap(result: "SweepResult", x: str, y: str) -> "Figure":
         color = "white" if value < middle else "black"
         text = "–" if np.isnan(value) else f"{value:.3g}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    axes.set_xticks(range(len(columns)), [_text(value) for value in columns])
-    axes.set_yticks(range(len(rows)), [_text(value) for value in rows])
+    axes.set_xticks(range(len(columns)), [value_text(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [value_text(value) for value in rows])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(x)
@@ -120,7 +123,9 @@ def write_figures(result: "SweepResult", directory: pathlib.Path) -> None:
         if len(varied) == 2 and np.prod(sizes) == len(result.summary["setting"]):
             figures["heatmap"] = plot_heatmap(result, *varied)
     for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=150)
+        data = io.BytesIO()
+        figure.savefig(data, dpi=150)
+        write_whole(directory / f"{name}.png", data.getvalue())
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
@@ -144,11 +149,7 @@ def _shown(result: "SweepResult") -> str:
 
 def _label(result: "SweepResult", setting: int) -> str:
     row = int(np.flatnonzero(result.summary["setting"] == setting)[0])
-    return ", ".join(_text(result.summary[field][row]) for field in result.fields)
-
-
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return ", ".join(value_text(result.summary[field][row]) for field in result.fields)
 
 
 def _thousands(value: float, _: float) -> str:

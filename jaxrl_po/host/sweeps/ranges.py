@@ -138,6 +138,11 @@ def is_data(config: Config, name: str) -> bool:
     return name.startswith(ENV_PARAMS) or name in data_fields(type(config))
 
 
+def value_text(value: Any) -> str:
+    """A value of a field for people: floats with as many digits as tell 0.9995 and 0.9999 apart."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _checked_points(config: Config, points: Sequence[Setting]) -> list[Setting]:
     """Points that were chosen elsewhere."""
     if isinstance(points, str) or not isinstance(points, Sequence):

@@ -35,7 +35,19 @@ class SweepPlan(NamedTuple):
     given: list[str]  # parts that were objects, which no command line can give again
     conditions: dict[str, Any]  # where it began: devices, versions
     prune: str | None
-    evolves: bool  # a population, whose settings change from round to round
+    num_rounds: int  # of a population, whose settings change from round to round; 0: it is none
+
+    @property
+    def evolves(self) -> bool:
+        """Whether it is of a population."""
+        return self.num_rounds > 0
+
+    @property
+    def rungs(self) -> list[int]:
+        """How many settings train in each rung, or round of a population."""
+        if self.evolves:
+            return [len(self.settings)] * self.num_rounds
+        return [rung.num_settings for rung in PRUNERS[self.prune](len(self.settings))[0]]
 
     @property
     def configs(self) -> list[Config]:
@@ -67,10 +79,11 @@ def read_plan(directory: pathlib.Path) -> SweepPlan:
         if not settings or found["prune"] not in PRUNERS:
             raise ValueError("it has no settings, or an unknown prune")
         prune = found["prune"]
+        num_rounds = int(found["evolve"]["num_rounds"]) if "evolve" in found else 0
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
     where = {name: value for name, value in found.items() if name not in OF_THE_SWEEP}
-    return SweepPlan(config, settings, *numbers, given, where, prune, "evolve" in found)
+    return SweepPlan(config, settings, *numbers, given, where, prune, num_rounds)
 
 
 def read_sweep(directory: str | os.PathLike[str]) -> SweepResult:

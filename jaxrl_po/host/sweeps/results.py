@@ -12,7 +12,7 @@ from jaxrl_po.config import ANY, ENV_PARAMS, Config
 from jaxrl_po.host.machine.files import write_whole
 from jaxrl_po.host.machine.wording import counted
 from jaxrl_po.host.sweeps.members import Outcome
-from jaxrl_po.host.sweeps.ranges import Setting
+from jaxrl_po.host.sweeps.ranges import Setting, value_text
 from jaxrl_po.host.sweeps.statistics import iqm, spread
 from jaxrl_po.host.sweeps.table import Table
 
@@ -36,11 +36,10 @@ class SweepResult(NamedTuple):
     lineage: Table | None = None
 
     def write(self, directory: str | pathlib.Path) -> None:
-        """Write members.csv, summary.csv, curves.npz and the figures."""
+        """Write summary.csv, curves.npz, the figures and members.csv."""
         from jaxrl_po.host.sweeps.plots import write_figures
 
         directory = pathlib.Path(directory)
-        self.table.write_csv(directory / "members.csv")
         self.summary.write_csv(directory / "summary.csv")
         curves = io.BytesIO()
         np.savez(curves, timesteps=self.timesteps, returns=self.returns)
@@ -48,6 +47,7 @@ class SweepResult(NamedTuple):
         if self.lineage is not None:
             self.lineage.write_csv(directory / "lineage.csv")
         write_figures(self, directory)
+        self.table.write_csv(directory / "members.csv")  # the last, which tells that all is there
 
     @property
     def first(self) -> int:
@@ -93,7 +93,7 @@ class SweepResult(NamedTuple):
             lost = "every member" if self.all_diverged else f"{diverged} of {members} members"
             reasons = [f"{lost} diverged"] * bool(diverged) + [steps] * (not self.all_diverged)
             return f"nothing to compare: {', '.join(reasons)}"
-        named = ", ".join(f"{name}={_short(value)}" for name, value in self.best.items())
+        named = ", ".join(f"{name}={value_text(value)}" for name, value in self.best.items())
         sound, seeds = row["num_sound"], row["num_seeds"]
         over = counted(seeds, "seed") if sound == seeds else f"{sound} of {seeds} seeds"
         interval = f" [{row['low']:.1f}, {row['high']:.1f}] (IQM and 95 % interval over {over})"
@@ -230,7 +230,3 @@ def _edges(settings: Sequence[Setting], best: Setting, config: Config) -> dict[s
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
     return np.pad(values.astype(float), (0, size - values.size), constant_values=np.nan)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

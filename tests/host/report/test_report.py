@@ -127,6 +127,26 @@ def test_a_sweep_that_goes_on_says_how_far_it_is(swept, tmp_path):
     assert told["status"] == "1 of 6 members trained"
 
 
+@pytest.mark.parametrize(
+    ("course", "files", "status"),
+    [
+        ({"prune": "halving"}, {}, "rung 1 of 2: 0 of 8 members trained"),
+        ({"prune": "halving"}, {0: 8}, "rung 1 of 2: 8 of 8 members trained"),
+        ({"prune": "halving"}, {0: 8, 1: 1}, "rung 2 of 2: 1 of 4 members trained"),
+        ({"evolve": {"num_rounds": 3}}, {0: 8, 1: 3}, "round 2 of 3: 3 of 8 members trained"),
+    ],
+)
+def test_a_sweep_of_several_rungs_says_which_it_has_reached(course, files, status, tmp_path):
+    settings = [{"gamma": gamma} for gamma in (0.6, 0.7, 0.8, 0.9)]
+    described = {"prune": None, "config": config().to_dict(), "num_seeds": 2, "seed": 0, **course}
+    (tmp_path / "sweep.json").write_text(json.dumps({**described, "settings": settings}))
+    (tmp_path / "members").mkdir()
+    for rung, count in files.items():
+        for i in range(count):
+            (tmp_path / "members" / f"rung{rung}-setting{i // 2:05d}-seed{i % 2:05d}.npz").touch()
+    assert page_data(open_sources([tmp_path]))["runs"][0]["status"] == status
+
+
 def test_a_picture_is_in_the_page(tmp_path):
     directory = language(tmp_path / "lm", [])
     (directory / "policy.gif").write_bytes(b"GIF89a")

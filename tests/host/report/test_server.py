@@ -58,6 +58,14 @@ def test_another_sites_name_for_this_machine_is_refused(served):
     assert ask(served[1], "/data.json", Host="evil.example:80")[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [(ADDRESS, 200), ("localhost", 200), ("localhost:8000", 200), ("evil.example", 403)],
+)
+def test_the_port_may_be_left_out_as_browsers_do_with_80(host, status, served):
+    assert ask(served[1], "/data.json", Host=host)[0] == status
+
+
 def test_a_damaged_log_is_told_and_does_not_end_the_server(served):
     directory, viewer = served
     with (directory / "metrics.jsonl").open("a") as file:

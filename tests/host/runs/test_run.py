@@ -182,9 +182,11 @@ def test_budget_may_grow_and_nothing_else_may_change(finished, tmp_path):
     settings = {"segment_length": 2, "env": ENV, **RUN}
     short, long = config(num_iterations=4), config(num_iterations=8)
     run(short, directory=tmp_path / "grown", **settings)
+    os.utime(tmp_path / "grown" / "config.json", (1e9, 1e9))
     grown = resume(tmp_path / "grown", long, env=ENV, quiet=True)
     assert same(grown.state, run(long, **settings).state)
     assert read_description(tmp_path / "grown")[0] == long
+    assert (tmp_path / "grown" / "config.json").stat().st_mtime == 1e9  # when the run began
     with pytest.raises(ValueError, match="other values of total_timesteps:"):
         resume(tmp_path / "grown", short, env=ENV)
     with pytest.raises(ValueError, match="other values of hidden_sizes, gamma:"):

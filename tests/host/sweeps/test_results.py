@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from jaxrl_po import PPOConfig
+from jaxrl_po.host.report.sweeps import label
 from jaxrl_po.host.sweeps.members import Outcome
-from jaxrl_po.host.sweeps.plots import plot_heatmap, plot_sensitivity
+from jaxrl_po.host.sweeps.plots import plot_heatmap, plot_learning_curves, plot_sensitivity
 from jaxrl_po.host.sweeps.results import make_result, scores
 
 NAN = float("nan")
@@ -61,6 +62,17 @@ def test_where_every_member_diverged_there_is_nothing_to_compare():
     assert not mixed.all_diverged
     reason = "2 of 4 members diverged, no episode finished in 512 steps"
     assert mixed.summary_text() == f"nothing to compare: {reason}"
+
+
+def test_a_sweep_has_ended_once_all_else_is_written(tmp_path, monkeypatch):
+    def killed(figure, file, **settings):
+        file.write(b"half")  # into memory: no path
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", killed)
+    with pytest.raises(KeyboardInterrupt):
+        made([1.0, 2.0], [3.0, 4.0]).write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"summary.csv", "curves.npz"}
 
 
 def test_a_setting_shows_no_return_but_its_own(tmp_path):
@@ -133,6 +145,18 @@ def test_an_infinite_value_has_its_place_in_the_figures():
     result = made([1.0, 2.0], [3.0, 4.0], field="max_grad_norm", values=[0.5, float("inf")])
     labels = plot_sensitivity(result, "max_grad_norm").axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == ["0.5", "inf"]
+
+
+def test_values_that_differ_late_are_told_apart():
+    result = made([1.0, 2.0], [3.0, 4.0], field="gamma", values=[0.9995, 0.9999])
+    ticks = plot_sensitivity(result, "gamma").axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["0.9995", "0.9999"]
+    lines = plot_learning_curves(result).axes[0].lines
+    assert [line.get_label() for line in lines] == ["0.9999", "0.9995"]
+    assert [label({"gamma": value}) for value in (0.99995, 1.0)] == ["gamma 0.99995", "gamma 1"]
+    assert label({"n": (4, 0.25), "b": True, "s": "tanh"}) == "n (4, 0.25), b True, s tanh"
+    finest = made([1.0], [2.0], field="gamma", values=[0.9, 0.99995])
+    assert "gamma=0.99995" in finest.summary_text()
 
 
 def test_cells_without_a_return_are_left_empty():

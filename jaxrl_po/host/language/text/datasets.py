@@ -142,6 +142,8 @@ def as_record(line: bytes) -> Record:
         record = json.loads(line)
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from error
+    except RecursionError:
+        raise ValueError("not JSON: it is nested too deeply") from None
     if not isinstance(record, dict):
         raise ValueError(f"must hold an object, not {type(record).__name__}")
     return record

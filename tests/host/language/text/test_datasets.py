@@ -280,6 +280,7 @@ CHAT = [user("which?")]
     ("read", "line", "message"),
     [
         (read_prompts, '{"prompt": "a"', "not JSON: Expecting"),
+        (read_prompts, "[" * 100000, "not JSON: it is nested too deeply"),
         (read_prompts, "[1, 2]", "must hold an object, not list"),
         (read_prompts, {"text": "a", "id": 1}, '"prompt" is missing; there are: id, text'),
         (read_prompts, {"prompt": 3}, '"prompt" must be a string or a list of messages, not 3'),
