@@ -19,6 +19,8 @@ def read_object(file: pathlib.Path, needed: bool = False) -> dict[str, Any]:
         found = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file}: not JSON: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{file}: not JSON: it is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError(f"{file}: must hold an object, not {type(found).__name__}")
     return found

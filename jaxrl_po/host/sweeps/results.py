@@ -36,7 +36,7 @@ class SweepResult(NamedTuple):
     lineage: Table | None = None
 
     def write(self, directory: str | pathlib.Path) -> None:
-        """Write summary.csv, curves.npz, the figures and members.csv."""
+        """Write summary.csv, curves.npz, members.csv and the figures."""
         from jaxrl_po.host.sweeps.plots import write_figures
 
         directory = pathlib.Path(directory)
@@ -46,8 +46,9 @@ class SweepResult(NamedTuple):
         write_whole(directory / "curves.npz", curves.getvalue())
         if self.lineage is not None:
             self.lineage.write_csv(directory / "lineage.csv")
+        # The last of what can be read: that it is there tells that the sweep has ended.
+        self.table.write_csv(directory / "members.csv")
         write_figures(self, directory)
-        self.table.write_csv(directory / "members.csv")  # the last, which tells that all is there
 
     @property
     def first(self) -> int:

@@ -64,15 +64,23 @@ def test_where_every_member_diverged_there_is_nothing_to_compare():
     assert mixed.summary_text() == f"nothing to compare: {reason}"
 
 
-def test_a_sweep_has_ended_once_all_else_is_written(tmp_path, monkeypatch):
-    def killed(figure, file, **settings):
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [
+        ("numpy.savez", {"summary.csv"}),
+        ("matplotlib.figure.Figure.savefig", {"summary.csv", "curves.npz", "members.csv"}),
+    ],
+)
+def test_a_sweep_has_ended_once_its_tables_are_written(what, left, tmp_path, monkeypatch):
+    def killed(*arguments, **settings):
+        (file,) = (x for x in arguments if hasattr(x, "write"))
         file.write(b"half")  # into memory: no path
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", killed)
+    monkeypatch.setattr(what, killed)
     with pytest.raises(KeyboardInterrupt):
         made([1.0, 2.0], [3.0, 4.0]).write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"summary.csv", "curves.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_setting_shows_no_return_but_its_own(tmp_path):
