@@ -257,9 +257,10 @@ def save_pretrained(
         ValueError: when the folder holds a model, or the parameters are another model's.
         OSError: when the folder cannot be written to.
     """
-    folder = make_model_folder(folder)
+    folder = refuse_model(folder)
     params = jax.device_get(pretrained.params if params is None else params)
     check_structure(params, pretrained.params)
+    make_model_folder(folder)
     parts: dict[str, dict[int, np.ndarray]] = {}
     tensors = FAMILIES[family_of(pretrained.hf_config)].tensors(pretrained.config)
     for name, places in places_of(pretrained.config, tensors).items():
