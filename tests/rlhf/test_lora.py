@@ -39,7 +39,9 @@ def logits(model, params, tokens):
 def test_fresh_adapters_change_nothing(model, params, prompt):
     own = adapted(model, params, LORA)
     fresh = own.init(jax.random.key(0))
-    np.testing.assert_array_equal(logits(own, fresh, prompt), logits(model, params, prompt))
+    # But for the last bit: with the products of zeros beside them, sums are compiled otherwise.
+    found, expected = logits(own, fresh, prompt), logits(model, params, prompt)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_merged_weights_are_the_definition(model, params, adapters, prompt):
