@@ -9,8 +9,12 @@ from tasks import gymnax, minatar, mujoco, ppo_paper
 MUJOCO = """\
 One setting of each method for all tasks. Those of PPO and TRPO were chosen on seeds that are not in
 this table and on HalfCheetah alone ([what was tried](tables_mujoco_tuning.md)); of the others
-nothing was tried. "2048" is TRPO with rollouts twice as long, looked into because it falls back on
-the pendula.
+nothing was tried, and they have rows on four tasks so far (PPO-penalty three). "2048" is TRPO with
+rollouts twice as long, looked into because it falls back on the pendula.
+
+NPG's steps are as long as TRPO's and it falls back as TRPO does; VPG's shrink with its learning
+rate, and it keeps both pendula. CPU s of PPO-penalty, NPG and VPG were taken while other studies
+ran beside, and are up to twice what they would be alone.
 """
 TUNING = """\
 All that was tried to choose the settings of [the table](tables_mujoco.md): seeds from 100 on, which
@@ -47,7 +51,8 @@ What agrees: of the clipped ones 0.2 and 0.3 do better than the surrogate alone.
 surrogate alone loses little here, where the paper's average is -0.39, and the others stand in
 another order. The order is HalfCheetah's, and three seeds do not settle it: by nearly every
 surrogate some runs stay near 1,500 there and others reach 2,500 to 4,000. The other two tasks
-nearly all settings learn.
+nearly all settings learn. CPU s of HalfCheetah's and Hopper's rows were taken while other studies
+ran beside.
 """
 
 
