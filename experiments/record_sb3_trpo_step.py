@@ -17,9 +17,11 @@ import numpy as np
 from sb3_contrib import TRPO
 
 DATA = pathlib.Path(__file__).parents[1] / "tests" / "algorithms" / "data"
-CASES = {  # seeds, radii and damping such that the search shrinks the step
-    "discrete": ("CartPole-v1", 0, 0.03, 5e-4),
-    "box": ("Pendulum-v1", 0, 3.0, 1e-2),
+# Seeds, radii and damping such that the search shrinks the step, by either KL as often, and CG
+# converges: where it does not, its direction is rounding's, and another on each processor.
+CASES = {
+    "discrete": ("CartPole-v1", 2, 0.1, 2e-2),
+    "box": ("Pendulum-v1", 0, 3.0, 1e-1),
 }
 BATCH, PRACTICE = 512, 4  # steps of a rollout, iterations before the recorded one
 SETTINGS = {
