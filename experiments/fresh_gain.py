@@ -59,15 +59,16 @@ advantage, measured there ("own") and on the next one ("fresh"). Fresh over own 
 direction is that of all steps that there could be, and 0 where it is noise. By quarters of
 training; return: of the episodes that ended then. ±: standard deviation over seeds.
 
-With 1024 steps a rollout nearly all that a step gains is fitted to its own rollout. On
-HalfCheetah too: so noise alone does not make TRPO fall back. What differs is what is left to gain.
-HalfCheetah can always run faster, and the little of each step that is no noise adds up; a pendulum
-that stands has nothing to gain, and the steps go on, each as long as before, by then away from
-where it stood: in the second quarter of InvertedPendulum they lose on fresh steps. With 8192 steps
-a rollout its late steps are noise as well, but they are fewer by a factor of eight, and it stands.
-That this is why they do less harm was not tested by itself. (Of a step of pure noise on N steps the
-own gain is about √(2 δ d / N) without damping, where d directions matter: what HalfCheetah's first
-quarter has would be d / N of 0.44.)
+With 1024 steps a rollout nearly all that a step gains is fitted to its own rollout (not told by
+InvertedPendulum's last quarter, where seeds differ too much). On HalfCheetah too: so noise alone
+does not make TRPO fall back. What differs is what is left to gain. HalfCheetah can always run
+faster, and the little of each step that is no noise adds up; a pendulum that stands has nothing to
+gain, and the steps go on, each as long as before, by then away from where it stood: in the second
+quarter of InvertedPendulum they lose on fresh steps. With 8192 steps a rollout its late steps are
+noise as well, but they are fewer by a factor of eight, and it stands. That this is why they do less
+harm was not tested by itself. (Of a step of pure noise on N steps the own gain is about √(2 δ d /
+N) without damping, where d directions matter: what HalfCheetah's first quarter has would be d / N
+of 0.44.)
 
 | task, steps a rollout | quarter | return | own gain | fresh gain | fresh / own |
 |---|---|---|---|---|---|

@@ -14,7 +14,7 @@ rollouts twice as long, looked into because it falls back on the pendula.
 
 NPG's steps are as long as TRPO's and it falls back as TRPO does; VPG's shrink with its learning
 rate, and it keeps both pendula. CPU s of PPO-penalty, NPG and VPG were taken while other studies
-ran beside, and are up to twice what they would be alone.
+ran beside, and are not to be compared with those of the other rows.
 """
 TUNING = """\
 All that was tried to choose the settings of [the table](tables_mujoco.md): seeds from 100 on, which
@@ -44,8 +44,8 @@ rollout, Adam is annealed, no gradient is cut. Its rollout of 2048 steps is of 8
 "none" is PPO-penalty with β = 0: the surrogate alone.
 
 **So far** three of the seven tasks, and two rows of Hopper; `--list` tells which wait. The paper's
-average is over all seven, and is not to be compared with that of three. Beside its columns stand
-TRPO and NPG by the same rollouts.
+average is over all seven, and is not to be compared with that of three. Beside its columns stands
+TRPO by the same rollouts; of NPG two tasks have rows.
 
 What agrees: of the clipped ones 0.2 and 0.3 do better than the surrogate alone. What does not: the
 surrogate alone loses little here, where the paper's average is -0.39, and the others stand in

@@ -154,7 +154,7 @@ class RLHFConfig(SignalConfig):
                 f"dynamic_sampling=True beside kl_in_reward={self.kl_in_reward!r} would leave out "
                 "responses that differ in the price of their KL: set kl_in_reward='none'"
             )
-        if self.kl_in_loss != "none" and not self.is_own_ppo:
+        if self.kl_in_loss != "none" and not self.is_library_ppo:
             raise ValueError(
                 f"kl_in_loss={self.kl_in_loss!r} goes with update=PPOConfig(...), "
                 f"not with {self.update_name}"

@@ -69,20 +69,25 @@ class SignalConfig(Settings):
         return self.estimator == "gae"
 
     @property
-    def is_own_ppo(self) -> bool:
+    def has_own_algorithm(self) -> bool:
+        """Whether the update's class brings an algorithm that is not the library's."""
+        return hasattr(self.update, "make_algorithm")
+
+    @property
+    def is_library_ppo(self) -> bool:
         """Whether the update is the library's PPO-clip, whose loss has options."""
-        return isinstance(self.update, PPOConfig) and not hasattr(self.update, "make_algorithm")
+        return isinstance(self.update, PPOConfig) and not self.has_own_algorithm
 
     @property
     def update_name(self) -> str:
         """What messages call the update."""
-        own = hasattr(self.update, "make_algorithm")
-        return f"{type(self.update).__name__}'s own algorithm" if own else self.update.algorithm
+        own = f"{type(self.update).__name__}'s own algorithm"
+        return own if self.has_own_algorithm else self.update.algorithm
 
     @property
     def one_adam_for_both(self) -> bool:
         """Whether policy and critic take steps of one Adam, the library's."""
-        own = hasattr(self.update, "make_algorithm")
+        own = self.has_own_algorithm
         own = own or type(self.update).make_optimizer is not Config.make_optimizer
         return self.has_critic and isinstance(self.update, ProximalConfig) and not own
 
@@ -157,7 +162,7 @@ class SignalConfig(Settings):
         """Check the options of DAPO."""
         self.check_effect("clip_eps_high", self.clip_higher, "clip_higher=True")
         for name in OF_PPO:
-            if getattr(self, name) != default_of(self, name) and not self.is_own_ppo:
+            if getattr(self, name) != default_of(self, name) and not self.is_library_ppo:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} goes with update=PPOConfig(...), "
                     f"not with {self.update_name}"
