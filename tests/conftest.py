@@ -67,6 +67,11 @@ def jit_as_shipped():
     return functools.partial(jax.jit, compiler_options=AS_SHIPPED)
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes minutes, so that no core waits at the end for the last of it."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 class ByFileAndAlgorithm(LoadScopeScheduling):
     """One worker takes a file's tests of an algorithm, and so compiles each program once."""
 

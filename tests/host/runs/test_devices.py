@@ -81,6 +81,7 @@ with pytest.raises(SystemExit):
 """
 
 
+@pytest.mark.slow
 def test_devices_change_no_more_than_the_last_bits(tmp_path):
     run_on_eight_devices(SCRIPT, tmp_path)
 
