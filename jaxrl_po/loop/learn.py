@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
+from jaxrl_po.fast.blocks import by_blocks
 from jaxrl_po.fast.prng import split, unrolled
+from jaxrl_po.fast.slices import in_slices
 from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
 from jaxrl_po.loop.parts import as_config, make_parts
-from jaxrl_po.loop.slices import in_slices
 from jaxrl_po.loop.stretches import in_samples, over_stretches
 from jaxrl_po.ops import (
     discounted_returns,
@@ -72,9 +73,7 @@ def learner(
 ) -> Callable[[TrainState, Transition], tuple[TrainState, Metrics]]:
     """`make_learn` for parts that are checked."""
     num_blocks = config.minibatch_shards
-    of_samples = of_block = network
-    if network.unroll is not None:
-        of_samples, of_block = over_stretches(network, num_blocks), over_stretches(network)
+    of_samples = network if network.unroll is None else over_stretches(network, num_blocks)
 
     def learn(state: TrainState, transitions: Transition) -> tuple[TrainState, Metrics]:
         now = config.at(config.fraction_done(state.iteration))
@@ -97,7 +96,7 @@ def learner(
                 anneal,
             )
         new_distribution = in_slices(
-            lambda rows: of_block.policy(params, *rows)[0],
+            lambda rows: of_samples.policy(params, *rows)[0],
             (batch.observation, batch.memory),
             num_blocks,
         )
@@ -228,10 +227,11 @@ def values(
     does) unless it has brought their values; after a terminal state the value is not used.
     """
 
+    def of_slice(rows: tuple[PyTree, PyTree]) -> Array:
+        return network.value(state.params, *rows)
+
     def value_of(rows: tuple[PyTree, PyTree]) -> Array:
-        values: Array = in_slices(
-            lambda rows: network.value(state.params, *rows), rows, num_blocks, axis=1
-        )
+        values: Array = in_slices(by_blocks(of_slice, num_blocks, 1, 1), rows)
         return values
 
     def value_of_next(rows: slice) -> Array:

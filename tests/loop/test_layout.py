@@ -23,11 +23,14 @@ import numpy as np
 
 from jaxrl_po import make_train
 from jaxrl_po.algorithms import ALGORITHMS
+from jaxrl_po.fast import slices
 
 method, network = sys.argv[1:]
 # Conjugate gradients magnify rounding: by 1e10 in 20 iterations, were they let go on to the end.
 jax.config.update("jax_enable_x64", method == "trpo")
 N, T = 32, 16
+if network == "mlp":
+    slices.SLICE = N * T  # observations of three numbers: passes over a rollout are in slices
 env_id, fields = {
     "vpg": ("Pendulum-v1", {"num_minibatches": 2}),
     "trpo": ("CartPole-v1", {"fisher_fraction": 0.5, "cg_iters": 4}),

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, make_learn, make_step, make_train
+from jaxrl_po import PPOConfig, PPOPenaltyConfig, make_learn, make_step, make_train
 from jaxrl_po.envs import Discrete, Environment, make_environment
+from jaxrl_po.fast import slices
 from jaxrl_po.loop import rollout as loop_rollout
-from jaxrl_po.loop import slices
 from jaxrl_po.loop.collect import make_collector
 from jaxrl_po.loop.normalizer import init_normalizer, observe
 from jaxrl_po.loop.parts import make_parts
@@ -183,8 +183,8 @@ def test_values_of_half_precision_are_held_at_time_limits_too(monkeypatch):
     assert transitions.bootstrap.dtype == jnp.float32
 
 
-def test_a_rollout_of_pixels_takes_little_more_than_its_pixels(jit_as_shipped):
-    """64 environments x 128 steps of uint8 [84, 84, 4] are .23 GB; floats, twice, were 1.87."""
+def camera():
+    """Frames as Atari's."""
 
     def reset(key, params):
         return jax.random.bits(key, (84, 84, 4), jnp.uint8), jnp.zeros((), jnp.int32)
@@ -193,8 +193,15 @@ def test_a_rollout_of_pixels_takes_little_more_than_its_pixels(jit_as_shipped):
         over = time >= 50
         return reset(key, params)[0], time + 1, jnp.ones(()), jnp.array(False), over
 
-    env = Environment(reset, step, (), (84, 84, 4), Discrete(2), None)
-    config = CONFIG.replace(num_envs=64, num_steps=128, total_timesteps=64 * 128)
+    return Environment(reset, step, (), (84, 84, 4), Discrete(2), None)
+
+
+PIXELS = {"num_envs": 64, "num_steps": 128, "total_timesteps": 64 * 128}
+
+
+def test_a_rollout_of_pixels_takes_little_more_than_its_pixels(jit_as_shipped):
+    """64 environments x 128 steps of uint8 [84, 84, 4] are .23 GB; floats, twice, were 1.87."""
+    env, config = camera(), CONFIG.replace(**PIXELS)
     environment, network = make_parts(config, env)
     collector = make_collector(config, environment, network)
     init, _ = make_step(config, env)
@@ -203,6 +210,20 @@ def test_a_rollout_of_pixels_takes_little_more_than_its_pixels(jit_as_shipped):
     pixels = 64 * 128 * 84 * 84 * 4
     taken = memory.output_size_in_bytes + memory.temp_size_in_bytes
     assert pixels < taken < 0.3e9
+
+
+def test_the_price_of_the_kl_is_adapted_in_slices(jit_as_shipped):
+    """PPO-penalty on 8192 frames by minibatches of 256, as PPO, takes 1 GB; all at once took 16."""
+    env = camera()
+    config = PPOPenaltyConfig(**PIXELS, num_minibatches=32, network="cnn")
+    environment, network = make_parts(config, env)
+    init, _ = make_step(config, env)
+    state = jax.eval_shape(init, KEY)
+    collect = make_collector(config, environment, network).collect
+    _, transitions, _ = jax.eval_shape(collect, state, KEY)
+    learn = jit_as_shipped(make_learn(config, env=env))
+    memory = learn.lower(state, transitions).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 1.5e9
 
 
 class Board(Target):
