@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxrl_po.algorithms.minibatch import Descent, blank, check_minibatches, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Config, pytree, setting
-from jaxrl_po.fast.slices import in_slices
+from jaxrl_po.fast.slices import policy_in_slices
 from jaxrl_po.ops import (
     clipped_surrogate_loss,
     clipped_value_loss,
@@ -220,11 +220,8 @@ def ppo_penalty(
         )
         beta = used
         if config.adaptive_kl:
-            distribution = in_slices(
-                lambda rows: network.policy(params, *rows)[0],
-                (batch.observation, batch.memory),
-                config.minibatch_shards,
-            )
+            distribution_of = policy_in_slices(network, config.minibatch_shards)
+            distribution = distribution_of(params, batch.observation, batch.memory)
             kl = mean_kl(batch.distribution, distribution, batch.mask)
             beta = adapt_kl_coef(beta, kl, config.target_kl)
         return params, PPOPenaltyState(opt_state, beta), {**metrics, "kl_coef": used}

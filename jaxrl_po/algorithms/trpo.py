@@ -13,6 +13,7 @@ from jaxrl_po.algorithms.critic import CriticConfig, fit_value
 from jaxrl_po.algorithms.minibatch import blank, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, POSITIVE, Range, pytree, setting
 from jaxrl_po.fast.blocks import by_blocks
+from jaxrl_po.fast.slices import policy_in_slices
 from jaxrl_po.ops import (
     backtracking_line_search,
     importance_ratio,
@@ -144,6 +145,7 @@ def _natural_gradient_algorithm(
 ) -> Algorithm:
     """The update that TRPO and NPG share: natural gradient, a step along it, critic."""
     descent = make_descent(config, network, optimizer)
+    distribution_of = policy_in_slices(network, config.minibatch_shards)
 
     def init(params: PyTree) -> NaturalGradientState:
         return NaturalGradientState(descent.init(params.value))
@@ -169,9 +171,9 @@ def _natural_gradient_algorithm(
 
     def improve_policy(params: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
         def policy_on(batch: Batch) -> Callable[[PyTree], Any]:
-            return lambda policy: network.policy(
+            return lambda policy: distribution_of(
                 params._replace(policy=policy), batch.observation, batch.memory
-            )[0]
+            )
 
         def objective(policy: PyTree) -> tuple[Array, Array]:
             distribution = policy_on(batch)(policy)

@@ -8,6 +8,7 @@ import jax
 from jaxrl_po.algorithms.critic import CriticConfig, fit_value
 from jaxrl_po.algorithms.minibatch import blank, check_minibatches, make_descent
 from jaxrl_po.config import COUNT, NON_NEGATIVE, pytree, setting
+from jaxrl_po.fast.slices import policy_in_slices
 from jaxrl_po.ops import means, normalize_advantage, policy_gradient_loss
 from jaxrl_po.types import Algorithm, Array, Batch, Network, Optimizer, PyTree
 
@@ -48,6 +49,7 @@ class VPGState(NamedTuple):
 def vpg(config: VPGConfig, network: Network, optimizer: Optimizer | None = None) -> Algorithm:
     """VPG as an update: ascend E[log π(a|s) Â], then fit the critic to the λ-returns."""
     descent = make_descent(config, network, optimizer)
+    distribution_of = policy_in_slices(network, config.minibatch_shards)
 
     def init(params: PyTree) -> VPGState:
         return VPGState(descent.init(params.policy), descent.init(params.value))
@@ -59,7 +61,7 @@ def vpg(config: VPGConfig, network: Network, optimizer: Optimizer | None = None)
         policy_key, value_key = jax.random.split(key)
 
         def loss(policy_params: PyTree, minibatch: Batch) -> tuple[Array, dict[str, Array]]:
-            distribution, _ = network.policy(
+            distribution = distribution_of(
                 params._replace(policy=policy_params), minibatch.observation, minibatch.memory
             )
             advantage = minibatch.advantage

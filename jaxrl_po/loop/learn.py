@@ -10,7 +10,7 @@ from jaxrl_po.algorithms import make_algorithm
 from jaxrl_po.config import Config
 from jaxrl_po.fast.blocks import by_blocks
 from jaxrl_po.fast.prng import split, unrolled
-from jaxrl_po.fast.slices import in_slices
+from jaxrl_po.fast.slices import in_slices, policy_in_slices
 from jaxrl_po.loop.normalizer import Normalizer, count_in, observe
 from jaxrl_po.loop.parts import as_config, make_parts
 from jaxrl_po.loop.stretches import in_samples, over_stretches
@@ -95,10 +95,8 @@ def learner(
                 state,
                 anneal,
             )
-        new_distribution = in_slices(
-            lambda rows: of_samples.policy(params, *rows)[0],
-            (batch.observation, batch.memory),
-            num_blocks,
+        new_distribution = policy_in_slices(of_samples, num_blocks)(
+            params, batch.observation, batch.memory
         )
         iteration = state.iteration + 1
         metrics = {

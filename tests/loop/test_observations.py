@@ -1,5 +1,6 @@
 """Observations: pytrees of any dtype, kept as they come, large ones held once."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl_po import PPOConfig, PPOPenaltyConfig, make_learn, make_step, make_train
+from jaxrl_po import PPOConfig, make_learn, make_step, make_train
+from jaxrl_po.algorithms import ALGORITHMS
 from jaxrl_po.envs import Discrete, Environment, make_environment
 from jaxrl_po.fast import slices
 from jaxrl_po.loop import rollout as loop_rollout
@@ -156,6 +158,20 @@ def test_convolutions_take_grids_and_leave_the_rest(jit):
         make_train(config, env=walk(as_dict))
 
 
+def test_slices_of_a_rollout_teach_the_same(algorithm, jit, monkeypatch):
+    """Gradients of slices add up to those of the whole, as do products with the Fisher matrix."""
+    config = ALGORITHMS[algorithm][0](
+        num_envs=4, num_steps=8, total_timesteps=64, hidden_sizes=(4,), network="cnn"
+    )
+    whole = two_steps(config, walk(picture), jit)
+    monkeypatch.setattr(slices, "SLICE", 100)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5),
+        whole,
+        two_steps(config, walk(picture), jit),
+    )
+
+
 @pytest.mark.parametrize("ends", [False, True])
 def test_large_observations_are_held_once_and_change_nothing(ends, jit, monkeypatch):
     env = walk(picture, ends)
@@ -212,17 +228,38 @@ def test_a_rollout_of_pixels_takes_little_more_than_its_pixels(jit_as_shipped):
     assert pixels < taken < 0.3e9
 
 
-def test_the_price_of_the_kl_is_adapted_in_slices(jit_as_shipped):
-    """PPO-penalty on 8192 frames by minibatches of 256, as PPO, takes 1 GB; all at once took 16."""
-    env = camera()
-    config = PPOPenaltyConfig(**PIXELS, num_minibatches=32, network="cnn")
+def learning(algorithm):
+    """A learner of 8192 frames, and what it takes, as shapes."""
+    minibatches = "num_minibatches" if algorithm in ("ppo", "ppo_penalty") else "critic_minibatches"
+    env, config = camera(), ALGORITHMS[algorithm][0](**PIXELS, **{minibatches: 32}, network="cnn")
     environment, network = make_parts(config, env)
-    init, _ = make_step(config, env)
-    state = jax.eval_shape(init, KEY)
+    state = jax.eval_shape(make_step(config, env)[0], KEY)
     collect = make_collector(config, environment, network).collect
     _, transitions, _ = jax.eval_shape(collect, state, KEY)
-    learn = jit_as_shipped(make_learn(config, env=env))
-    memory = learn.lower(state, transitions).compile().memory_analysis()
+    return env, config, network, (state, transitions)
+
+
+def test_no_pass_of_an_update_takes_more_than_a_slice(algorithm):
+    env, config, network, taken = learning(algorithm)
+    seen = []
+
+    def counted(function):
+        def call(params, observation, memory):
+            seen.append(math.prod(observation.shape[:-3]))
+            return function(params, observation, memory)
+
+        return call
+
+    names = "policy", "value", "policy_and_value"
+    network = network._replace(**{name: counted(getattr(network, name)) for name in names})
+    jax.eval_shape(make_learn(config, env=env, network=network), *taken)
+    assert 256 <= max(seen) <= slices.SLICE / (84 * 84 * 4)
+
+
+def test_trpo_learns_from_pixels_in_bounded_memory(jit_as_shipped):
+    """1.3 GB, as PPO by minibatches of 256; at once the 8192 frames took 46."""
+    env, config, _, taken = learning("trpo")
+    memory = jit_as_shipped(make_learn(config, env=env)).lower(*taken).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 1.5e9
 
 
