@@ -5,8 +5,9 @@
     python experiments/rlhf_smollm.py --size large   # for a GPU: more answers, more iterations
 
 The policy continues openings of rated snippets by at most 20 tokens; the gold reward is VADER's
-score of opening and answer together, a Python function called from within the program. Finished
-runs are kept in runs/rlhf_smollm…: delete one to run it anew.
+score of opening and answer together, a Python function called from within the program. A run ends
+three nats from where it began, so that methods are compared at equal KL. Runs are kept in
+runs/rlhf_smollm…, rows in results/: delete both to run one anew.
 """
 
 import argparse
@@ -14,28 +15,32 @@ import json
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rlhf_smollm_report import BEST_OF, NATS, Record, best_of, draw, page
 from scores import machine
 from tasks import smollm, snippets
 
 from jaxrl_po import PPOConfig, Pretrained, TRPOConfig, load_pretrained
 from jaxrl_po.config import Config
+from jaxrl_po.host.language.moments import Moment
 from jaxrl_po.host.language.run import run_rlhf
 from jaxrl_po.host.language.text import Tokenizer, decode_responses, load_tokenizer, text_reward
 from jaxrl_po.rlhf import LoRAConfig, RewardFn, RLHFConfig, Tokens
-from jaxrl_po.rlhf.evaluate import Answers, compare, make_answer
+from jaxrl_po.rlhf.evaluate import Answers, make_answer
+from jaxrl_po.types import PyTree
 
 RUNS = pathlib.Path("runs")
 RESULTS = pathlib.Path(__file__).with_name("results")
 P, T, PAD = 12, 20, -1
-VISIT = 20  # iterations
-TEST_PROMPTS, FINAL_PROMPTS, NUM_TEXTS = 64, 256, 8
+VISIT, VISIT_TRPO = 10, 2  # iterations; TRPO's are longer steps
+TEST_PROMPTS, NUM_TEXTS = 128, 8
 WORDS = 3, 8  # of an opening
-BEST_OF = 1, 2, 4, 8, 16
+KEY = 1000  # of what is answered after training
 
 
 class Size(NamedTuple):
@@ -52,35 +57,6 @@ SIZES = {
     "small": Size("rlhf_smollm", "rlhf_smollm.py", 32, 60),
     "large": Size("rlhf_smollm_large", "rlhf_smollm.py --size large", 256, 120),
 }
-
-PAGE = """\
-# RLHF on SmolLM2-135M-Instruct: `python experiments/{command}`
-
-{measured}
-
-The policy continues openings of 3 to 8 words by at most {T} tokens; the reward is VADER's score of
-the whole, in (-1, 1). {N} answers an iteration, {iterations} iterations, one seed; measured on one
-sampled answer to each of {prompts} openings that were not trained on. KL: nats an answer, exact
-given each token. Win-rate: against the model that the run began from, on the same opening.
-"lora": adapters of rank {rank} on every dense map; otherwise all weights.
-
-| run | gold | reference | gain | KL | win-rate | seconds an iteration |
-|---|---|---|---|---|---|---|
-{rows}
-
-Best of n answers of the reference, on the same openings:
-
-| n | gold | KL at most |
-|---|---|---|
-{best}
-
-## Texts
-
-Not chosen: the first {texts} test openings, the same in each list.
-
-{lists}
-"""
-
 
 RANK = 16
 LORA = LoRAConfig(rank=RANK, alpha=32.0)
@@ -108,11 +84,12 @@ def configs(size: Size) -> dict[str, RLHFConfig]:
 
     ppo = PPOConfig(**batch, **epochs, gae_lambda=0.95, learning_rate=3e-4, shared_torso=True)
     answers = PPOConfig(**batch, **epochs, learning_rate=3e-4)
+    trpo = TRPOConfig(**batch, max_kl=0.02, cg_damping=0.1, cg_iters=5, fisher_fraction=0.5)
     return {
         "ppo_lora": config(ppo),
         "rloo_lora": config(answers, estimator="rloo", **FOUR),
         "grpo_lora": config(answers, estimator="grpo", **FOUR),
-        "trpo_lora": config(TRPOConfig(**batch, cg_damping=0.01), estimator="rloo", **FOUR),
+        "trpo_lora": config(trpo, estimator="rloo", **FOUR),
         "ppo": config(ppo.replace(learning_rate=1e-5), LoRAConfig()),
     }
 
@@ -124,7 +101,7 @@ class Task(NamedTuple):
     tokenizer: Tokenizer
     reward: RewardFn
     prompts: np.ndarray  # [*, P]
-    test_prompts: np.ndarray  # [FINAL_PROMPTS, P]
+    test_prompts: np.ndarray  # [TEST_PROMPTS, P]
 
 
 def read() -> Task:
@@ -150,13 +127,12 @@ def read() -> Task:
     reward = text_reward(score, tokenizer)
     rows = np.array(openings, np.int32)
     pretrained = load_pretrained(folder)
-    return Task(pretrained, tokenizer, reward, rows[FINAL_PROMPTS:], rows[:FINAL_PROMPTS])
+    return Task(pretrained, tokenizer, reward, rows[TEST_PROMPTS:], rows[:TEST_PROMPTS])
 
 
-def measure(task: Task, own: RLHFConfig, directory: pathlib.Path) -> dict[str, Any]:
-    """Train one row, or what is left of it, and hold its last policy against the reference."""
-    name, best_of = directory.name, directory.with_name("best_of.json")
-    cpu = time.process_time()
+def measure(task: Task, own: RLHFConfig, directory: pathlib.Path) -> Record:
+    """Train one row, or what is left of it, until it is as far from the reference as any."""
+    name = directory.name
     done = run_rlhf(
         own,
         task.pretrained,
@@ -164,77 +140,55 @@ def measure(task: Task, own: RLHFConfig, directory: pathlib.Path) -> dict[str, A
         task.prompts,
         directory,
         tokenizer=task.tokenizer,
-        test_prompts=task.test_prompts[:TEST_PROMPTS],
-        visit_every=VISIT,
+        test_prompts=task.test_prompts,
+        visit_every=VISIT_TRPO if own.update.algorithm == "trpo" else VISIT,
         keep_checkpoints=1,
+        callbacks=[is_far],
         resume=(directory / "rlhf.json").exists(),
     )
-    cpu = time.process_time() - cpu
-    count = len(done.metrics["objective/kl"]) - 1  # of this session; the first compiles
-    tuned = load_pretrained(directory / "last")
-    answer = jax.jit(
-        make_answer(own.replace(lora=LoRAConfig()), task.pretrained.model, task.reward)
-    )
-    ids = jnp.asarray(task.test_prompts)
-    prompts, key = Tokens(ids, ids != PAD), jax.random.key(1000)
-    base = task.pretrained.params
-    found: dict[str, Answers] = {
-        name: answer(tuned.params, base, prompts, key),
-        "reference": answer(None, base, prompts, key),
-    }
-    if not best_of.exists():
-        keys = jax.random.split(jax.random.key(2000), max(BEST_OF) - 1)
-        others = [answer(None, base, prompts, k).score for k in keys]
-        best_of.write_text(json.dumps(np.stack([found["reference"].score, *others]).tolist()))
-    texts = {
-        of: [
-            " ".join((pair.prompt + pair.response).split())
-            for pair in decode_responses(task.tokenizer, answers.generation)[:NUM_TEXTS]
-        ]
-        for of, answers in found.items()
-    }
-    own_score, other = found[name].score, found["reference"].score
+    events = map(json.loads, (directory / "events.jsonl").read_text().splitlines())
+    answer = make_answers(task, own)
+    some = task.test_prompts[:NUM_TEXTS]
+    tuned = load_pretrained(directory / "last").params
+    generated = {name: answer(tuned, some, KEY), "reference": answer(None, some, KEY)}
     return {
-        "gold": float(own_score.mean()),
-        "reference": float(other.mean()),
-        "kl": float(found[name].kl.mean()),
-        "win_rate": float(compare(own_score, other).win_rate),
-        "seconds": done.seconds["train"] / count,  # an iteration
-        "cpu_seconds": cpu,
-        "texts": texts,
+        "curve": [event for event in events if event["event"] == "evaluation"],
+        # of an iteration of this session; the first compiles
+        "seconds": done.seconds["train"] / (len(done.metrics["objective/kl"]) - 1),
+        "texts": {
+            of: [
+                " ".join((pair.prompt + pair.response).split())
+                for pair in decode_responses(task.tokenizer, answers.generation)
+            ]
+            for of, answers in generated.items()
+        },
         "measured": f"{time.strftime('%Y-%m-%d')}: {machine()}",
     }
 
 
-def page(records: dict[str, dict[str, Any]], size: Size) -> str:
-    """The table, and the texts of all rows."""
-    rows = [
-        f"| {name} | {r['gold']:.3f} | {r['reference']:.3f} | {r['gold'] - r['reference']:+.3f} | "
-        f"{r['kl']:.2f} | {r['win_rate']:.3f} | {r['seconds']:.1f} |"
-        for name, r in records.items()
-    ]
-    scores = np.array(json.loads((RUNS / size.name / "best_of.json").read_text()))
-    best = [
-        f"| {n} | {scores[:n].max(axis=0).mean():.3f} | {np.log(n) - (n - 1) / n:.2f} |"
-        for n in BEST_OF
-    ]
-    first = next(iter(records.values()))
-    texts = {"Reference": first["texts"]["reference"]}
-    texts |= {name: r["texts"][name] for name, r in records.items()}
-    lists = ["\n".join([f"{name}:\n", *(f"- {t}" for t in some)]) for name, some in texts.items()]
-    return PAGE.format(
-        measured=first["measured"],
-        T=T,
-        command=size.command,
-        rank=RANK,
-        N=size.answers,
-        iterations=size.iterations,
-        prompts=FINAL_PROMPTS,
-        rows="\n".join(rows),
-        best="\n".join(best),
-        texts=NUM_TEXTS,
-        lists="\n\n".join(lists),
-    )
+def is_far(moment: Moment) -> bool:
+    """Whether a run has come as far as it is to go."""
+    return moment.evaluation is not None and moment.evaluation.kl >= max(NATS)
+
+
+def make_answers(task: Task, own: RLHFConfig) -> Callable[[PyTree, np.ndarray, int], Answers]:
+    """answer(weights or None for the reference, openings, seed), compiled."""
+    whole = own.replace(lora=LoRAConfig())
+    answer = jax.jit(make_answer(whole, task.pretrained.model, task.reward))
+
+    def answered(params: PyTree, openings: np.ndarray, seed: int) -> Answers:
+        prompts = Tokens(jnp.asarray(openings), jnp.asarray(openings != PAD))
+        found: Answers = answer(params, task.pretrained.params, prompts, jax.random.key(seed))
+        return found
+
+    return answered
+
+
+def of_many(task: Task, own: RLHFConfig) -> dict[str, tuple[float, float]]:
+    """The best of n answers of the model that all began from."""
+    answer = make_answers(task, own)
+    seeds = range(KEY + 1, KEY + 1 + max(BEST_OF))
+    return best_of(np.stack([answer(None, task.test_prompts, seed).score for seed in seeds]))
 
 
 def main() -> None:
@@ -249,15 +203,21 @@ def main() -> None:
     runs.mkdir(parents=True, exist_ok=True)
     output = arguments.results / size.name
     file = output.with_suffix(".json")
-    records = json.loads(file.read_text()) if file.exists() else {}
+    found = json.loads(file.read_text()) if file.exists() else {"best_of": {}, "rows": {}}
     task = read()
+    told: dict[str, Any] = {"command": size.command, "figure": f"{size.name}.png"}
+    told |= {"answers": size.answers, "iterations": size.iterations}
+    told |= {"length": T, "rank": RANK, "prompts": len(task.test_prompts)}
+    told |= {"every": VISIT, "every_trpo": VISIT_TRPO}
     for name in arguments.names or rows:
-        if name in records:
+        if name in found["rows"]:
             continue
-        records[name] = measure(task, rows[name], runs / name)
-        file.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-        output.with_suffix(".md").write_text(page(records, size))
-        print({n: x for n, x in records[name].items() if n != "texts"}, flush=True)
+        record = found["rows"][name] = measure(task, rows[name], runs / name)
+        found["best_of"] = found["best_of"] or of_many(task, rows[name])
+        file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        draw(found, output.with_suffix(".png"))
+        output.with_suffix(".md").write_text(page(found, told))
+        print(name, record["curve"][-1], f"{record['seconds']:.1f} s an iteration", flush=True)
 
 
 if __name__ == "__main__":
