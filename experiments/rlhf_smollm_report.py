@@ -44,6 +44,8 @@ to each:
 
 ## The last policies
 
+Seconds are a clock's, with whatever else the machine did then, and are not to be compared.
+
 | run | iterations | gold | reference | gain | KL | win-rate | seconds an iteration |
 |---|---|---|---|---|---|---|---|
 {rows}

@@ -49,8 +49,7 @@ def test_the_best_of_n_uses_every_answer():
 def test_the_page_and_the_figure(tmp_path):
     found = {"best_of": report.best_of(np.zeros((16, 3))), "rows": {"ppo": RECORD}}
     told = {"command": "c", "figure": "f.png", "answers": 8, "iterations": 30}
-    told |= {"length": 5, "rank": 2, "every": 10, "every_trpo": 2}
-    told |= {"prompts": 3}
+    told |= {"length": 5, "rank": 2, "every": 10, "every_trpo": 2, "prompts": 3}
     text = report.page(found, told)
     assert "| ppo | 0.312 | 0.438 |  | 0.656 | 0.719 |  |\n" in text
     assert "| ppo | 30 | 0.750 | 0.125 | +0.625 | 2.40 | 0.875 | 20.0 |\n" in text
